@@ -1,0 +1,101 @@
+"""A competitor of the search: a topology with its weights and its record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from skectonas.network import Weights
+from skectonas.topology import Topology
+
+SCORE_WINDOW = 3  # the paper's authors score by the mean of the last three epochs
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured at the end of an epoch, or of a fraction of one.
+
+    Parameters
+    ----------
+    train_loss : float
+        Mean cross-entropy over the batches since the evaluation before.
+    validation_loss : float
+        Mean cross-entropy on the validation rows.
+    validation_score : float
+        The score on the validation rows, higher is better; minus infinity if the network puts
+        out numbers that are not finite.
+    """
+
+    train_loss: float
+    validation_loss: float
+    validation_score: float
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """What a child remembers of its parent: all that Eq. 2 needs."""
+
+    id: int
+    score: float
+    n_parameters: int
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A topology, its weights and what was measured of it; changed only by replacement.
+
+    Parameters
+    ----------
+    id : int
+        Number within the run; the start is 0.
+    topology : Topology
+        The architecture.
+    weights : mapping of str to Tensor
+        Named weights, on the CPU. They are never written to.
+    generation : int, default=0
+        Generation in which it was born.
+    morphism : str, default="start"
+        Name of the change that made it from its parent.
+    parent : Ancestor or None, default=None
+        Its parent as it was when the child was made.
+    n_steps : int, default=0
+        Batches that these weights have been trained on, those of the ancestors included.
+    evaluations : tuple of Evaluation, default=()
+        What was measured while it competed, oldest first.
+    """
+
+    id: int
+    topology: Topology
+    weights: Weights = field(repr=False)
+    generation: int = 0
+    morphism: str = "start"
+    parent: Ancestor | None = None
+    n_steps: int = 0
+    evaluations: tuple[Evaluation, ...] = field(default=(), repr=False)
+
+    @property
+    def score(self) -> float:
+        """Mean of the last recorded validation scores, at most three of them."""
+        recent = [e.validation_score for e in self.evaluations[-SCORE_WINDOW:]]
+        return float(np.mean(recent)) if recent else -np.inf
+
+    @property
+    def loss(self) -> float:
+        """Mean of the last recorded validation losses, over the same window as the score."""
+        recent = [e.validation_loss for e in self.evaluations[-SCORE_WINDOW:]]
+        return float(np.mean(recent)) if recent else np.inf
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trained weights."""
+        return self.topology.n_parameters
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every weight is a finite number."""
+        return all(bool(value.isfinite().all()) for value in self.weights.values())
+
+    def as_ancestor(self) -> Ancestor:
+        """Return what a child of this candidate has to remember."""
+        return Ancestor(self.id, self.score, self.n_parameters)

@@ -1,0 +1,201 @@
+"""The only place where a topology becomes a `torch.nn.Module`; it owns the weight names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import TypeAlias, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skectonas.topology import KERNEL, ConvCell, Topology, linear_name
+
+Weights: TypeAlias = Mapping[str, Tensor]
+"""Named weights: what `TopologyNetwork.state_dict` gives, on the CPU."""
+
+# That of Keras, which the paper's authors use. The larger value also keeps a channel that is
+# nearly constant on the data from being blown up.
+BATCH_NORM_EPSILON = 1e-3
+
+
+class Cell(nn.Module):
+    """Convolution, pooling, batch normalisation, relu."""
+
+    def __init__(self, channels_in: int, cell: ConvCell) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels_in, cell.channels, KERNEL, padding=1, bias=False)
+        self.pool: nn.Module = (
+            nn.MaxPool2d(2, ceil_mode=True)
+            if cell.pooling == "max"
+            else nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False)
+        )
+        self.norm = nn.BatchNorm2d(cell.channels, eps=BATCH_NORM_EPSILON)
+
+    def convolve(self, maps: Tensor) -> Tensor:
+        """Return the pooled convolution: what the batch normalisation sees."""
+        pooled: Tensor = self.pool(self.conv(maps))
+        return pooled
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map (n, channels_in, h, w) to (n, channels, ceil(h / 2), ceil(w / 2))."""
+        return torch.relu(self.norm(self.convolve(maps)))
+
+    def calibrate(self, maps: Tensor) -> Tensor:
+        """Set the running statistics to those of `maps`; return what the cell makes of them."""
+        z = self.convolve(maps)
+        mean = z.mean((0, 2, 3))
+        centred = z - mean.view(1, -1, 1, 1)
+        # The variance over the values, not the estimate for more of them (n - 1): it is what
+        # the training mode divides by.
+        statistics = {"running_mean": mean, "running_var": centred.square().mean((0, 2, 3))}
+        for name, value in statistics.items():
+            cast(Tensor, getattr(self.norm, name)).copy_(value)
+        gamma, beta, epsilon = self.norm.weight, self.norm.bias, self.norm.eps
+        scaled = centred * (statistics["running_var"] + epsilon).rsqrt().view(1, -1, 1, 1)
+        return torch.relu(scaled * gamma.view(1, -1, 1, 1) + beta.view(1, -1, 1, 1))
+
+
+class TopologyNetwork(nn.Module):
+    """The network of a topology.
+
+    Parameters
+    ----------
+    topology : Topology or dict
+        The architecture, or what its `to_dict` gives.
+
+    Notes
+    -----
+    The input is (n, height, width, channels), channels last as in the data, and the output the
+    logits, (n, n_classes). The names of the weights are ``cells.<i>.conv.weight``,
+    ``cells.<i>.norm.weight``, ``.bias``, ``.running_mean``, ``.running_var``,
+    ``dense.<i>.weight``, ``.bias``, and ``output.weight``, ``.bias``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skectonas import ConvCell, Dense, Topology
+    >>> from skectonas.network import TopologyNetwork
+    >>> network = TopologyNetwork(Topology((8, 8, 1), [ConvCell(3)], [Dense(10)], 4))
+    >>> network(torch.zeros(5, 8, 8, 1)).shape
+    torch.Size([5, 4])
+    """
+
+    def __init__(self, topology: Topology | Mapping[str, object]) -> None:
+        super().__init__()
+        if not isinstance(topology, Topology):
+            topology = Topology.from_dict(topology)
+        self.topology = topology
+        self.cells = nn.ModuleList(
+            Cell(channels, cell)
+            for channels, cell in zip(topology.channels, topology.cells, strict=False)
+        )
+        *hidden, output = [nn.Linear(*widths) for widths in pairwise(topology.widths)]
+        self.dense = nn.ModuleList(hidden)
+        self.output = output
+
+    def flatten(self, images: Tensor) -> Tensor:
+        """Return what flatten hands to the dense part: (n, n_flat), channel by channel."""
+        maps = images.permute(0, 3, 1, 2)
+        for cell in self.cells:
+            maps = cell(maps)
+        return maps.flatten(1)
+
+    def inputs_of(self, images: Tensor, index: int) -> Tensor:
+        """Return what dense layer `index` sees; the one behind the last is the output."""
+        values = self.flatten(images)
+        for layer in self.dense[:index]:
+            values = torch.relu(layer(values))
+        return values
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits of images (n, height, width, channels)."""
+        logits: Tensor = self.output(self.inputs_of(images, len(self.dense)))
+        return logits
+
+    @torch.no_grad()
+    def calibrate(self, images: Tensor) -> None:
+        """Set the running statistics to those that `images` have under the current weights.
+
+        With them the evaluation mode does to these images exactly what the training mode does
+        to them as one batch; a moving average would lag behind the weights and, after a change
+        of the architecture, put a good network down to chance.
+        """
+        maps = images.permute(0, 3, 1, 2)
+        for cell in self._cells():
+            maps = cell.calibrate(maps)
+
+    def _cells(self) -> Iterator[Cell]:
+        return (cast(Cell, cell) for cell in self.cells)
+
+
+def build(topology: Topology, weights: Weights) -> TopologyNetwork:
+    """Return the network of a topology with a copy of the given weights, in training mode.
+
+    Raises
+    ------
+    RuntimeError
+        If a weight is missing, unknown, or of another shape.
+    """
+    # On the meta device nothing is drawn from torch's global generator.
+    with torch.device("meta"):
+        network = TopologyNetwork(topology)
+    like = next(iter(weights.values()))
+    network = network.to(like.dtype).to_empty(device=like.device)
+    network.load_state_dict(dict(weights), strict=True)
+    return network
+
+
+def weights_of(network: TopologyNetwork) -> dict[str, Tensor]:
+    """Return a copy of the network's weights, on the CPU and out of reach of training."""
+    return {
+        name: value.detach().to("cpu", copy=True)
+        for name, value in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+def initial_weights(topology: Topology, rng: np.random.Generator) -> dict[str, Tensor]:
+    """Draw the weights of a new network: Glorot uniform, biases zero, batch norm the identity.
+
+    Parameters
+    ----------
+    topology : Topology
+        The architecture.
+    rng : numpy.random.Generator
+        Where the random numbers come from.
+
+    Returns
+    -------
+    dict of str to Tensor
+        Named weights, float32.
+    """
+    weights: dict[str, Tensor] = {}
+    for i, (before, after) in enumerate(pairwise(topology.channels)):
+        shape = (after, before, KERNEL, KERNEL)
+        weights[f"cells.{i}.conv.weight"] = glorot(shape, rng)
+        weights |= identity_norm(f"cells.{i}.norm", after)
+    for i, (before, after) in enumerate(pairwise(topology.widths)):
+        name = linear_name(topology, i)
+        weights[f"{name}.weight"] = glorot((after, before), rng)
+        weights[f"{name}.bias"] = torch.zeros(after)
+    return weights
+
+
+def glorot(shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:
+    """Draw weights of the given shape (out, in, ...), Glorot uniform."""
+    receptive = math.prod(shape[2:])
+    limit = math.sqrt(6 / ((shape[0] + shape[1]) * receptive))
+    return torch.from_numpy(rng.uniform(-limit, limit, shape).astype(np.float32))
+
+
+def identity_norm(name: str, channels: int) -> dict[str, Tensor]:
+    """Return the weights of a batch normalisation that has seen no data."""
+    return {
+        f"{name}.weight": torch.ones(channels),
+        f"{name}.bias": torch.zeros(channels),
+        f"{name}.running_mean": torch.zeros(channels),
+        f"{name}.running_var": torch.ones(channels),
+    }

@@ -1,0 +1,102 @@
+"""From probabilities on the validation rows to a score, higher is better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import get_scorer
+
+Array: TypeAlias = NDArray[Any]
+Scoring: TypeAlias = str | Callable[..., float]
+Scorer: TypeAlias = Callable[[Array], float]
+"""Probabilities of the validation rows, (n, n_classes), to a score."""
+
+
+def make_scorer(
+    scoring: Scoring, images: Array, labels: Array, classes: Array, weights: Array | None
+) -> Scorer:
+    """Return the function that scores the probabilities of the validation rows.
+
+    Parameters
+    ----------
+    scoring : str or callable
+        "accuracy", "neg_log_loss", any other name of `sklearn.metrics.get_scorer_names`, or a
+        callable ``scorer(estimator, X, y)``.
+    images : ndarray of shape (n, height, width, channels)
+        The validation rows; only handed on to a callable.
+    labels : ndarray of shape (n,)
+        Class indices of the validation rows.
+    classes : ndarray of shape (n_classes,)
+        The classes as the user knows them.
+    weights : ndarray of shape (n,) or None
+        Sample weights.
+
+    Returns
+    -------
+    callable
+        Probabilities, (n, n_classes), to a float.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or the score cannot be computed on these rows.
+    """
+    if scoring == "accuracy":
+        return lambda p: _average(p.argmax(1) == labels, weights)
+    if scoring == "neg_log_loss":
+        return lambda p: _average(_log_likelihood(p, labels), weights)
+    try:
+        scorer = get_scorer(scoring)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            "scoring must be a name in sklearn.metrics.get_scorer_names() or a callable, "
+            f"got {scoring!r}."
+        ) from error
+    keywords = {} if weights is None else {"sample_weight": weights}
+
+    def score(probabilities: Array) -> float:
+        holder = _Predictions(probabilities, classes)
+        return float(scorer(holder, images, classes[labels], **keywords))
+
+    try:
+        # Found out now, before any training, rather than at the end of the first epoch.
+        value = score(np.full((len(labels), len(classes)), 1 / len(classes)))
+    except Exception as error:
+        raise ValueError(
+            f"scoring={scoring!r} cannot be computed on the validation rows: {error}"
+        ) from error
+    if np.isnan(value):
+        raise ValueError(f"scoring={scoring!r} gives nan on the validation rows.")
+    return score
+
+
+def _log_likelihood(probabilities: Array, labels: Array) -> Array:
+    chosen = probabilities[np.arange(len(labels)), labels]
+    logarithms: Array = np.log(np.maximum(chosen, np.finfo(chosen.dtype).tiny))
+    return logarithms
+
+
+def _average(values: Array, weights: Array | None) -> float:
+    if weights is not None and not weights.any():
+        return float(np.mean(values))  # all weight lies on the training side
+    return float(np.average(values, weights=weights))
+
+
+class _Predictions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """An estimator that has predicted already: what scikit-learn's scorers want to see."""
+
+    def __init__(self, probabilities: Array, classes: Array) -> None:
+        self.probabilities = probabilities
+        self.classes = classes
+        self.classes_ = classes
+
+    def predict_proba(self, X: object) -> Array:  # noqa: ARG002
+        return self.probabilities
+
+    def predict(self, X: object) -> Array:  # noqa: ARG002
+        labels: Array = self.classes_[self.probabilities.argmax(1)]
+        return labels

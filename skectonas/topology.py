@@ -1,0 +1,252 @@
+"""Architectures as values: what a network looks like, without a single weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+
+Pooling: TypeAlias = Literal["average", "max"]
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
+
+KERNEL = 3  # every convolution is 3x3, stride 1, padded with zeros to the same size
+
+
+def pooled(side: int) -> int:
+    """Return the side of a map after one 2x2 pooling of stride 2, which rounds up."""
+    return -(-side // 2)
+
+
+def _require_positive(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+
+
+@dataclass(frozen=True)
+class ConvCell:
+    """Convolution, pooling, batch normalisation and relu, added or removed as one.
+
+    The convolution is 3x3 with stride 1 and zero padding to the same size, without bias (the
+    batch normalisation would cancel it); the pooling is 2x2 with stride 2, rounding up.
+
+    Parameters
+    ----------
+    channels : int
+        Number of channels that the convolution puts out.
+    pooling : {"average", "max"}, default="average"
+        How each 2x2 window is summed up. Windows that reach over the edge of a map with an odd
+        side only count the pixels that are there.
+
+    Examples
+    --------
+    >>> from skectonas import ConvCell
+    >>> ConvCell(3, "max")
+    ConvCell(channels=3, pooling='max')
+    """
+
+    channels: int
+    pooling: Pooling = "average"
+
+    def __post_init__(self) -> None:
+        _require_positive("ConvCell.channels", self.channels)
+        if self.pooling not in POOLINGS:
+            raise ValueError(
+                f"ConvCell.pooling must be one of {list(POOLINGS)}, got {self.pooling!r}."
+            )
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Fully connected layer with bias and relu.
+
+    Parameters
+    ----------
+    units : int
+        Number of outputs.
+
+    Examples
+    --------
+    >>> from skectonas import Dense
+    >>> Dense(10)
+    Dense(units=10)
+    """
+
+    units: int
+
+    def __post_init__(self) -> None:
+        _require_positive("Dense.units", self.units)
+
+
+class Layer(NamedTuple):
+    """One row of `Topology.layers`: a layer, what it puts out and what it learns."""
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    n_parameters: int
+
+
+@dataclass(frozen=True)
+class Topology:
+    """A small sequential network: cells, flatten, dense layers, output layer.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Height, width and channels of the images, channels last.
+    cells : sequence of ConvCell
+        Convolutional cells, first to last. Each needs an input of at least 2x2 pixels.
+    dense : sequence of Dense
+        Dense layers between flatten and the output layer.
+    n_classes : int
+        Units of the output layer, at least 2. The softmax belongs to the loss.
+
+    Attributes
+    ----------
+    n_parameters : int
+        Number of trained weights, exactly; running statistics of the batch normalisation are
+        not trained and do not count.
+
+    Examples
+    --------
+    >>> from skectonas import ConvCell, Dense, Topology
+    >>> topology = Topology((28, 28, 1), [ConvCell(3), ConvCell(6, "max")], [Dense(10)], 10)
+    >>> print(topology)
+    28x28x1 > conv 3 avg > conv 6 max > dense 10 > 10 classes
+    >>> topology.n_parameters
+    3267
+    >>> Topology.from_dict(topology.to_dict()) == topology
+    True
+    >>> topology.is_cnn
+    True
+    """
+
+    input_shape: tuple[int, int, int]
+    cells: tuple[ConvCell, ...]
+    dense: tuple[Dense, ...]
+    n_classes: int
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.input_shape)
+        if len(shape) != 3:
+            raise ValueError(
+                "Topology.input_shape must be (height, width, channels), "
+                f"got {self.input_shape!r}."
+            )
+        for side in shape:
+            _require_positive("Each entry of Topology.input_shape", side)
+        _require_positive("Topology.n_classes", self.n_classes)
+        if self.n_classes < 2:
+            raise ValueError(f"Topology.n_classes must be at least 2, got {self.n_classes}.")
+        # Lists are welcome, as they are what people write; the value itself stays hashable.
+        object.__setattr__(self, "input_shape", shape)
+        object.__setattr__(self, "cells", tuple(self.cells))
+        object.__setattr__(self, "dense", tuple(self.dense))
+        for name, kind in (("cells", ConvCell), ("dense", Dense)):
+            wrong = [layer for layer in getattr(self, name) if not isinstance(layer, kind)]
+            if wrong:
+                raise ValueError(
+                    f"Topology.{name} must hold {kind.__name__} objects, got {wrong[0]!r}."
+                )
+        for index, sides in enumerate(self.map_sizes[:-1]):
+            if min(sides) < 2:
+                raise ValueError(
+                    f"Cell {index} has no 2x2 pixels left to pool: its input is "
+                    f"{sides[0]}x{sides[1]} after {index} poolings of a "
+                    f"{shape[0]}x{shape[1]} image; use at most {index} cells."
+                )
+
+    @property
+    def map_sizes(self) -> tuple[tuple[int, int], ...]:
+        """Height and width in front of every cell, and behind the last."""
+        sizes = [self.input_shape[:2]]
+        for _ in self.cells:
+            height, width = sizes[-1]
+            sizes.append((pooled(height), pooled(width)))
+        return tuple(sizes)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels in front of every cell, and behind the last."""
+        return (self.input_shape[2], *(cell.channels for cell in self.cells))
+
+    @property
+    def n_flat(self) -> int:
+        """Number of values that flatten hands on."""
+        height, width = self.map_sizes[-1]
+        return height * width * self.channels[-1]
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Widths of the dense part: flatten, the dense layers, the output layer."""
+        return (self.n_flat, *(layer.units for layer in self.dense), self.n_classes)
+
+    @property
+    def is_cnn(self) -> bool:
+        """Whether there is at least one convolutional cell."""
+        return bool(self.cells)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Every layer with its name, kind, output shape (channels last) and parameters."""
+        rows = []
+        for i, ((before, after), sizes) in enumerate(
+            zip(pairwise(self.channels), self.map_sizes[1:], strict=True)
+        ):
+            kind = f"conv 3x3, {self.cells[i].pooling} pooling, batch norm, relu"
+            weights = before * after * KERNEL**2 + 2 * after
+            rows.append(Layer(f"cells.{i}", kind, (*sizes, after), weights))
+        for i, (before, after) in enumerate(pairwise(self.widths)):
+            name, kind = linear_name(self, i), "dense, relu"
+            if i == len(self.dense):
+                kind = "dense, softmax"
+            rows.append(Layer(name, kind, (after,), (before + 1) * after))
+        return tuple(rows)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trained weights."""
+        return sum(layer.n_parameters for layer in self.layers)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that `json` can write."""
+        plain = asdict(self)
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in plain.items()
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Topology:
+        """Build a topology from what `to_dict` gave.
+
+        Raises
+        ------
+        ValueError
+            If a key is missing or unknown, or a value is not valid.
+        """
+        expected = {"input_shape", "cells", "dense", "n_classes"}
+        if set(plain) != expected:
+            raise ValueError(
+                f"A topology has the keys {sorted(expected)}, got {sorted(map(str, plain))}."
+            )
+        try:
+            cells = tuple(ConvCell(**cell) for cell in plain["cells"])
+            dense = tuple(Dense(**layer) for layer in plain["dense"])
+            return cls(tuple(plain["input_shape"]), cells, dense, plain["n_classes"])
+        except TypeError as error:
+            raise ValueError(f"Not a topology: {dict(plain)!r} ({error}).") from error
+
+    def __str__(self) -> str:
+        short = {"average": "avg", "max": "max"}
+        parts = ["x".join(map(str, self.input_shape))]
+        parts += [f"conv {cell.channels} {short[cell.pooling]}" for cell in self.cells]
+        parts += [f"dense {layer.units}" for layer in self.dense]
+        parts.append(f"{self.n_classes} classes")
+        return " > ".join(parts)
+
+
+def linear_name(topology: Topology, index: int) -> str:
+    """Return the name of the dense layer at `index`; the one behind the last is the output."""
+    return "output" if index == len(topology.dense) else f"dense.{index}"

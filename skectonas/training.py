@@ -1,0 +1,218 @@
+"""Training: what every trainer promises, and the plain loop that all others must equal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from skectonas.candidate import Candidate, Evaluation
+from skectonas.data import Rows, TrainingData
+from skectonas.network import TopologyNetwork, build, weights_of
+from skectonas.scoring import Scorer
+
+Key: TypeAlias = tuple[int, ...]
+"""What the batch order of a round depends on: run seed, generation, phase, round."""
+
+OptimizerFactory: TypeAlias = Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
+
+
+class Trainer(Protocol):
+    """Trains the competitors of a round; what the search needs to know of training."""
+
+    def train(
+        self, candidates: Sequence[Candidate], n_steps: Sequence[int], key: Key
+    ) -> list[Candidate]:
+        """Return the candidates, trained.
+
+        Parameters
+        ----------
+        candidates : sequence of Candidate
+            Competitors; they are left as they are.
+        n_steps : sequence of int
+            Batches for each of them, at least one.
+        key : tuple of int
+            Fixes the batch order, which all competitors share.
+
+        Returns
+        -------
+        list of Candidate
+            In the same order, with new weights, `n_steps` added up, and an `Evaluation`
+            appended for the end of every epoch and for the end of the training.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """An optimiser that can be made anew for every training: its class and its settings."""
+
+    cls: type[torch.optim.Optimizer]
+    settings: dict[str, Any]
+
+    def __call__(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """Return a fresh optimiser for these parameters."""
+        return self.cls(parameters, **self.settings)
+
+
+def resolve_optimizer(
+    optimizer: str | type[torch.optim.Optimizer],
+    learning_rate: float,
+    params: dict[str, Any] | None = None,
+) -> OptimizerSpec:
+    """Return the optimiser that is meant.
+
+    Parameters
+    ----------
+    optimizer : str or class
+        A class of `torch.optim` or its name, in any case; or a class of the same kind.
+    learning_rate : float
+        Its learning rate.
+    params : dict or None
+        Its further arguments, such as ``{"momentum": 0.9}``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such optimiser, it cannot train small dense networks by plain steps, or
+        it does not take the arguments.
+
+    Examples
+    --------
+    >>> from skectonas.training import resolve_optimizer
+    >>> resolve_optimizer("adam", 0.001).cls.__name__
+    'Adam'
+    """
+    offered = {
+        name.lower(): cls
+        for name, cls in vars(torch.optim).items()
+        if isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer)
+    }
+    # A base class; a method that evaluates the loss itself; one for sparse gradients only; one
+    # for matrices only.
+    for name in ("optimizer", "lbfgs", "sparseadam", "muon"):
+        offered.pop(name, None)
+    cls = offered.get(optimizer.lower()) if isinstance(optimizer, str) else optimizer
+    if not (isinstance(cls, type) and cls in offered.values()) and not (
+        isinstance(cls, type)
+        and issubclass(cls, torch.optim.Optimizer)
+        and cls.__module__.partition(".")[0] != "torch"
+    ):
+        names = sorted(cls.__name__ for cls in offered.values())
+        raise ValueError(
+            f"optimizer must be one of {names}, or such a class, got {optimizer!r}."
+        )
+    spec = OptimizerSpec(cls, {"lr": learning_rate, **(params or {})})
+    try:
+        spec([torch.nn.Parameter(torch.zeros(1))])
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"optimizer {cls.__name__} does not take learning_rate={learning_rate!r} with "
+            f"optimizer_params={params!r}: {error}"
+        ) from error
+    return spec
+
+
+class PlainTrainer:
+    """The plain loop: one candidate after the other, autograd and `torch.optim`.
+
+    Parameters
+    ----------
+    data : TrainingData
+        The rows, on the device that is to compute.
+    optimizer : callable
+        Parameters to a fresh optimiser; its state starts anew in every training.
+    scorer : callable
+        Probabilities of the validation rows to a score.
+    """
+
+    def __init__(self, data: TrainingData, optimizer: OptimizerFactory, scorer: Scorer) -> None:
+        self.data = data
+        self.optimizer = optimizer
+        self.scorer = scorer
+
+    def train(
+        self, candidates: Sequence[Candidate], n_steps: Sequence[int], key: Key
+    ) -> list[Candidate]:
+        """Return the candidates, trained: see `Trainer.train`."""
+        order = torch.from_numpy(self.data.batches(max(n_steps), key))
+        order = order.to(self.data.train.images.device)
+        return [
+            self._train_one(candidate, order[:steps])
+            for candidate, steps in zip(candidates, n_steps, strict=True)
+        ]
+
+    def _train_one(self, candidate: Candidate, order: Tensor) -> Candidate:
+        network = build(candidate.topology, candidate.weights).to(order.device)
+        optimizer = self.optimizer(network.parameters())
+        dtype = network.output.weight.dtype
+        evaluations = []
+        for rows in torch.split(order, self.data.steps_per_epoch):
+            losses = torch.zeros((), dtype=dtype, device=order.device)
+            for batch in rows:
+                optimizer.zero_grad()
+                loss = self._loss(network, self.data.train, batch, dtype)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                losses += loss.detach()
+            evaluations.append(self._evaluate(network, float(losses) / len(rows), dtype))
+        return replace(
+            candidate,
+            weights=weights_of(network),
+            n_steps=candidate.n_steps + len(order),
+            evaluations=(*candidate.evaluations, *evaluations),
+        )
+
+    def _loss(
+        self, network: TopologyNetwork, rows: Rows, batch: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        logits = network(self.data.scaled(rows.images[batch], dtype))
+        if rows.weights is None:
+            return cross_entropy(logits, rows.labels[batch])
+        losses = cross_entropy(logits, rows.labels[batch], reduction="none")
+        # The mean over the batch, not over its weights: a batch of light rows counts less.
+        return (losses * rows.weights[batch]).mean()
+
+    @torch.no_grad()
+    def _evaluate(
+        self, network: TopologyNetwork, train_loss: float, dtype: torch.dtype
+    ) -> Evaluation:
+        network.calibrate(self.data.scaled(self.data.calibration, dtype))
+        network.eval()
+        rows = self.data.validation
+        logits = torch.cat(
+            [network(self.data.scaled(part, dtype)) for part in torch.split(rows.images, 4096)]
+        )
+        network.train()
+        return evaluate(logits, rows, self.scorer, train_loss)
+
+
+def evaluate(logits: Tensor, rows: Rows, scorer: Scorer, train_loss: float) -> Evaluation:
+    """Return what is recorded of a network that gives these logits on the validation rows."""
+    if not bool(logits.isfinite().all()):
+        return Evaluation(train_loss, float("inf"), float("-inf"))
+    losses = cross_entropy(logits, rows.labels, reduction="none")
+    if rows.weights is not None and bool(rows.weights.any()):
+        losses = losses * rows.weights / rows.weights.mean()
+    score = scorer(logits.softmax(1).cpu().numpy())
+    return Evaluation(train_loss, float(losses.mean()), score)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute in one thread, and leave its setting as it was found.
+
+    The networks are too small to be shared out, and a sum that is cut in another way, as a
+    larger number of threads would cut it, has other last bits.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
