@@ -9,8 +9,6 @@ import numpy as np
 from skectonas.network import Weights
 from skectonas.topology import Topology
 
-SCORE_WINDOW = 3  # the paper's authors score by the mean of the last three epochs
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -62,7 +60,9 @@ class Candidate:
     n_steps : int, default=0
         Batches that these weights have been trained on, those of the ancestors included.
     evaluations : tuple of Evaluation, default=()
-        What was measured while it competed, oldest first.
+        What was measured since it was born, oldest first.
+    score_window : int, default=3
+        Number of last evaluations that the score is the mean of.
     """
 
     id: int
@@ -73,17 +73,18 @@ class Candidate:
     parent: Ancestor | None = None
     n_steps: int = 0
     evaluations: tuple[Evaluation, ...] = field(default=(), repr=False)
+    score_window: int = 3
 
     @property
     def score(self) -> float:
-        """Mean of the last recorded validation scores, at most three of them."""
-        recent = [e.validation_score for e in self.evaluations[-SCORE_WINDOW:]]
+        """Mean of the last validation scores; minus infinity before the first."""
+        recent = [e.validation_score for e in self.evaluations[-self.score_window :]]
         return float(np.mean(recent)) if recent else -np.inf
 
     @property
     def loss(self) -> float:
-        """Mean of the last recorded validation losses, over the same window as the score."""
-        recent = [e.validation_loss for e in self.evaluations[-SCORE_WINDOW:]]
+        """Mean of the last validation losses; infinity before the first."""
+        recent = [e.validation_loss for e in self.evaluations[-self.score_window :]]
         return float(np.mean(recent)) if recent else np.inf
 
     @property

@@ -10,8 +10,9 @@ from typing import TypeAlias, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, max_pool2d
 
-from skectonas.topology import KERNEL, ConvCell, Topology, linear_name
+from skectonas.topology import KERNEL, ConvCell, Pooling, Topology, linear_name
 
 Weights: TypeAlias = Mapping[str, Tensor]
 """Named weights: what `TopologyNetwork.state_dict` gives, on the CPU."""
@@ -21,23 +22,25 @@ Weights: TypeAlias = Mapping[str, Tensor]
 BATCH_NORM_EPSILON = 1e-3
 
 
+def pool(maps: Tensor, pooling: Pooling) -> Tensor:
+    """Pool 2x2 windows with stride 2; at an odd side the last one holds what is there."""
+    if pooling == "max":
+        return max_pool2d(maps, 2, ceil_mode=True)
+    return avg_pool2d(maps, 2, ceil_mode=True, count_include_pad=False)
+
+
 class Cell(nn.Module):
     """Convolution, pooling, batch normalisation, relu."""
 
     def __init__(self, channels_in: int, cell: ConvCell) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels_in, cell.channels, KERNEL, padding=1, bias=False)
-        self.pool: nn.Module = (
-            nn.MaxPool2d(2, ceil_mode=True)
-            if cell.pooling == "max"
-            else nn.AvgPool2d(2, ceil_mode=True, count_include_pad=False)
-        )
+        self.pooling = cell.pooling
         self.norm = nn.BatchNorm2d(cell.channels, eps=BATCH_NORM_EPSILON)
 
     def convolve(self, maps: Tensor) -> Tensor:
         """Return the pooled convolution: what the batch normalisation sees."""
-        pooled: Tensor = self.pool(self.conv(maps))
-        return pooled
+        return pool(self.conv(maps), self.pooling)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map (n, channels_in, h, w) to (n, channels, ceil(h / 2), ceil(w / 2))."""
@@ -96,16 +99,16 @@ class TopologyNetwork(nn.Module):
         self.dense = nn.ModuleList(hidden)
         self.output = output
 
-    def flatten(self, images: Tensor) -> Tensor:
-        """Return what flatten hands to the dense part: (n, n_flat), channel by channel."""
+    def maps_behind(self, images: Tensor, n_cells: int) -> Tensor:
+        """Return the maps behind the first `n_cells` cells: (n, channels, height, width)."""
         maps = images.permute(0, 3, 1, 2)
-        for cell in self.cells:
+        for cell in self.cells[:n_cells]:
             maps = cell(maps)
-        return maps.flatten(1)
+        return maps
 
     def inputs_of(self, images: Tensor, index: int) -> Tensor:
         """Return what dense layer `index` sees; the one behind the last is the output."""
-        values = self.flatten(images)
+        values = self.maps_behind(images, len(self.cells)).flatten(1)
         for layer in self.dense[:index]:
             values = torch.relu(layer(values))
         return values

@@ -94,9 +94,9 @@ class _Predictions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes = classes
         self.classes_ = classes
 
-    def predict_proba(self, X: object) -> Array:  # noqa: ARG002
+    def predict_proba(self, X: object) -> Array:
         return self.probabilities
 
-    def predict(self, X: object) -> Array:  # noqa: ARG002
+    def predict(self, X: object) -> Array:
         labels: Array = self.classes_[self.probabilities.argmax(1)]
         return labels

@@ -1,0 +1,469 @@
+"""The estimator."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from skectonas.data import Rows, TrainingData
+from skectonas.fitness import Balanced, Fitness, Greedy, Random
+from skectonas.inputs import InputEncoder
+from skectonas.ledger import Ledger
+from skectonas.morphisms import Morphism
+from skectonas.network import build
+from skectonas.scoring import make_scorer
+from skectonas.search import Outcome, Search, Settings
+from skectonas.starts import starting_topology
+from skectonas.topology import Topology
+from skectonas.training import PlainTrainer, one_thread, resolve_optimizer
+from skectonas.validation import (
+    check_classes,
+    check_device,
+    check_morphisms,
+    check_weights,
+    check_X,
+    check_y,
+    draw_seed,
+    split,
+    training_weights,
+)
+
+PREDICTION_ROWS = 1024  # rows in float64 at a time: bounds the memory of predict
+
+
+class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Classifier that finds the shape of a small neural network while it trains it.
+
+    A population of small sequential networks (dense layers, convolutional cells) is changed by
+    morphisms that carry the trained weights over, and competes in brackets while it trains,
+    until a budget of epochs is spent: evolutionary cross-topology neural architecture search
+    (ECToNAS).
+
+    Parameters
+    ----------
+    alpha : float, default=1.0
+        Greediness, from 0 to 1. With 1 only the validation score counts; below it, a network
+        that is smaller than its parent by some fraction may score lower: Eq. 2 of the paper.
+    budget : float, default=1000
+        Epochs to train, over all candidates together; never exceeded.
+    start : str or Topology, default="small_ffnn"
+        Where the search begins: "small_ffnn", "medium_ffnn", "large_ffnn", "small_cnn",
+        "medium_cnn" or "large_cnn" (the paper's Table 6), or a `Topology` that fits the data.
+    scoring : str or callable, default="accuracy"
+        What candidates are compared by on the validation rows: "accuracy", "neg_log_loss", any
+        other scorer name of scikit-learn, or a callable ``scorer(estimator, X, y)``; higher is
+        better.
+    validation_fraction : float, default=0.1
+        Share of the rows that candidates are scored on and not trained on, stratified; at least
+        one row for each class.
+    optimizer : str or class, default="SGD"
+        An optimiser of `torch.optim`, by name or class.
+    optimizer_params : dict or None, default=None
+        Further arguments of the optimiser, such as ``{"momentum": 0.9}``.
+    learning_rate : float, default=0.1
+        Learning rate of the optimiser.
+    batch_size : int, default=32
+        Rows of a batch, at the most.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes in the training loss, as in scikit-learn.
+    image_shape : tuple of int or None, default=None
+        Shape, (height, width) or (height, width, channels), that flat rows are laid out in. A
+        flat array with exactly so many columns holds flattened images, and one scale serves
+        for all their pixels. With None, a table becomes the smallest square that holds it.
+    column_order : {"given", "shuffled", "correlation"}, default="given"
+        How the columns of a table are laid out as pixels, see `PseudoImageTransformer`.
+    morphisms : "all" or sequence, default="all"
+        The changes to choose from, by name or as objects, such as
+        ``["identity", "add_units", AddCell(extra=5)]``.
+    warmup_epochs : float, default=10
+        Training of the start before the first generation.
+    round_epochs : float, default=5
+        Training of each competitor in a round.
+    n_rounds : int, default=3
+        Rounds of each of the two competition phases of a generation.
+    n_parents : int, default=2
+        Winners of a generation, which are the parents of the next.
+    score_window : int, default=3
+        The score is the mean over so many last epochs.
+    max_growth : float, default=3.0
+        A child may have so many times its parent's parameters more.
+    max_parameters : int, default=8_000_000
+        And no more than this in all.
+    selection : {"fitness", "random"}, default="fitness"
+        Who wins a bracket. "random" is the paper's ablation, not meant for use.
+    device : str or torch.device, default="auto"
+        Where to train; "auto" takes a GPU if there is one.
+    random_state : int, RandomState instance or None, default=None
+        The same number gives the same bits. None draws fresh entropy. Global random state is
+        neither read nor changed.
+    verbose : int, default=0
+        With 1, a line a generation is printed; with 0 nothing is.
+
+    Attributes
+    ----------
+    best_topology_ : Topology
+        The topology that won.
+    network_ : TopologyNetwork
+        The trained network, a `torch.nn.Module` on the CPU, in evaluation mode. Its input are
+        the scaled images, (n, height, width, channels), its output the logits.
+    history_ : pandas.DataFrame
+        A row for every training round of every candidate; the columns are described in
+        `skectonas.ledger.Entry`.
+    lineage_ : pandas.DataFrame
+        A row for the start and for each of its descendants down to the winner.
+    validation_score_ : float
+        The winner's score on the validation rows.
+    n_parameters_ : int
+        The winner's number of trained weights.
+    classes_ : ndarray of shape (n_classes,)
+        The classes.
+    image_shape_ : tuple of int
+        Height, width and channels of what the network sees.
+    n_features_in_ : int
+        Number of features; of images, the number of values.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, if X is a data frame whose column names are all strings.
+    encoder_ : InputEncoder
+        What turns X into images.
+
+    See Also
+    --------
+    PseudoImageTransformer : Lays the columns of a table out as an image.
+    sklearn.neural_network.MLPClassifier : A dense network of a fixed shape.
+
+    Notes
+    -----
+    Numbers between 0 and 255 are scaled as 8-bit images are; other images by their smallest and
+    largest pixel; tables column by column. Of a data frame, categorical, string and object
+    columns are one-hot encoded, and missing values are allowed.
+
+    Ctrl-C ends the search and keeps the best so far, with a warning; inside a meta-estimator
+    such as `GridSearchCV` it is passed on.
+
+    References
+    ----------
+    E. J. Schiessler, R. C. Aydin and C. J. Cyron, "ECToNAS: Evolutionary Cross-Topology Neural
+    Architecture Search", arXiv:2403.05123, 2024.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skectonas import ECToNASClassifier
+    >>> digits = load_digits()
+    >>> clf = ECToNASClassifier(budget=40, random_state=0)
+    >>> clf.fit(digits.images[:1000], digits.target[:1000]).score(
+    ...     digits.images[1000:], digits.target[1000:]
+    ... ) > 0.8
+    True
+    >>> print(clf.lineage_["topology"].iloc[0])
+    8x8x1 > dense 10 > 10 classes
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "alpha": [Interval(Real, 0, 1, closed="both")],
+        "budget": [Interval(Real, 0, None, closed="neither")],
+        "start": [str, Topology],
+        "scoring": [str, callable],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "optimizer": [str, type],
+        "optimizer_params": [dict, None],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "image_shape": [tuple, list, None],
+        "column_order": [StrOptions({"given", "shuffled", "correlation"})],
+        "morphisms": [str, "array-like"],
+        "warmup_epochs": [Interval(Real, 0, None, closed="neither")],
+        "round_epochs": [Interval(Real, 0, None, closed="neither")],
+        "n_rounds": [Interval(Integral, 1, None, closed="left")],
+        "n_parents": [Interval(Integral, 1, None, closed="left")],
+        "score_window": [Interval(Integral, 1, None, closed="left")],
+        "max_growth": [Interval(Real, 0, None, closed="left")],
+        "max_parameters": [Interval(Integral, 1, None, closed="left")],
+        "selection": [StrOptions({"fitness", "random"})],
+        "device": [str, torch.device],
+        "random_state": ["random_state", np.random.Generator],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        budget: float = 1000,
+        start: str | Topology = "small_ffnn",
+        *,
+        scoring: str | Callable[..., float] = "accuracy",
+        validation_fraction: float = 0.1,
+        optimizer: str | type[torch.optim.Optimizer] = "SGD",
+        optimizer_params: dict[str, Any] | None = None,
+        learning_rate: float = 0.1,
+        batch_size: int = 32,
+        class_weight: dict[Any, float] | Literal["balanced"] | None = None,
+        image_shape: tuple[int, ...] | None = None,
+        column_order: Literal["given", "shuffled", "correlation"] = "given",
+        morphisms: Literal["all"] | Sequence[str | Morphism] = "all",
+        warmup_epochs: float = 10,
+        round_epochs: float = 5,
+        n_rounds: int = 3,
+        n_parents: int = 2,
+        score_window: int = 3,
+        max_growth: float = 3.0,
+        max_parameters: int = 8_000_000,
+        selection: Literal["fitness", "random"] = "fitness",
+        device: str | torch.device = "auto",
+        random_state: int | np.random.RandomState | np.random.Generator | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.alpha = alpha
+        self.budget = budget
+        self.start = start
+        self.scoring = scoring
+        self.validation_fraction = validation_fraction
+        self.optimizer = optimizer
+        self.optimizer_params = optimizer_params
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.class_weight = class_weight
+        self.image_shape = image_shape
+        self.column_order = column_order
+        self.morphisms = morphisms
+        self.warmup_epochs = warmup_epochs
+        self.round_epochs = round_epochs
+        self.n_rounds = n_rounds
+        self.n_parents = n_parents
+        self.score_window = score_window
+        self.max_growth = max_growth
+        self.max_parameters = max_parameters
+        self.selection = selection
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
+        """Find and train a network.
+
+        Parameters
+        ----------
+        X : array-like or pandas.DataFrame
+            Images of shape (n, height, width) or (n, height, width, channels), flat rows of
+            shape (n, n_features), or a raw data frame of n rows.
+        y : array-like of shape (n,)
+            Class labels: at least two classes, each with at least two rows.
+        sample_weight : array-like of shape (n,), default=None
+            Weights of the rows, in the training loss and in the validation score. Rows with
+            weight zero are left out.
+
+        Returns
+        -------
+        self : ECToNASClassifier
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are not valid, before any training; or if the training
+            of the start diverges.
+        """
+        X = check_X(self, X, reset=True)
+        labels = check_y(self, X, y)
+        weights = check_weights(sample_weight, X)
+        if weights is not None and not weights.all():
+            rows = weights > 0
+            X, labels, weights = X[rows], labels[rows], weights[rows]
+        seed = draw_seed(self.random_state)
+        with one_thread():
+            search, topology = self._prepare(X, labels, weights, seed)
+            outcome = search.run(topology)
+        if outcome.interrupted:
+            self._report_interruption()
+        self._keep(outcome, search.ledger)
+        return self
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like or pandas.DataFrame
+            Rows of the kind and shape that `fit` saw.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes)
+            Computed in float64, so that they do not depend on which rows are asked for
+            together.
+        """
+        check_is_fitted(self)
+        images = torch.from_numpy(self.encoder_.transform(check_X(self, X, reset=False)))
+        range_ = self.encoder_.range_
+        network = deepcopy(self.network_).double().eval()
+        with torch.no_grad(), one_thread():
+            parts = [
+                network((part.double() - range_.offset) * range_.scale).softmax(1)
+                for part in torch.split(images, PREDICTION_ROWS)
+            ]
+        probabilities: NDArray[np.float64] = torch.cat(parts).numpy()
+        return probabilities
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable class of each row.
+
+        Parameters
+        ----------
+        X : array-like or pandas.DataFrame
+            Rows of the kind and shape that `fit` saw.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Labels out of `classes_`.
+        """
+        chosen = self.predict_proba(X).argmax(1)
+        labels: NDArray[Any] = self.classes_[chosen]
+        return labels
+
+    def _prepare(
+        self,
+        X: NDArray[Any] | pd.DataFrame,
+        labels: NDArray[Any],
+        weights: NDArray[np.float64] | None,
+        seed: int,
+    ) -> tuple[Search, Topology]:
+        """Check all that can be checked before training, and set the search up."""
+        self.classes_, indices = check_classes(labels)
+        device = check_device(self.device)
+        optimizer = resolve_optimizer(self.optimizer, self.learning_rate, self.optimizer_params)
+        settings = self._settings()
+        self.encoder_ = InputEncoder(self.image_shape, self.column_order, seed).fit(X)
+        self.image_shape_ = self.encoder_.image_shape_
+        topology = starting_topology(self.start, self.image_shape_, len(self.classes_))
+        if topology.n_parameters > self.max_parameters:
+            raise ValueError(
+                f"start has {topology.n_parameters} parameters, more than "
+                f"max_parameters={self.max_parameters}."
+            )
+        images = self.encoder_.transform(X)
+        in_loss = training_weights(weights, self.class_weight, labels)
+        train, validation = split(indices, self.validation_fraction, seed)
+        data = TrainingData(
+            _rows(images, indices, in_loss, train),
+            _rows(images, indices, weights, validation),
+            self.encoder_.range_.offset,
+            self.encoder_.range_.scale,
+            self.batch_size,
+        )
+        scorer = make_scorer(
+            self.scoring,
+            images[validation],
+            indices[validation],
+            self.classes_,
+            None if weights is None else weights[validation],
+        )
+        search = Search(
+            PlainTrainer(data.to(device), optimizer, scorer),
+            Ledger(self.budget, data.steps_per_epoch),
+            self._fitness(seed),
+            data.scaled(data.calibration, torch.float32),
+            seed,
+            settings,
+            self._print_generation if self.verbose else None,
+        )
+        return search, topology
+
+    def _settings(self) -> Settings:
+        return Settings(
+            warmup_epochs=self.warmup_epochs,
+            round_epochs=self.round_epochs,
+            n_rounds=self.n_rounds,
+            n_parents=self.n_parents,
+            max_growth=self.max_growth,
+            max_parameters=self.max_parameters,
+            score_window=self.score_window,
+            morphisms=check_morphisms(self.morphisms),
+        )
+
+    def _fitness(self, seed: int) -> Fitness:
+        if self.selection == "random":
+            return Random(seed)
+        return Greedy() if self.alpha == 1 else Balanced(self.alpha)
+
+    def _keep(self, outcome: Outcome, ledger: Ledger) -> None:
+        winner = outcome.winner
+        self.best_topology_ = winner.topology
+        self.n_parameters_ = winner.n_parameters
+        self.validation_score_ = winner.score
+        self.network_ = build(winner.topology, winner.weights).eval()
+        self.history_ = ledger.to_frame()
+        self.lineage_ = pd.DataFrame(
+            {
+                "generation": candidate.generation,
+                "candidate": candidate.id,
+                "morphism": candidate.morphism,
+                "topology": str(candidate.topology),
+                "n_parameters": candidate.n_parameters,
+                "epochs_total": candidate.n_steps / ledger.steps_per_epoch,
+                "validation_score": candidate.score,
+            }
+            for candidate in outcome.lineage
+        )
+
+    def _report_interruption(self) -> None:
+        if _inside_another_estimator():
+            raise KeyboardInterrupt
+        warnings.warn(
+            "The search was interrupted; the best network so far is kept.", stacklevel=4
+        )
+
+    def _print_generation(self, search: Search) -> None:
+        best, ledger = search.best, search.ledger
+        spent = ledger.spent / ledger.steps_per_epoch
+        print(  # noqa: T201
+            f"[{type(self).__name__}] generation {search.generation}: {spent:.1f} of "
+            f"{self.budget:g} epochs, best {best.score:.4f}, {best.n_parameters} parameters, "
+            f"{best.topology}",
+            flush=True,
+        )
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+def _rows(
+    images: NDArray[Any],
+    indices: NDArray[np.int64],
+    weights: NDArray[np.float64] | None,
+    chosen: NDArray[np.int64],
+) -> Rows:
+    return Rows(
+        torch.from_numpy(images[chosen]),
+        torch.from_numpy(indices[chosen]),
+        None if weights is None else torch.from_numpy(weights[chosen].astype(np.float32)),
+    )
+
+
+def _inside_another_estimator() -> bool:
+    """Return whether fit was called by scikit-learn or joblib, and not by the user."""
+    frame = sys._getframe()
+    own = ("skectonas", "sklearn.base")
+    others = ("sklearn", "joblib", "dask", "distributed")
+    while frame.f_back is not None:
+        frame = frame.f_back
+        module = frame.f_globals.get("__name__", "")
+        if module.partition(".")[0] in others and not module.startswith(own):
+            return True
+    return False

@@ -1,0 +1,448 @@
+"""Tables laid out as images, and the range of the pixels of real images."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import squareform
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils._set_output import _get_output_config
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
+
+__all__ = ["PixelRange", "PseudoImageTransformer", "check_image_shape", "pixel_range"]
+
+_ORDERS = ("given", "shuffled", "correlation")
+_FLOATS = (np.float64, np.float32)
+# Optimal leaf ordering takes seconds from about this many columns, and then grows cubically.
+_MAX_OPTIMAL = 1000
+
+
+@dataclass(frozen=True)
+class PixelRange:
+    """One shift and one factor for all the pixels of a set of images.
+
+    Parameters
+    ----------
+    offset : float
+        Number taken off every pixel.
+    scale : float
+        Factor that every pixel is then multiplied by.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skectonas.images import PixelRange
+    >>> PixelRange(offset=-1.0, scale=0.5).apply(np.array([-1.0, 0.0, 1.0]))
+    array([0. , 0.5, 1. ])
+    """
+
+    offset: float
+    scale: float
+
+    def apply(self, X: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Scale pixels.
+
+        Parameters
+        ----------
+        X : ndarray of any shape
+            Pixels.
+
+        Returns
+        -------
+        ndarray of the shape of `X`
+            ``(X - offset) * scale``, of the dtype of `X` if it is a float, otherwise float64.
+        """
+        scaled: npt.NDArray[Any] = (X - self.offset) * self.scale
+        return scaled
+
+
+def pixel_range(X: npt.NDArray[Any]) -> PixelRange:
+    """Find the range of the pixels of images.
+
+    Pixels that lie in [0, 1] are left as they are. Pixels that are not negative, with a
+    largest one above 127 and up to 255, are those of 8-bit images, whatever their dtype:
+    black is 0 and white is 255, even where no pixel is quite as bright. Any others are scaled
+    by the smallest and the largest of them all.
+
+    Parameters
+    ----------
+    X : ndarray of any shape
+        Images, or images flattened to rows; finite and not empty.
+
+    Returns
+    -------
+    PixelRange
+        What takes the pixels of `X` to [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If the largest pixel is further from the smallest than a float64 can tell.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skectonas.images import pixel_range
+    >>> pixel_range(np.array([[0, 51], [102, 204]], dtype=np.uint8)).scale * 255
+    1.0
+    >>> pixel_range(np.array([[-2.0, 0.0], [1.0, 2.0]]))
+    PixelRange(offset=-2.0, scale=0.25)
+    """
+    low, high = float(X.min()), float(X.max())
+    if low >= 0 and high <= 1:
+        return PixelRange(offset=0.0, scale=1.0)
+    if low >= 0 and 127 < high <= 255:
+        return PixelRange(offset=0.0, scale=1 / 255)
+    span = high - low
+    if math.isinf(span):
+        raise ValueError(f"X: expected pixels that span a finite range, got {low} to {high}")
+    # One over a subnormal number is infinite.
+    return PixelRange(offset=low, scale=1 / span if span >= np.finfo(np.float64).tiny else 1.0)
+
+
+def check_image_shape(image_shape: object) -> tuple[int, int, int]:
+    """Check the shape of an image and add the number of channels.
+
+    Parameters
+    ----------
+    image_shape : tuple of int
+        ``(height, width)`` or ``(height, width, channels)``.
+
+    Returns
+    -------
+    tuple of int
+        ``(height, width, channels)``.
+
+    Raises
+    ------
+    ValueError
+        If `image_shape` is anything but two or three positive integers.
+
+    Examples
+    --------
+    >>> from skectonas.images import check_image_shape
+    >>> check_image_shape((28, 28))
+    (28, 28, 1)
+    """
+    sizes = tuple(image_shape) if isinstance(image_shape, tuple | list) else ()
+    whole = all(isinstance(s, numbers.Integral) and not isinstance(s, bool) for s in sizes)
+    if len(sizes) not in (2, 3) or not whole or min(sizes) < 1:
+        raise ValueError(
+            "image_shape: expected two or three positive integers, (height, width) or "
+            f"(height, width, channels), got {image_shape!r}"
+        )
+    height, width, channels = (*sizes, 1)[:3]
+    return int(height), int(width), int(channels)
+
+
+class PseudoImageTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Lay the columns of a table out as the pixels of an image.
+
+    Every row becomes an image, every column a pixel of it, so that networks for images can
+    be used on tables. Pixels that are left over are zero.
+
+    Parameters
+    ----------
+    order : {"given", "shuffled", "correlation"}, default="given"
+        Which column goes where. ``"given"`` fills the image row by row in the order of the
+        columns. ``"shuffled"`` does so in a random order. ``"correlation"`` puts columns that
+        go together next to each other: they are ordered by hierarchical clustering, then
+        laid along a path that winds through the image in strips.
+    image_shape : tuple of int, default=None
+        ``(height, width)`` or ``(height, width, channels)`` with room for all columns. None
+        stands for the smallest square with one channel.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the order of ``"shuffled"``; None gives another order each time.
+
+    Attributes
+    ----------
+    image_shape_ : tuple of int
+        ``(height, width, channels)`` of the images.
+    pixel_index_ : ndarray of shape (n_features_in_,)
+        For each column, the position of its pixel in the flattened image.
+    column_order_ : ndarray of shape (n_features_in_,)
+        The columns in the order in which their pixels lie in the flattened image.
+    n_features_in_ : int
+        Number of columns seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns seen in `fit`, if all of them are strings.
+
+    Notes
+    -----
+    The mean absolute correlation of pixels that touch is never lower with
+    ``order="correlation"`` than with ``order="given"``, on the rows seen in `fit`.
+
+    By default the output is an array of images. Where `set_output` or the global
+    configuration of scikit-learn asks for frames, it is a frame with one column per pixel.
+
+    References
+    ----------
+    E. J. Schiessler, R. C. Aydin and C. J. Cyron, "ECToNAS: Evolutionary Cross-Topology
+    Neural Architecture Search", arXiv:2403.05123, section 4.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skectonas.images import PseudoImageTransformer
+    >>> X = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    >>> transformer = PseudoImageTransformer().fit(X)
+    >>> images = transformer.transform(X)
+    >>> images.shape
+    (2, 2, 2, 1)
+    >>> images[0, :, :, 0]
+    array([[1., 2.],
+           [3., 0.]])
+    >>> transformer.inverse_transform(images)
+    array([[1., 2., 3.],
+           [4., 5., 6.]])
+    >>> transformer.get_feature_names_out()
+    array(['x0', 'x1', 'x2', 'padding_0'], dtype=object)
+    """
+
+    def __init__(
+        self,
+        *,
+        order: str = "given",
+        image_shape: tuple[int, ...] | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.order = order
+        self.image_shape = image_shape
+        self.random_state = random_state
+
+    def fit(self, X: npt.ArrayLike, y: object = None) -> Self:
+        """Find a pixel for every column.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Finite numbers. Their values matter only for ``order="correlation"``.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        PseudoImageTransformer
+            The fitted transformer.
+
+        Raises
+        ------
+        ValueError
+            If `X` is not a finite numeric table, `order` is none of the three,
+            `image_shape` is no shape of an image, or has too few pixels.
+        """
+        if self.order not in _ORDERS:
+            raise ValueError(f"order: expected one of {_ORDERS}, got {self.order!r}")
+        table: npt.NDArray[Any] = validate_data(self, X, dtype=_FLOATS)
+        self.image_shape_ = self._room_for(self.n_features_in_)
+        self.pixel_index_ = self._place(table)
+        self.column_order_ = np.argsort(self.pixel_index_)
+        return self
+
+    def transform(self, X: npt.ArrayLike) -> Any:
+        """Turn rows into images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Finite numbers, with the columns seen in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, height, width, channels)
+            The images: float32 if `X` is, otherwise float64. Where frames are asked for, a
+            frame of shape (n_samples, height * width * channels).
+
+        Raises
+        ------
+        ValueError
+            If `X` is not a finite numeric table or has other columns than in `fit`.
+        """
+        check_is_fitted(self)
+        table: npt.NDArray[Any] = validate_data(self, X, dtype=_FLOATS, reset=False)
+        flat = np.zeros((len(table), math.prod(self.image_shape_)), dtype=table.dtype)
+        flat[:, self.pixel_index_] = table
+        # Frames have two dimensions; scikit-learn wraps what is returned here.
+        if _get_output_config("transform", self)["dense"] != "default":
+            return flat
+        return flat.reshape(-1, *self.image_shape_)
+
+    def inverse_transform(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
+        """Turn images back into rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, height, width, channels)
+            Images, or images flattened to shape (n_samples, height * width * channels).
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            The columns in the order seen in `fit`: float32 if `X` is, otherwise float64.
+
+        Raises
+        ------
+        ValueError
+            If `X` holds no finite numbers or is of another shape.
+        """
+        check_is_fitted(self)
+        images = check_array(X, dtype=_FLOATS, allow_nd=True)
+        pixels = math.prod(self.image_shape_)
+        if images.shape[1:] not in (self.image_shape_, (pixels,)):
+            raise ValueError(
+                f"X: expected images of shape {self.image_shape_} or {pixels} pixels in a row, "
+                f"got an array of shape {images.shape}"
+            )
+        rows: npt.NDArray[Any] = images.reshape(len(images), pixels)[:, self.pixel_index_]
+        return rows
+
+    def get_feature_names_out(
+        self, input_features: Sequence[str] | None = None
+    ) -> npt.NDArray[np.object_]:
+        """Name the pixels, row by row.
+
+        Parameters
+        ----------
+        input_features : sequence of str, default=None
+            Names of the input columns, which must be those seen in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (height * width * channels,)
+            The name of the column at each pixel, ``padding_<i>`` where there is none.
+
+        Raises
+        ------
+        ValueError
+            If `input_features` are not the columns seen in `fit`.
+        """
+        check_is_fitted(self)
+        names_in = _check_feature_names_in(self, input_features)
+        prefix = "padding_"
+        while any(str(name).startswith(prefix) for name in names_in):
+            prefix = f"_{prefix}"
+        names = np.empty(math.prod(self.image_shape_), dtype=object)
+        names[self.pixel_index_] = names_in
+        empty = np.setdiff1d(np.arange(len(names)), self.pixel_index_)
+        names[empty] = [f"{prefix}{i}" for i in range(len(empty))]
+        return names
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _room_for(self, columns: int) -> tuple[int, int, int]:
+        if self.image_shape is None:
+            side = math.isqrt(columns - 1) + 1
+            return side, side, 1
+        shape = check_image_shape(self.image_shape)
+        if math.prod(shape) < columns:
+            raise ValueError(
+                f"image_shape: expected room for {columns} columns, got "
+                f"{self.image_shape!r} with {math.prod(shape)} pixels"
+            )
+        return shape
+
+    def _place(self, X: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+        columns = X.shape[1]
+        given = np.arange(columns)
+        if self.order == "shuffled":
+            generator: np.random.RandomState | np.random.Generator
+            if self.random_state is None:
+                generator = np.random.default_rng()
+            else:
+                generator = check_random_state(self.random_state)
+            return np.asarray(generator.permutation(columns), dtype=np.intp)
+        if self.order == "correlation":
+            return _correlated_places(_absolute_correlation(X), self.image_shape_)
+        return given
+
+
+def _absolute_correlation(X: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """|corr| of columns; zero where a column is constant."""
+    varies = X.max(axis=0) > X.min(axis=0)
+    largest = np.abs(X).max(axis=0).astype(np.float64)
+    # Squares of very large or small numbers leave float64.
+    centred = np.where(varies, X, 0.0) / np.where(varies, largest, 1.0)
+    centred -= centred.mean(axis=0)
+    norms = np.linalg.norm(centred, axis=0)
+    centred /= np.where(norms > 0, norms, 1.0)
+    return np.clip(np.abs(centred.T @ centred), 0.0, 1.0)
+
+
+def _correlated_places(
+    correlation: npt.NDArray[np.float64], shape: tuple[int, int, int]
+) -> npt.NDArray[np.intp]:
+    """Choose the placement that brings most correlation together."""
+    columns = len(correlation)
+    leaves = _seriate(correlation)
+    best, most = np.arange(columns), -1.0
+    for path in _paths(shape):
+        places = np.empty(columns, dtype=np.intp)
+        places[leaves] = path[:columns]
+        together = _neighbour_correlation(correlation, places, shape)
+        if together > most:
+            best, most = places, together
+    given = np.arange(columns)
+    return given if _neighbour_correlation(correlation, given, shape) > most else best
+
+
+def _seriate(correlation: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    columns = len(correlation)
+    if columns < 3:
+        return np.arange(columns)
+    distance = 1 - correlation
+    np.fill_diagonal(distance, 0.0)
+    tree = linkage(
+        squareform(distance, checks=False),
+        method="average",
+        optimal_ordering=columns <= _MAX_OPTIMAL,
+    )
+    return np.asarray(leaves_list(tree), dtype=np.intp)
+
+
+def _paths(shape: tuple[int, int, int]) -> Iterator[npt.NDArray[np.intp]]:
+    """Paths through all pixels in strips of one row, two rows and so on.
+
+    A path goes to and fro within a strip, and the strips take turns to run left to right and
+    right to left, so pixels that follow each other lie side by side; the higher the strips,
+    the more compact is a run of pixels.
+    """
+    height, width, channels = shape
+    cells = np.arange(height * width).reshape(height, width)
+    for rows in range(1, height + 1):
+        strips = []
+        for number, top in enumerate(range(0, height, rows)):
+            strip = cells[top : top + rows, :: -1 if number % 2 else 1].T.copy()
+            strip[1::2] = strip[1::2, ::-1]
+            strips.append(strip.ravel())
+        path = np.concatenate(strips)
+        yield (path[:, None] * channels + np.arange(channels)).ravel()
+
+
+def _neighbour_correlation(
+    correlation: npt.NDArray[np.float64],
+    places: npt.NDArray[np.intp],
+    shape: tuple[int, int, int],
+) -> float:
+    """Mean |corr| of the columns of pixels that touch."""
+    image = np.full(math.prod(shape), -1)
+    image[places] = np.arange(len(places))
+    image = image.reshape(shape)
+    values = []
+    for axis in range(3):
+        lines = np.moveaxis(image, axis, 0)
+        first, second = lines[:-1].ravel(), lines[1:].ravel()
+        both = (first >= 0) & (second >= 0)
+        values.append(correlation[first[both], second[both]])
+    touching = np.concatenate(values)
+    return float(touching.mean()) if touching.size else 0.0

@@ -1,0 +1,277 @@
+"""Whatever a classifier is given, as images.
+
+:class:`InputEncoder` turns data frames, numeric tables, flattened images and images into
+arrays of shape (n, height, width, channels).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.utils import gen_batches
+
+from skectonas.images import (
+    PixelRange,
+    PseudoImageTransformer,
+    check_image_shape,
+    pixel_range,
+)
+from skectonas.tables import ColumnRange, TableEncoder
+
+__all__ = ["InputEncoder"]
+
+_UNCHANGED = PixelRange(offset=0.0, scale=1.0)
+_EIGHT_BIT = PixelRange(offset=0.0, scale=1 / 255)
+_ROWS_AT_ONCE = 1024
+
+
+class InputEncoder:
+    """Turn frames, tables, flattened images or images into images.
+
+    - A data frame is encoded by :class:`~skectonas.tables.TableEncoder` and laid out by
+      :class:`~skectonas.images.PseudoImageTransformer`.
+    - Arrays of three or four dimensions are images.
+    - An array of two dimensions holds flattened images if `image_shape` has exactly as many
+      pixels as there are columns and `column_order` is ``"given"``. Otherwise it is a table:
+      every column is scaled to [0, 1], and the columns are laid out as for a frame.
+
+    Parameters
+    ----------
+    image_shape : tuple of int, default=None
+        ``(height, width)`` or ``(height, width, channels)`` of the images.
+    column_order : {"given", "shuffled", "correlation"}, default="given"
+        How the columns of a table are laid out.
+    random_state : int, default=None
+        Seeds the order of ``"shuffled"``.
+
+    Attributes
+    ----------
+    image_shape_ : tuple of int
+        ``(height, width, channels)`` of the images that `transform` gives.
+    range_ : PixelRange
+        What takes these images to [0, 1]. It changes nothing where `transform` has scaled
+        them already: for tables, and for images that are neither in [0, 1] nor of 8 bits.
+    feature_names_out_ : ndarray of str or None
+        Names of the encoded columns of a table in their given order; None for images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from skectonas.inputs import InputEncoder
+    >>> frame = pd.DataFrame({"age": [20, 30], "work": ["office", "farm"]})
+    >>> encoder = InputEncoder().fit(frame)
+    >>> encoder.transform(frame)[:, :, :, 0]
+    array([[[0., 0.],
+            [1., 0.]],
+           [[1., 1.],
+            [0., 0.]]], dtype=float32)
+    >>> flattened = np.array([[0, 51, 102, 255]], dtype=np.uint8)
+    >>> encoder = InputEncoder(image_shape=(2, 2)).fit(flattened)
+    >>> encoder.transform(flattened).shape
+    (1, 2, 2, 1)
+    >>> encoder.range_ == PixelRange(offset=0.0, scale=1 / 255)
+    True
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, ...] | None = None,
+        column_order: str = "given",
+        random_state: int | None = None,
+    ) -> None:
+        self.image_shape = image_shape
+        self.column_order = column_order
+        self.random_state = random_state
+
+    def fit(self, X: pd.DataFrame | npt.NDArray[Any]) -> Self:
+        """Learn how to turn data like `X` into images.
+
+        Parameters
+        ----------
+        X : DataFrame or ndarray
+            A frame or table of shape (n_samples, n_features), flattened images of shape
+            (n_samples, height * width * channels), or images of shape (n_samples, height,
+            width) or (n_samples, height, width, channels). Arrays must be finite.
+
+        Returns
+        -------
+        InputEncoder
+            The fitted encoder.
+
+        Raises
+        ------
+        ValueError
+            If `image_shape` is no shape of an image, is not that of the images, or has fewer
+            pixels than the table has columns once encoded; if `column_order` is unknown; if a
+            column of a frame cannot be encoded; or if an array has another number of
+            dimensions.
+        """
+        if self.image_shape is not None:
+            check_image_shape(self.image_shape)
+        self._frame = isinstance(X, pd.DataFrame)
+        self._shape = X.shape[1:]
+        self._tables: TableEncoder | None = None
+        self._columns: ColumnRange | None = None
+        self._pixels: PseudoImageTransformer | None = None
+        self._early: PixelRange | None = None
+        if isinstance(X, pd.DataFrame):
+            return self._fit_frame(X)
+        if X.ndim == 2 and not self._is_flattened(X):
+            return self._fit_table(X)
+        return self._fit_images(X)
+
+    def transform(self, X: pd.DataFrame | npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Turn data into images.
+
+        Parameters
+        ----------
+        X : DataFrame or ndarray
+            Data of the kind and shape seen in `fit`. A frame of numbers is accepted where
+            `fit` saw a two-dimensional array.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, height, width, channels)
+            C-contiguous images, to be scaled by `range_`: uint8 if `X` holds images of that
+            dtype, otherwise float32. They may share memory with `X`.
+
+        Raises
+        ------
+        ValueError
+            If `X` is of another kind or shape than in `fit`, or holds values that cannot be
+            encoded.
+        """
+        if self._frame:
+            return self._frame_images(X)
+        array = _numeric_array(X) if isinstance(X, pd.DataFrame) else X
+        if _with_channels(array.shape[1:]) != _with_channels(self._shape):
+            raise ValueError(
+                f"X: expected the shape seen in fit, {_described(self._shape)}, got "
+                f"{_described(array.shape[1:])}"
+            )
+        if self._columns is not None:
+            return self._laid_out(self._columns.scale(array).astype(np.float32))
+        return self._images(array)
+
+    def _is_flattened(self, X: npt.NDArray[Any]) -> bool:
+        # Another order of the pixels would destroy an image, so it was meant for a table.
+        if self.image_shape is None or self.column_order != "given":
+            return False
+        return bool(X.shape[1] == math.prod(check_image_shape(self.image_shape)))
+
+    def _fit_frame(self, X: pd.DataFrame) -> Self:
+        # The global configuration of scikit-learn may ask for frames.
+        self._tables = TableEncoder().set_output(transform="default")
+        table = self._tables.fit(X).transform(X)
+        return self._fit_layout(table, self._tables.get_feature_names_out())
+
+    def _fit_table(self, X: npt.NDArray[Any]) -> Self:
+        self._columns = ColumnRange.of(X)
+        table = self._columns.scale(X).astype(np.float32)
+        return self._fit_layout(
+            table, np.array([f"x{i}" for i in range(X.shape[1])], dtype=object)
+        )
+
+    def _fit_layout(
+        self, table: npt.NDArray[np.float32], names: npt.NDArray[np.object_]
+    ) -> Self:
+        if self.image_shape is not None:
+            pixels = math.prod(check_image_shape(self.image_shape))
+            if pixels < table.shape[1]:
+                raise ValueError(
+                    f"image_shape: expected room for the {table.shape[1]} columns that X has "
+                    f"once encoded, got {self.image_shape!r} with {pixels} pixels"
+                )
+        self._pixels = PseudoImageTransformer(
+            order=self.column_order,
+            image_shape=self.image_shape,
+            random_state=self.random_state,
+        ).set_output(transform="default")
+        self._pixels.fit(table)
+        self.image_shape_: tuple[int, int, int] = self._pixels.image_shape_
+        self.range_ = _UNCHANGED
+        self.feature_names_out_: npt.NDArray[np.object_] | None = names
+        return self
+
+    def _fit_images(self, X: npt.NDArray[Any]) -> Self:
+        if X.ndim not in (2, 3, 4):
+            raise ValueError(
+                f"X: expected an array of 2, 3 or 4 dimensions, got shape {X.shape}"
+            )
+        own = self.image_shape if X.ndim == 2 else X.shape[1:]
+        self.image_shape_ = check_image_shape(own)
+        asked = check_image_shape(own if self.image_shape is None else self.image_shape)
+        if asked != self.image_shape_:
+            raise ValueError(
+                f"image_shape: expected the shape of the images in X, {X.shape[1:]}, got "
+                f"{self.image_shape!r}"
+            )
+        self.feature_names_out_ = None
+        self.range_ = pixel_range(X)
+        # float32 may not tell apart, or not hold, what float64 does.
+        if X.dtype != np.uint8 and self.range_ not in (_UNCHANGED, _EIGHT_BIT):
+            self._early, self.range_ = self.range_, _UNCHANGED
+        return self
+
+    def _frame_images(self, X: pd.DataFrame | npt.NDArray[Any]) -> npt.NDArray[Any]:
+        assert self._tables is not None
+        if not isinstance(X, pd.DataFrame):
+            raise ValueError(
+                f"X: expected a data frame with {self._shape[0]} columns as in fit, got "
+                f"{type(X).__name__} of shape {np.shape(X)}"
+            )
+        return self._laid_out(self._tables.transform(X))
+
+    def _laid_out(self, table: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        assert self._pixels is not None
+        images: npt.NDArray[Any] = self._pixels.transform(table)
+        return images
+
+    def _images(self, X: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        images = X.reshape(len(X), *self.image_shape_)
+        if self._early is None and images.dtype in (np.uint8, np.float32):
+            return np.ascontiguousarray(images)
+        single = np.empty(images.shape, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            # By batches, to hold no float64 copy of all images.
+            for rows in gen_batches(len(images), _ROWS_AT_ONCE):
+                batch = images[rows]
+                if self._early is not None:
+                    batch = self._early.apply(batch.astype(np.float64))
+                single[rows] = batch
+        if not np.isfinite(single).all():
+            raise ValueError(
+                "X: expected pixels within the range of float32, got values from "
+                f"{float(X.min())} to {float(X.max())}"
+            )
+        return single
+
+
+def _numeric_array(X: pd.DataFrame) -> npt.NDArray[Any]:
+    others = [name for name, dtype in X.dtypes.items() if dtype.kind not in "biuf"]
+    if others:
+        raise ValueError(
+            "X: expected a frame with only numeric columns, because fit saw an array; these "
+            f"are not numeric: {others}"
+        )
+    array = X.to_numpy()
+    if array.dtype == object:
+        array = X.to_numpy(dtype=np.float64, na_value=np.nan)
+    if not np.isfinite(array).all():
+        raise ValueError(
+            "X: expected finite values, because fit saw an array; got missing or infinite ones"
+        )
+    return array
+
+
+def _with_channels(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (*shape, 1) if len(shape) == 2 else shape
+
+
+def _described(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]} columns" if len(shape) == 1 else f"images of shape {shape}"

@@ -1,0 +1,175 @@
+"""Add or remove a convolutional cell: where topologies cross from dense to convolutional."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, pad
+
+from skectonas.morphisms.base import Context, by_input, like_before, reader_of_cell, renumbered
+from skectonas.morphisms.reconnect import (
+    maps_behind,
+    reconnect_first_dense,
+    ridge_regression,
+)
+from skectonas.network import BATCH_NORM_EPSILON, Weights, glorot, identity_norm, pool
+from skectonas.topology import KERNEL, POOLINGS, ConvCell, Topology, linear_name
+
+
+@dataclass(frozen=True)
+class AddCell:
+    """Add a convolutional cell (paper, sections 3.2 and A.2).
+
+    Its first channels hand on what they get, each its own, and its batch normalisation starts
+    as the identity on the data; `extra` fresh channels start without outgoing weights. What the
+    pooling changes is made up for in the first dense layer: each of its weights becomes the sum
+    over the window, which is exact where the maps are constant, and the layer is then fitted to
+    what it put out before.
+
+    Parameters
+    ----------
+    extra : int, default=3
+        Channels beyond those that are handed on.
+    recovery_epochs : float, default=0.25
+        Training before the competition.
+    """
+
+    extra: int = 3
+    recovery_epochs: float = 0.25
+    name: ClassVar[str] = "add_cell"
+    preserves_function: ClassVar[bool] = False
+
+    def sites(self, topology: Topology) -> range:
+        """Return the places in front of each cell and behind the last.
+
+        There is none where the last maps have a side of a single pixel already.
+        """
+        return range(len(topology.cells) + 1 if min(topology.map_sizes[-1]) > 1 else 0)
+
+    def rewrite(self, topology: Topology, site: int, rng: np.random.Generator) -> Topology:
+        """Return the topology with one more cell, whose pooling is drawn."""
+        cell = ConvCell(topology.channels[site] + self.extra, POOLINGS[rng.integers(2)])
+        cells = (*topology.cells[:site], cell, *topology.cells[site:])
+        return replace(topology, cells=cells)
+
+    def carry(
+        self, weights: Weights, old: Topology, new: Topology, site: int, context: Context
+    ) -> dict[str, Tensor]:
+        """Insert a transparent cell."""
+        reader = reader_of_cell(old, site - 1)
+        like = weights[reader]
+        reading = by_input(like, old.channels[site])
+        wider = like_before(pad(reading, (0, 0, 0, self.extra)), like)
+        child = renumbered({**weights, reader: wider}, "cells", site, 1)
+        cell = self._cell(weights, old, new, site, context)
+        child |= {name: value.to(like) for name, value in cell.items()}
+        first = f"{linear_name(new, 0)}.weight"
+        child[first] = _summed_over_windows(child[first], old.map_sizes[-1])
+        return reconnect_first_dense(child, new, weights, old, context.images)
+
+    def _cell(
+        self, weights: Weights, old: Topology, new: Topology, site: int, context: Context
+    ) -> dict[str, Tensor]:
+        n_old, name = old.channels[site], f"cells.{site}"
+        transparent = torch.zeros(n_old, n_old, KERNEL, KERNEL)
+        transparent[range(n_old), range(n_old), KERNEL // 2, KERNEL // 2] = 1.0
+        fresh = glorot((self.extra, n_old, KERNEL, KERNEL), context.rng)
+        cell = identity_norm(f"{name}.norm", n_old + self.extra)
+        cell[f"{name}.conv.weight"] = torch.cat([transparent, fresh])
+        # The batch normalisation of the channels that are handed on undoes itself, whether it
+        # takes the running statistics or those of a batch.
+        seen = pool(maps_behind(weights, old, site, context.images), new.cells[site].pooling)
+        mean, variance = seen.mean((0, 2, 3)), seen.var((0, 2, 3), correction=0)
+        cell[f"{name}.norm.weight"][:n_old] = (variance + BATCH_NORM_EPSILON).sqrt()
+        cell[f"{name}.norm.bias"][:n_old] = mean
+        return cell
+
+
+@dataclass(frozen=True)
+class RemoveCell:
+    """Remove a convolutional cell (paper, sections 3.2 and A.2).
+
+    What the cell does is replaced by the linear map, channels to channels, that comes closest
+    to it on the data, and that map is merged into the layer behind. As the maps get larger,
+    each weight of the first dense layer is shared out over the window that it stood for, and
+    the layer is then fitted to what it put out before.
+
+    Parameters
+    ----------
+    recovery_epochs : float, default=1.0
+        Training before the competition.
+    """
+
+    recovery_epochs: float = 1.0
+    name: ClassVar[str] = "remove_cell"
+    preserves_function: ClassVar[bool] = False
+
+    def sites(self, topology: Topology) -> range:
+        """Return the cells."""
+        return range(len(topology.cells))
+
+    def rewrite(self, topology: Topology, site: int, rng: np.random.Generator) -> Topology:
+        """Return the topology without that cell."""
+        return replace(topology, cells=topology.cells[:site] + topology.cells[site + 1 :])
+
+    def carry(
+        self, weights: Weights, old: Topology, new: Topology, site: int, context: Context
+    ) -> dict[str, Tensor]:
+        """Merge a linear stand-in for the cell into the layer behind it."""
+        mixing, constant = _linear_stand_in(weights, old, site, context.images)
+        reader, first = reader_of_cell(old, site), linear_name(old, 0)
+        like = weights[reader]
+        reading = by_input(like, old.channels[site + 1]).double()
+        merged = torch.einsum("iy,oyr->oir", mixing, reading)
+        child = {k: v for k, v in weights.items() if not k.startswith(f"cells.{site}.")}
+        child[reader] = like_before(merged, like).to(like)
+        if reader == f"{first}.weight":
+            # Behind a convolution the constant goes into the running mean.
+            lost = torch.einsum("y,oyr->o", constant, reading)
+            child[f"{first}.bias"] = weights[f"{first}.bias"] + lost.to(like)
+        child[f"{first}.weight"] = _shared_over_windows(
+            child[f"{first}.weight"], old.map_sizes[-1], new.map_sizes[-1]
+        )
+        child = renumbered(child, "cells", site + 1, -1)
+        return reconnect_first_dense(child, new, weights, old, context.images)
+
+
+def _linear_stand_in(
+    weights: Weights, topology: Topology, cell: int, images: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the matrix (channels in, channels out) and constant closest to a cell."""
+    before = pool(maps_behind(weights, topology, cell, images), "average")
+    behind = maps_behind(weights, topology, cell + 1, images)
+    x, y = (maps.movedim(1, -1).flatten(0, -2) for maps in (before, behind))
+    x_mean, y_mean = x.mean(0), y.mean(0)
+    mixing = ridge_regression(x - x_mean, y - y_mean, 1e-6)
+    return mixing, y_mean - x_mean @ mixing
+
+
+def _summed_over_windows(weight: Tensor, sizes: tuple[int, int]) -> Tensor:
+    """Return the weight of a layer behind flatten as if the maps were pooled once more."""
+    return _window_sums(_as_maps(weight, sizes)).flatten(1)
+
+
+def _shared_over_windows(
+    weight: Tensor, sizes: tuple[int, int], larger: tuple[int, int]
+) -> Tensor:
+    """Return the weight of a layer behind flatten as if the maps were pooled once less."""
+    pixels = _window_sums(torch.ones(1, 1, *larger).to(weight))
+    shares = _as_maps(weight, sizes) / pixels
+    repeated = shares.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    return repeated[:, :, : larger[0], : larger[1]].flatten(1)
+
+
+def _as_maps(weight: Tensor, sizes: tuple[int, int]) -> Tensor:
+    return weight.reshape(len(weight), -1, *sizes)
+
+
+def _window_sums(maps: Tensor) -> Tensor:
+    height, width = maps.shape[2:]
+    means: Tensor = avg_pool2d(pad(maps, (0, width % 2, 0, height % 2)), 2)
+    return 4 * means

@@ -1,0 +1,71 @@
+"""Add a dense layer: Net2DeeperNet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skectonas.morphisms.base import Context, renumbered
+from skectonas.network import Weights
+from skectonas.topology import Dense, Topology
+
+
+@dataclass(frozen=True)
+class AddDense:
+    """Add a dense layer that hands on what it gets; the function is preserved (Eq. 3).
+
+    Behind a dense layer it is the identity matrix, which relu lets pass. It never comes right
+    behind flatten, where that matrix would have the size of the image; but a network without
+    any dense layer gets one in front of its output layer, with two units a class: relu(z) and
+    relu(-z), whose difference is z.
+
+    Parameters
+    ----------
+    recovery_epochs : float, default=0.1
+        Training before the competition.
+    """
+
+    recovery_epochs: float = 0.1
+    name: ClassVar[str] = "add_dense"
+    preserves_function: ClassVar[bool] = True
+
+    def sites(self, topology: Topology) -> range:
+        """Return the dense layers to follow; 0 stands for flatten if there are none."""
+        return range(max(1, len(topology.dense)))
+
+    def rewrite(self, topology: Topology, site: int, rng: np.random.Generator) -> Topology:
+        """Return the topology with one more dense layer."""
+        if not topology.dense:
+            return replace(topology, dense=(Dense(2 * topology.n_classes),))
+        before, after = topology.dense[: site + 1], topology.dense[site + 1 :]
+        return replace(topology, dense=(*before, topology.dense[site], *after))
+
+    def carry(
+        self,
+        weights: Weights,
+        old: Topology,
+        new: Topology,
+        site: int,
+        context: Context,
+    ) -> dict[str, Tensor]:
+        """Insert an identity matrix, or the output layer and its mirror image."""
+        like = weights["output.weight"]
+        if not old.dense:
+            mirrored = {
+                f"dense.0.{kind}": torch.cat([old_output, -old_output])
+                for kind in ("weight", "bias")
+                for old_output in [weights[f"output.{kind}"]]
+            }
+            eye = torch.eye(old.n_classes).to(like)
+            bias = torch.zeros(old.n_classes).to(like)
+            output = {"output.weight": torch.cat([eye, -eye], 1), "output.bias": bias}
+            return {**weights, **mirrored, **output}
+        child = renumbered(weights, "dense", site + 1, 1)
+        units = new.dense[site + 1].units
+        child[f"dense.{site + 1}.weight"] = torch.eye(units).to(like)
+        child[f"dense.{site + 1}.bias"] = torch.zeros(units).to(like)
+        return child

@@ -1,0 +1,47 @@
+"""The child that is its parent: the search may also leave well alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from skectonas.morphisms.base import Context
+from skectonas.network import Weights
+from skectonas.topology import Topology
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Leave the network as it is (paper, section 3.2).
+
+    Parameters
+    ----------
+    recovery_epochs : float, default=0.1
+        Training before the competition.
+    """
+
+    recovery_epochs: float = 0.1
+    name: ClassVar[str] = "identity"
+    preserves_function: ClassVar[bool] = True
+
+    def sites(self, topology: Topology) -> range:
+        """Return the one place."""
+        return range(1)
+
+    def rewrite(self, topology: Topology, site: int, rng: np.random.Generator) -> Topology:
+        """Return the topology itself."""
+        return topology
+
+    def carry(
+        self,
+        weights: Weights,
+        old: Topology,
+        new: Topology,
+        site: int,
+        context: Context,
+    ) -> dict[str, Tensor]:
+        """Return the weights themselves."""
+        return dict(weights)

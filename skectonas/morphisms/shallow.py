@@ -1,0 +1,70 @@
+"""Remove a dense layer by merging it into the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skectonas.morphisms.base import Context, renumbered
+from skectonas.morphisms.reconnect import activations, reconnect
+from skectonas.network import Weights
+from skectonas.topology import Topology, linear_name
+
+
+@dataclass(frozen=True)
+class RemoveDense:
+    """Remove a dense layer (paper, appendix A.1).
+
+    Its matrix is multiplied onto the next one. The paper leaves out the relu between the two;
+    here each unit's relu is replaced by the straight line that fits it best on the data, and
+    the merged layer is then fitted to what the next layer put out before.
+
+    Parameters
+    ----------
+    recovery_epochs : float, default=1.0
+        Training before the competition.
+    """
+
+    recovery_epochs: float = 1.0
+    name: ClassVar[str] = "remove_dense"
+    preserves_function: ClassVar[bool] = False
+
+    def sites(self, topology: Topology) -> range:
+        """Return the dense layers; the output layer stays."""
+        return range(len(topology.dense))
+
+    def rewrite(self, topology: Topology, site: int, rng: np.random.Generator) -> Topology:
+        """Return the topology without that layer."""
+        return replace(topology, dense=topology.dense[:site] + topology.dense[site + 1 :])
+
+    def carry(
+        self, weights: Weights, old: Topology, new: Topology, site: int, context: Context
+    ) -> dict[str, Tensor]:
+        """Merge the layer into the next."""
+        first, second = f"dense.{site}", linear_name(old, site + 1)
+        w1, b1 = weights[f"{first}.weight"].double(), weights[f"{first}.bias"].double()
+        w2, b2 = weights[f"{second}.weight"].double(), weights[f"{second}.bias"].double()
+        z = activations(weights, old, context.images, site) @ w1.T + b1
+        slope, intercept = _line_through_relu(z)
+        kept = {k: v for k, v in weights.items() if not k.startswith(f"{first}.")}
+        child = renumbered(kept, "dense", site + 1, -1)
+        merged = linear_name(new, site)
+        like = weights[f"{first}.weight"]
+        child[f"{merged}.weight"] = ((w2 * slope) @ w1).to(like)
+        child[f"{merged}.bias"] = (w2 @ (slope * b1 + intercept) + b2).to(like)
+        wanted = torch.relu(z) @ w2.T + b2
+        return reconnect(child, new, site, wanted, context.images)
+
+
+def _line_through_relu(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return slope and intercept of the line closest to relu(z), for each column."""
+    h = torch.relu(z)
+    z_mean, h_mean = z.mean(0), h.mean(0)
+    variance = (z - z_mean).square().mean(0)
+    covariance = ((z - z_mean) * (h - h_mean)).mean(0)
+    slope = torch.where(variance > 0, covariance / variance, 0.0)
+    return slope, h_mean - slope * z_mean

@@ -1,0 +1,394 @@
+"""The evolutionary search: the paper's Algorithm 1."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from skectonas.candidate import Candidate
+from skectonas.fitness import Fitness, Greedy
+from skectonas.ledger import PHASES, Entry, Ledger
+from skectonas.morphisms import MORPHISMS, Context, Morphism
+from skectonas.network import initial_weights
+from skectonas.topology import Topology
+from skectonas.tournament import draw_brackets
+from skectonas.training import Trainer
+
+# Apart from the phases of training: random draws of their own.
+INITIAL_WEIGHTS, MUTATION, BRACKETS = range(len(PHASES), len(PHASES) + 3)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The hyperparameters of the search; the defaults are the paper's.
+
+    Parameters
+    ----------
+    warmup_epochs : float, default=10
+        Training of the start before the first generation.
+    round_epochs : float, default=5
+        Training of each competitor in a round.
+    n_rounds : int, default=3
+        Rounds of each of the two phases.
+    n_parents : int, default=2
+        Winners of a generation.
+    max_growth : float, default=3.0
+        A child may have this many times the parent's parameters more.
+    max_parameters : int, default=8_000_000
+        And no more than this in all.
+    score_window : int, default=3
+        The score is the mean of this many last evaluations.
+    morphisms : sequence of Morphism
+        The changes to choose from.
+    """
+
+    warmup_epochs: float = 10
+    round_epochs: float = 5
+    n_rounds: int = 3
+    n_parents: int = 2
+    max_growth: float = 3.0
+    max_parameters: int = 8_000_000
+    score_window: int = 3
+    morphisms: Sequence[Morphism] = MORPHISMS
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a search has found.
+
+    Parameters
+    ----------
+    winner : Candidate
+        The best, trained.
+    lineage : tuple of Candidate
+        From the start to the winner, each as it was last trained; only the winner still has its
+        weights.
+    interrupted : bool
+        Whether the search was stopped by Ctrl-C.
+    """
+
+    winner: Candidate
+    lineage: tuple[Candidate, ...]
+    interrupted: bool
+
+
+class Search:
+    """One run of ECToNAS.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Trains the competitors.
+    ledger : Ledger
+        The budget; it is charged here and nowhere else.
+    fitness : Fitness
+        Decides phase 2 and the final selection; phase 1 is always greedy.
+    images : Tensor of shape (n, height, width, channels)
+        Training images as a network sees them, for the morphisms that look at data.
+    seed : int
+        What every random draw depends on.
+    settings : Settings
+        Hyperparameters.
+    on_generation : callable or None, default=None
+        Called with the search after the warm-up and after every generation; the search stops if
+        it returns True.
+
+    Attributes
+    ----------
+    generation : int
+        Current generation; 0 is the warm-up.
+    parents : list of Candidate
+        The winners of the generation before.
+    survivors : list of Candidate
+        Those still in competition, as they were last trained.
+    best : Candidate
+        The best of all finished generations.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        ledger: Ledger,
+        fitness: Fitness,
+        images: Tensor,
+        seed: int,
+        settings: Settings,
+        on_generation: Callable[[Search], bool | None] | None = None,
+    ) -> None:
+        self.trainer = trainer
+        self.ledger = ledger
+        self.fitness = fitness
+        self.images = images
+        self.seed = seed
+        self.settings = settings
+        self.on_generation = on_generation
+        self.generation = 0
+        self.parents: list[Candidate] = []
+        self.survivors: list[Candidate] = []
+        self._ids = itertools.count()
+        self._known: dict[int, Candidate] = {}
+        self._finished = False
+
+    def run(self, topology: Topology) -> Outcome:
+        """Search, beginning with a topology.
+
+        Raises
+        ------
+        ValueError
+            If the training of the start diverges.
+        """
+        interrupted = False
+        try:
+            self._warm_up(topology)
+            while self.ledger.left and not self._finished:
+                self.generation += 1
+                children = self._recover(self._mutate())
+                winners = self._phase_2(self._phase_1(children))
+                self._evolve(winners)
+        except KeyboardInterrupt:
+            if not self.survivors:
+                raise
+            interrupted = True
+        winner = self._select([self.best, *self.survivors])
+        return Outcome(winner, self._lineage(winner), interrupted)
+
+    def _warm_up(self, topology: Topology) -> None:
+        start = Candidate(
+            id=next(self._ids),
+            topology=topology,
+            weights=initial_weights(topology, self._rng(INITIAL_WEIGHTS)),
+            score_window=self.settings.score_window,
+        )
+        n_steps = self._affordable(self.settings.warmup_epochs, 1)
+        [start], _ = self._train([start], [n_steps], "warm-up", 0)
+        if not (start.is_finite and np.isfinite(start.loss)):
+            raise ValueError(
+                "The training of the start diverged: its weights or outputs are not finite. "
+                "Lower learning_rate, or scale the data."
+            )
+        self.best = self._start = start
+        self._evolve([start])
+
+    def _mutate(self) -> list[Candidate]:
+        """Return the children of all parents, degenerates rejected."""
+        rng = self._rng(MUTATION)
+        children = [
+            self._child(parent, morphism, site, rng)
+            for parent in self.parents
+            for morphism in self.settings.morphisms
+            for site in morphism.sites(parent.topology)
+        ]
+        return [child for child in children if child is not None]
+
+    def _child(
+        self, parent: Candidate, morphism: Morphism, site: int, rng: np.random.Generator
+    ) -> Candidate | None:
+        old = parent.topology
+        new = morphism.rewrite(old, site, rng)
+        most = (1 + self.settings.max_growth) * old.n_parameters
+        if new.n_parameters > min(most, self.settings.max_parameters):
+            return None
+        weights = morphism.carry(parent.weights, old, new, site, Context(rng, self.images))
+        child = replace(
+            parent,
+            id=next(self._ids),
+            topology=new,
+            weights=weights,
+            generation=self.generation,
+            morphism=morphism.name,
+            parent=parent.as_ancestor(),
+            evaluations=(),
+        )
+        return child if child.is_finite else None
+
+    def _recover(self, children: list[Candidate]) -> list[Candidate]:
+        """Train each child for as long as its morphism asks for."""
+        recovery = {m.name: m.recovery_epochs for m in self.settings.morphisms}
+        steps = np.array([self._steps(recovery[child.morphism]) for child in children], int)
+        left, n = self.ledger.left, len(children)
+        if n == 0 or n > left:
+            self._finished = True
+            return []
+        if steps.sum() > left:
+            # The last training of the run: shortened in proportion, one batch at the least.
+            steps = 1 + (steps - 1) * (left - n) // (steps.sum() - n)
+            self._finished = True
+        self.survivors, _ = self._train(children, steps.tolist(), "recovery", 0)
+        return self.survivors
+
+    def _phase_1(self, children: list[Candidate]) -> list[Candidate]:
+        """Let the children of each morphism compete among themselves, by score alone."""
+        pools: dict[str, list[Candidate]] = {}
+        for child in children:
+            pools.setdefault(child.morphism, []).append(child)
+        # Fewer morphisms than parents are wanted: each has to give more winners.
+        n_winners = 1 if len(pools) >= self.settings.n_parents else self.settings.n_parents
+        return self._compete("phase 1", list(pools.values()), n_winners, Greedy())
+
+    def _phase_2(self, children: list[Candidate]) -> list[Candidate]:
+        """Let all that are left compete for the places of parents, by fitness."""
+        n_parents = self.settings.n_parents
+        if len(children) <= n_parents:
+            return children
+        return self._compete("phase 2", [children], n_parents, self.fitness)
+
+    def _compete(
+        self, phase: str, pools: list[list[Candidate]], n_winners: int, fitness: Fitness
+    ) -> list[Candidate]:
+        """Play the rounds of a phase, in all pools at once; return who is left."""
+        for round_ in range(self.settings.n_rounds):
+            n_steps = self._affordable(self.settings.round_epochs, sum(map(len, pools)))
+            if not n_steps:
+                break
+            rng = self._rng(BRACKETS, PHASES.index(phase), round_)
+            rounds_left = self.settings.n_rounds - round_
+            brackets = [
+                [pool[i] for i in drawn]
+                for pool in pools
+                for drawn in draw_brackets(len(pool), n_winners, rounds_left, rng)
+            ]
+            winners = self._play(brackets, n_steps, phase, round_, fitness)
+            pool_of = {c.id: number for number, pool in enumerate(pools) for c in pool}
+            pools = [
+                [winner for winner in winners if pool_of[winner.id] == number]
+                for number in range(len(pools))
+            ]
+            self.survivors = winners
+        return [candidate for pool in pools for candidate in pool]
+
+    def _play(
+        self,
+        brackets: list[list[Candidate]],
+        n_steps: int,
+        phase: str,
+        round_: int,
+        fitness: Fitness,
+    ) -> list[Candidate]:
+        """Train all competitors of a round; return the winner of each bracket."""
+        competitors = [candidate for bracket in brackets for candidate in bracket]
+        sizes = [len(bracket) for bracket in brackets]
+        trained, verdicts = self._train(
+            competitors,
+            [n_steps] * len(competitors),
+            phase,
+            round_,
+            lambda trained: _judge(trained, sizes, fitness),
+        )
+        return [c for c, verdict in zip(trained, verdicts, strict=True) if verdict.won]
+
+    def _evolve(self, winners: list[Candidate]) -> None:
+        """Make the winners the next parents."""
+        if not winners:
+            return
+        self.parents = self.survivors = winners
+        self.best = self._select([self.best, *winners])
+        if self.on_generation is not None and self.on_generation(self):
+            self._finished = True
+
+    def _select(self, candidates: Iterable[Candidate]) -> Candidate:
+        start = self._start.as_ancestor()
+        return max(candidates, key=lambda c: _rank(c, self.fitness.final(c, start)))
+
+    def _train(
+        self,
+        candidates: Sequence[Candidate],
+        n_steps: Sequence[int],
+        phase: str,
+        round_: int,
+        judge: Callable[[list[Candidate]], list[Verdict]] | None = None,
+    ) -> tuple[list[Candidate], list[Verdict]]:
+        """Train, judge and charge the ledger: one helper, so that the three cannot disagree."""
+        key = (self.seed, self.generation, PHASES.index(phase), round_)
+        began = time.perf_counter()
+        trained = self.trainer.train(candidates, n_steps, key)
+        seconds = time.perf_counter() - began
+        verdicts = judge(trained) if judge else [Verdict()] * len(trained)
+        share = seconds / sum(n_steps)
+        self.ledger.charge(
+            _entry(candidate, steps, phase, round_, verdict, share * steps)
+            for candidate, steps, verdict in zip(trained, n_steps, verdicts, strict=True)
+        )
+        self._known |= {c.id: replace(c, weights={}) for c in trained}
+        return trained, verdicts
+
+    def _steps(self, epochs: float) -> int:
+        return max(1, round(epochs * self.ledger.steps_per_epoch))
+
+    def _affordable(self, epochs: float, n_competitors: int) -> int:
+        """Return the batches for each competitor; fewer than wanted end the run."""
+        if self._finished:
+            return 0
+        wanted, most = self._steps(epochs), self.ledger.left // n_competitors
+        self._finished = most < wanted
+        return min(wanted, most)
+
+    def _rng(self, *purpose: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, self.generation, *purpose])
+
+    def _lineage(self, winner: Candidate) -> tuple[Candidate, ...]:
+        line = [winner]
+        while (parent := line[-1].parent) is not None:
+            line.append(self._known[parent.id])
+        return tuple(reversed(line))
+
+
+class Verdict(NamedTuple):
+    """How a candidate came out of its bracket; empty where there was none."""
+
+    bracket: int | None = None
+    fitness: float | None = None
+    won: bool | None = None
+
+
+def _judge(trained: list[Candidate], sizes: list[int], fitness: Fitness) -> list[Verdict]:
+    verdicts = []
+    rest = iter(trained)
+    for number, size in enumerate(sizes):
+        members = list(islice(rest, size))
+        values = [fitness(candidate) for candidate in members]
+        ranks = [_rank(c, value) for c, value in zip(members, values, strict=True)]
+        best = ranks.index(max(ranks))
+        verdicts += [Verdict(number, value, i == best) for i, value in enumerate(values)]
+    return verdicts
+
+
+def _rank(candidate: Candidate, fitness: float) -> tuple[float, float, int, int]:
+    """Return a key, higher is better; on small data many candidates have the same score."""
+    return fitness, -candidate.loss, -candidate.n_parameters, -candidate.id
+
+
+def _entry(
+    candidate: Candidate,
+    n_steps: int,
+    phase: str,
+    round_: int,
+    verdict: Verdict,
+    seconds: float,
+) -> Entry:
+    last = candidate.evaluations[-1]
+    return Entry(
+        generation=candidate.generation,
+        phase=phase,
+        round=round_,
+        bracket=verdict.bracket,
+        candidate=candidate.id,
+        parent=None if candidate.parent is None else candidate.parent.id,
+        morphism=candidate.morphism,
+        topology=str(candidate.topology),
+        n_parameters=candidate.n_parameters,
+        n_steps=n_steps,
+        n_steps_total=candidate.n_steps,
+        train_loss=last.train_loss,
+        validation_loss=last.validation_loss,
+        validation_score=last.validation_score,
+        fitness=verdict.fitness,
+        won=verdict.won,
+        seconds=seconds,
+    )

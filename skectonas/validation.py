@@ -1,0 +1,240 @@
+"""Validation at the border: what comes in is checked here once, and inside it is plain."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import StratifiedShuffleSplit
+from sklearn.utils import (
+    assert_all_finite,
+    check_consistent_length,
+    check_random_state,
+    column_or_1d,
+)
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from skectonas.morphisms import MORPHISMS, Morphism
+
+Array: TypeAlias = NDArray[Any]
+
+
+def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Array | pd.DataFrame:
+    """Return X as a finite array of 2 to 4 dimensions, or as the data frame that it is.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gets `n_features_in_` and `feature_names_in_` if `reset`, else X is checked by them.
+        Images count one feature for each value.
+    X : array-like or DataFrame
+        What the user gave.
+    reset : bool
+        Whether this is `fit`.
+
+    Raises
+    ------
+    ValueError
+        If X is empty, not finite, not numeric, or does not fit the estimator.
+    """
+    least = 2 if reset else 1
+    if isinstance(X, pd.DataFrame):
+        for side, name, minimum in ((len(X), "sample", least), (X.shape[1], "feature", 1)):
+            if side < minimum:
+                raise ValueError(
+                    f"Found a data frame with {side} {name}(s) (shape={X.shape}) while a "
+                    f"minimum of {minimum} is required by {type(estimator).__name__}."
+                )
+        frame: pd.DataFrame = validate_data(estimator, X, reset=reset, skip_check_array=True)
+        return frame
+    if isinstance(X, list | tuple):
+        X = np.asarray(X)
+    shape: tuple[int, ...] = np.shape(X) if hasattr(X, "ndim") else ()
+    if len(shape) > 4:
+        raise ValueError(
+            "X must be a table (n, d) or images (n, height, width[, channels]), got an array "
+            f"of {len(shape)} dimensions, shape {shape}."
+        )
+    if len(shape) > 2:
+        if 0 in shape[1:]:
+            raise ValueError(f"X has images without pixels: shape {shape}.")
+        X = np.asarray(X).reshape(shape[0], -1)
+    array: Array = validate_data(estimator, X, reset=reset, ensure_min_samples=least)
+    if array.dtype == bool:
+        array = array.astype(np.uint8)
+    return array.reshape(shape) if len(shape) > 2 else array
+
+
+def check_y(estimator: BaseEstimator, X: Array | pd.DataFrame, y: Any) -> Array:
+    """Return the labels as a vector that goes with X.
+
+    Raises
+    ------
+    ValueError
+        If they are missing, not finite, not those of a classification, or of another length.
+    """
+    if y is None:
+        raise ValueError(
+            f"This {type(estimator).__name__} estimator requires y to be passed, but the "
+            "target y is None."
+        )
+    labels: Array = column_or_1d(y, warn=True)
+    if pd.isna(labels).any():
+        raise ValueError("Input y contains NaN.")
+    assert_all_finite(labels, input_name="y")
+    check_consistent_length(X, labels)
+    check_classification_targets(labels)
+    return labels
+
+
+def check_classes(labels: Array) -> tuple[Array, NDArray[np.int64]]:
+    """Return the classes and, for each label, the index of its class.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two classes, or one has a single member.
+    """
+    classes, indices, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if len(classes) < 2:
+        raise ValueError(
+            f"y must hold at least 2 classes, got one class only: {classes[0]!r} "
+            "(rows with zero sample_weight do not count)."
+        )
+    if counts.min() < 2:
+        raise ValueError(
+            f"y must hold at least 2 rows of each class, one to train on and one to validate "
+            f"on; the class {classes[counts.argmin()]!r} has only 1 member."
+        )
+    return classes, indices.astype(np.int64)
+
+
+def check_weights(sample_weight: Any, X: Array | pd.DataFrame) -> NDArray[np.float64] | None:
+    """Return the sample weights as a vector that goes with X, or None.
+
+    Raises
+    ------
+    ValueError
+        If they are negative, not finite, all zero, or of another length.
+    """
+    if sample_weight is None:
+        return None
+    weights: NDArray[np.float64] = _check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+    )
+    if not weights.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    return weights
+
+
+def training_weights(
+    weights: NDArray[np.float64] | None, class_weight: Any, labels: Array
+) -> NDArray[np.float64] | None:
+    """Return what the training loss is weighted by: sample times class weights, mean 1."""
+    if class_weight is not None:
+        by_class = compute_sample_weight(class_weight, labels)
+        weights = by_class if weights is None else weights * by_class
+    if weights is None:
+        return None
+    if not (np.isfinite(weights).all() and weights.any() and (weights >= 0).all()):
+        raise ValueError(
+            f"class_weight={class_weight!r} leaves weights that are negative, not finite or "
+            "all zero."
+        )
+    normalised: NDArray[np.float64] = weights / weights.mean()
+    return normalised
+
+
+def split(
+    indices: NDArray[np.int64], validation_fraction: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows to train and to validate on, stratified.
+
+    There are at least as many validation rows as classes, without which they could not be
+    stratified.
+
+    Raises
+    ------
+    ValueError
+        If too few rows are left to train on.
+    """
+    n_rows, n_classes = len(indices), int(indices.max()) + 1
+    n_validation = max(round(validation_fraction * n_rows), n_classes)
+    if n_rows - n_validation < n_classes:
+        raise ValueError(
+            f"validation_fraction={validation_fraction!r} of {n_rows} rows leaves "
+            f"{n_rows - n_validation} to train {n_classes} classes on; lower it."
+        )
+    splitter = StratifiedShuffleSplit(1, test_size=n_validation, random_state=seed)
+    train, validation = next(splitter.split(np.zeros(n_rows), indices))
+    return train, validation
+
+
+def check_morphisms(morphisms: Any) -> tuple[Morphism, ...]:
+    """Return the morphisms that are meant: "all", or a sequence of names and objects.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, an object is no morphism, or there is none.
+    """
+    if isinstance(morphisms, str) and morphisms == "all":
+        return MORPHISMS
+    known = {morphism.name: morphism for morphism in MORPHISMS}
+    chosen: list[Morphism] = []
+    for entry in [morphisms] if isinstance(morphisms, str) else morphisms:
+        morphism: Any = known.get(entry) if isinstance(entry, str) else entry
+        members = ("name", "recovery_epochs", "sites", "rewrite", "carry")
+        if isinstance(morphism, type) or not all(hasattr(morphism, m) for m in members):
+            raise ValueError(
+                f'morphisms must be "all" or hold names of {list(known)} or Morphism objects, '
+                f"got {entry!r}."
+            )
+        chosen.append(morphism)
+    names = [morphism.name for morphism in chosen]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"morphisms must hold at least one, and none twice, got {names}.")
+    return tuple(chosen)
+
+
+def check_device(device: Any) -> torch.device:
+    """Return the device that is meant; "auto" is the first CUDA device, or else the CPU.
+
+    Raises
+    ------
+    ValueError
+        If torch knows no such device, or cannot use it.
+    """
+    if isinstance(device, str) and device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.zeros(1, device=found)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(
+            f'device must be "auto" or a device that torch can use, got {device!r}: {error}'
+        ) from error
+    return found
+
+
+def draw_seed(random_state: Any) -> int:
+    """Return the number that every random draw of a fit depends on.
+
+    None gives fresh entropy: numpy's global generator is neither read nor moved.
+
+    Raises
+    ------
+    ValueError
+        If `random_state` is of no known kind.
+    """
+    if random_state is None:
+        return int(np.random.default_rng().integers(2**31))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**31))
+    return int(check_random_state(random_state).randint(2**31 - 1))
