@@ -64,9 +64,7 @@ def measure(trainer: PlainTrainer, epochs: int, seed: int) -> list[dict[str, obj
         for site in morphism.sites(topology):
             rng = np.random.default_rng([seed, site])
             new = morphism.rewrite(topology, site, rng)
-            weights = morphism.carry(
-                parent.weights, topology, new, site, Context(rng, images)
-            )
+            weights = morphism.carry(parent.weights, topology, new, site, Context(rng, images))
             child = replace(parent, topology=new, weights=weights)
             recovery = max(1, round(morphism.recovery_epochs * data.steps_per_epoch))
             accuracy = {

@@ -86,7 +86,7 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         How the columns of a table are laid out as pixels, see `PseudoImageTransformer`.
     morphisms : "all" or sequence, default="all"
         The changes to choose from, by name or as objects, such as
-        ``["identity", "add_units", AddCell(extra=5)]``.
+        ``["identity", "add_units", AddCell(extra=(0, 5))]``.
     warmup_epochs : float, default=10
         Training of the start before the first generation.
     round_epochs : float, default=5

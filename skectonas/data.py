@@ -118,7 +118,7 @@ def batch_order(
     """
     per_epoch = -(-n_rows // batch_size)
     size = -(-n_rows // per_epoch)
-    epochs = []
+    epochs = [np.empty((0, size), np.int64)]
     for epoch in range(-(-n_steps // per_epoch)):
         rows = np.random.default_rng([*key, epoch]).permutation(n_rows)
         epochs.append(np.resize(rows, (per_epoch, size)))

@@ -9,6 +9,9 @@ import numpy as np
 
 from skectonas.candidate import Ancestor, Candidate
 
+SMALLEST_SCORE = 1e-12
+"""What a score of zero counts as where gains are relative to it."""
+
 
 class Fitness(Protocol):
     """What the search needs to know of a fitness."""
@@ -62,9 +65,9 @@ class Balanced:
         """Return the same, relative to the start."""
         if not np.isfinite(candidate.score):
             return -np.inf
+        before = start.score if np.isfinite(start.score) else 0.0
         # The absolute value is for scores that are negative, such as a log likelihood.
-        base = max(abs(start.score), np.finfo(float).tiny)
-        gain = (candidate.score - start.score) / base
+        gain = (candidate.score - before) / max(abs(before), SMALLEST_SCORE)
         growth = (candidate.n_parameters - start.n_parameters) / start.n_parameters
         return self.alpha * gain - (1 - self.alpha) * growth
 

@@ -9,6 +9,18 @@ import pandas as pd
 
 PHASES = ("warm-up", "recovery", "phase 1", "phase 2")
 
+# Of the columns of the table; text is left to pandas, whose releases differ in it.
+DTYPES = {
+    **dict.fromkeys(("generation", "round", "candidate", "n_parameters"), "int64"),
+    **dict.fromkeys(("bracket", "parent"), "Int64"),
+    **dict.fromkeys(
+        ("epochs", "epochs_total", "budget_spent", "seconds", "fitness"), "float64"
+    ),
+    **dict.fromkeys(("train_loss", "validation_loss"), "float64"),
+    **dict.fromkeys(("validation_score", "fitness"), "float64"),
+    "won": "boolean",
+}
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -146,5 +158,4 @@ class Ledger:
         frame["n_steps_total"] = frame["n_steps_total"] / self.steps_per_epoch
         frame = frame.rename(columns={"n_steps": "epochs", "n_steps_total": "epochs_total"})
         frame.insert(list(frame.columns).index("epochs_total") + 1, "budget_spent", spent)
-        dtypes = {"bracket": "Int64", "parent": "Int64", "won": "boolean", "fitness": "float64"}
-        return frame.astype(dtypes)
+        return frame.astype(DTYPES)

@@ -10,7 +10,7 @@ from typing import TypeAlias, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, max_pool2d
+from torch.nn.functional import avg_pool2d, batch_norm, max_pool2d
 
 from skectonas.topology import KERNEL, ConvCell, Pooling, Topology, linear_name
 
@@ -26,7 +26,7 @@ def pool(maps: Tensor, pooling: Pooling) -> Tensor:
     """Pool 2x2 windows with stride 2; at an odd side the last one holds what is there."""
     if pooling == "max":
         return max_pool2d(maps, 2, ceil_mode=True)
-    return avg_pool2d(maps, 2, ceil_mode=True, count_include_pad=False)
+    return avg_pool2d(maps, 2, ceil_mode=True)
 
 
 class Cell(nn.Module):
@@ -53,12 +53,11 @@ class Cell(nn.Module):
         centred = z - mean.view(1, -1, 1, 1)
         # The variance over the values, not the estimate for more of them (n - 1): it is what
         # the training mode divides by.
-        statistics = {"running_mean": mean, "running_var": centred.square().mean((0, 2, 3))}
-        for name, value in statistics.items():
-            cast(Tensor, getattr(self.norm, name)).copy_(value)
-        gamma, beta, epsilon = self.norm.weight, self.norm.bias, self.norm.eps
-        scaled = centred * (statistics["running_var"] + epsilon).rsqrt().view(1, -1, 1, 1)
-        return torch.relu(scaled * gamma.view(1, -1, 1, 1) + beta.view(1, -1, 1, 1))
+        variance = centred.square().mean((0, 2, 3))
+        norm = self.norm
+        cast(Tensor, norm.running_mean).copy_(mean)
+        cast(Tensor, norm.running_var).copy_(variance)
+        return torch.relu(batch_norm(z, mean, variance, norm.weight, norm.bias, eps=norm.eps))
 
 
 class TopologyNetwork(nn.Module):
@@ -145,9 +144,8 @@ def build(topology: Topology, weights: Weights) -> TopologyNetwork:
     # On the meta device nothing is drawn from torch's global generator.
     with torch.device("meta"):
         network = TopologyNetwork(topology)
-    like = next(iter(weights.values()))
-    network = network.to(like.dtype).to_empty(device=like.device)
-    network.load_state_dict(dict(weights), strict=True)
+    copies = {name: value.clone() for name, value in weights.items()}
+    network.load_state_dict(copies, strict=True, assign=True)
     return network
 
 

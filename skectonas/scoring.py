@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from inspect import signature
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,7 +27,7 @@ def make_scorer(
     ----------
     scoring : str or callable
         "accuracy", "neg_log_loss", any other name of `sklearn.metrics.get_scorer_names`, or a
-        callable ``scorer(estimator, X, y)``.
+        callable ``scorer(estimator, X, y)``, which gets ``sample_weight`` too if it takes it.
     images : ndarray of shape (n, height, width, channels)
         The validation rows; only handed on to a callable.
     labels : ndarray of shape (n,)
@@ -45,6 +47,8 @@ def make_scorer(
     ValueError
         If the name is unknown, or the score cannot be computed on these rows.
     """
+    if weights is not None and not weights.any():
+        weights = None  # all weight lies on the training side
     if scoring == "accuracy":
         return lambda p: _average(p.argmax(1) == labels, weights)
     if scoring == "neg_log_loss":
@@ -56,15 +60,20 @@ def make_scorer(
             "scoring must be a name in sklearn.metrics.get_scorer_names() or a callable, "
             f"got {scoring!r}."
         ) from error
-    keywords = {} if weights is None else {"sample_weight": weights}
+    keywords = {}
+    if weights is not None and (isinstance(scoring, str) or _takes_weights(scoring)):
+        keywords["sample_weight"] = weights
 
     def score(probabilities: Array) -> float:
         holder = _Predictions(probabilities, classes)
         return float(scorer(holder, images, classes[labels], **keywords))
 
     try:
-        # Found out now, before any training, rather than at the end of the first epoch.
-        value = score(np.full((len(labels), len(classes)), 1 / len(classes)))
+        # Found out now, before any training, rather than at the end of the first epoch. That
+        # some class is not predicted says nothing yet.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = score(np.full((len(labels), len(classes)), 1 / len(classes)))
     except Exception as error:
         raise ValueError(
             f"scoring={scoring!r} cannot be computed on the validation rows: {error}"
@@ -81,9 +90,12 @@ def _log_likelihood(probabilities: Array, labels: Array) -> Array:
 
 
 def _average(values: Array, weights: Array | None) -> float:
-    if weights is not None and not weights.any():
-        return float(np.mean(values))  # all weight lies on the training side
     return float(np.average(values, weights=weights))
+
+
+def _takes_weights(scorer: Callable[..., float]) -> bool:
+    parameters = signature(scorer).parameters.values()
+    return any(p.name == "sample_weight" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 class _Predictions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

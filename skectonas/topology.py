@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
@@ -18,9 +19,20 @@ def pooled(side: int) -> int:
     return -(-side // 2)
 
 
-def _require_positive(name: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+def _positive(name: str, value: Any) -> int:
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+    return number
+
+
+def _sequence(name: str, value: Any) -> tuple[Any, ...]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise ValueError(f"{name} must be a sequence, got {value!r}.")
+    return tuple(value)
 
 
 @dataclass(frozen=True)
@@ -49,7 +61,7 @@ class ConvCell:
     pooling: Pooling = "average"
 
     def __post_init__(self) -> None:
-        _require_positive("ConvCell.channels", self.channels)
+        object.__setattr__(self, "channels", _positive("ConvCell.channels", self.channels))
         if self.pooling not in POOLINGS:
             raise ValueError(
                 f"ConvCell.pooling must be one of {list(POOLINGS)}, got {self.pooling!r}."
@@ -75,7 +87,7 @@ class Dense:
     units: int
 
     def __post_init__(self) -> None:
-        _require_positive("Dense.units", self.units)
+        object.__setattr__(self, "units", _positive("Dense.units", self.units))
 
 
 class Layer(NamedTuple):
@@ -128,21 +140,21 @@ class Topology:
     n_classes: int
 
     def __post_init__(self) -> None:
-        shape = tuple(self.input_shape)
+        shape = _sequence("Topology.input_shape", self.input_shape)
         if len(shape) != 3:
             raise ValueError(
                 "Topology.input_shape must be (height, width, channels), "
                 f"got {self.input_shape!r}."
             )
-        for side in shape:
-            _require_positive("Each entry of Topology.input_shape", side)
-        _require_positive("Topology.n_classes", self.n_classes)
-        if self.n_classes < 2:
-            raise ValueError(f"Topology.n_classes must be at least 2, got {self.n_classes}.")
+        shape = tuple(_positive("Each entry of Topology.input_shape", n) for n in shape)
+        n_classes = _positive("Topology.n_classes", self.n_classes)
+        if n_classes < 2:
+            raise ValueError(f"Topology.n_classes must be at least 2, got {n_classes}.")
         # Lists are welcome, as they are what people write; the value itself stays hashable.
         object.__setattr__(self, "input_shape", shape)
-        object.__setattr__(self, "cells", tuple(self.cells))
-        object.__setattr__(self, "dense", tuple(self.dense))
+        object.__setattr__(self, "n_classes", n_classes)
+        object.__setattr__(self, "cells", _sequence("Topology.cells", self.cells))
+        object.__setattr__(self, "dense", _sequence("Topology.dense", self.dense))
         for name, kind in (("cells", ConvCell), ("dense", Dense)):
             wrong = [layer for layer in getattr(self, name) if not isinstance(layer, kind)]
             if wrong:
@@ -211,10 +223,11 @@ class Topology:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that `json` can write."""
-        plain = asdict(self)
         return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in plain.items()
+            "input_shape": list(self.input_shape),
+            "cells": [asdict(cell) for cell in self.cells],
+            "dense": [asdict(layer) for layer in self.dense],
+            "n_classes": self.n_classes,
         }
 
     @classmethod
@@ -226,6 +239,8 @@ class Topology:
         ValueError
             If a key is missing or unknown, or a value is not valid.
         """
+        if not isinstance(plain, Mapping):
+            raise ValueError(f"A topology as plain data is a dict, got {plain!r}.")
         expected = {"input_shape", "cells", "dense", "n_classes"}
         if set(plain) != expected:
             raise ValueError(
@@ -234,7 +249,7 @@ class Topology:
         try:
             cells = tuple(ConvCell(**cell) for cell in plain["cells"])
             dense = tuple(Dense(**layer) for layer in plain["dense"])
-            return cls(tuple(plain["input_shape"]), cells, dense, plain["n_classes"])
+            return cls(plain["input_shape"], cells, dense, plain["n_classes"])
         except TypeError as error:
             raise ValueError(f"Not a topology: {dict(plain)!r} ({error}).") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -35,7 +36,7 @@ class Trainer(Protocol):
         candidates : sequence of Candidate
             Competitors; they are left as they are.
         n_steps : sequence of int
-            Batches for each of them, at least one.
+            Batches for each of them.
         key : tuple of int
             Fixes the batch order, which all competitors share.
 
@@ -79,8 +80,8 @@ def resolve_optimizer(
     Raises
     ------
     ValueError
-        If there is no such optimiser, it cannot train small dense networks by plain steps, or
-        it does not take the arguments.
+        If there is no such optimiser, it does not take the arguments, or it needs more than
+        gradients for a step.
 
     Examples
     --------
@@ -98,24 +99,30 @@ def resolve_optimizer(
     for name in ("optimizer", "lbfgs", "sparseadam", "muon"):
         offered.pop(name, None)
     cls = offered.get(optimizer.lower()) if isinstance(optimizer, str) else optimizer
-    if not (isinstance(cls, type) and cls in offered.values()) and not (
-        isinstance(cls, type)
-        and issubclass(cls, torch.optim.Optimizer)
-        and cls.__module__.partition(".")[0] != "torch"
-    ):
-        names = sorted(cls.__name__ for cls in offered.values())
+    if not (isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer)):
+        names = sorted(known.__name__ for known in offered.values())
         raise ValueError(
             f"optimizer must be one of {names}, or such a class, got {optimizer!r}."
         )
+    if "lr" in (params or {}):
+        raise ValueError("optimizer_params holds 'lr': set learning_rate instead.")
     spec = OptimizerSpec(cls, {"lr": learning_rate, **(params or {})})
     try:
-        spec([torch.nn.Parameter(torch.zeros(1))])
-    except (TypeError, ValueError) as error:
+        _take_a_step(spec)
+    except Exception as error:
         raise ValueError(
-            f"optimizer {cls.__name__} does not take learning_rate={learning_rate!r} with "
+            f"optimizer {cls.__name__} cannot train with learning_rate={learning_rate!r} and "
             f"optimizer_params={params!r}: {error}"
         ) from error
     return spec
+
+
+def _take_a_step(optimizer: OptimizerFactory) -> None:
+    """Try an optimiser out on a matrix and a vector, as the networks have them."""
+    parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((2, 2), (2,))]
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer(parameters).step()
 
 
 class PlainTrainer:
@@ -198,8 +205,11 @@ def evaluate(logits: Tensor, rows: Rows, scorer: Scorer, train_loss: float) -> E
         return Evaluation(train_loss, float("inf"), float("-inf"))
     losses = cross_entropy(logits, rows.labels, reduction="none")
     if rows.weights is not None and bool(rows.weights.any()):
-        losses = losses * rows.weights / rows.weights.mean()
+        # Where, because a row that counts nothing may have an infinite loss.
+        losses = torch.where(rows.weights > 0, losses * rows.weights, 0) / rows.weights.mean()
     score = scorer(logits.softmax(1).cpu().numpy())
+    if math.isnan(score):
+        score = float("-inf")
     return Evaluation(train_loss, float(losses.mean()), score)
 
 

@@ -60,7 +60,7 @@ def trained(topology: Topology) -> Weights:
     images = images_for(topology)
     labels = (images.flatten(1).mean(1).argsort().argsort() * topology.n_classes) // len(images)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    for start in range(0, 30):
+    for start in range(30):
         batch = slice(3 * start % 64, 3 * start % 64 + 32)
         optimizer.zero_grad()
         cross_entropy(network(images[batch]), labels[batch]).backward()
@@ -111,7 +111,168 @@ def test_change_stays_near_the_function(morphism: Morphism, name: str, site: int
     topology = TOPOLOGIES[name]
     weights = trained(topology)
     new, child = changed(morphism, topology, weights, site)
-    expected = outputs(topology, weights, images_for(topology), False)
-    error = (outputs(new, child, images_for(topology), False) - expected).square().mean()
-    print(f"{morphism.name:16} {name:12} {site} {float(error / expected.var(0).mean()):.3f}")
-    assert error < expected.var(0, correction=0).mean()
+    expected = outputs(topology, weights, images_for(topology), train=False)
+    found = outputs(new, child, images_for(topology), train=False)
+    if name == "narrow":  # its units died in training: it is a constant, and may come alive
+        assert expected.var(0).max() < 1e-12
+    else:  # better than the best constant
+        assert (found - expected).square().mean() < expected.var(0, correction=0).mean()
+
+
+def random_network(topology: Topology, seed: int = 0) -> dict[str, torch.Tensor]:
+    rng = np.random.default_rng(seed)
+    weights = initial_weights(topology, rng)
+    noisy = {k: v.double() + torch.from_numpy(rng.random(v.shape)) for k, v in weights.items()}
+    network = build(topology, noisy)
+    network.calibrate(images_for(topology))
+    return weights_of(network)
+
+
+def assert_same_outputs(
+    old: Topology, weights: Weights, new: Topology, child: Weights, atol: float
+) -> None:
+    for train in (False, True):
+        expected = outputs(old, weights, images_for(old), train)
+        found = outputs(new, child, images_for(old), train)
+        torch.testing.assert_close(found, expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("site", [0, 1])
+def test_removing_a_unit_that_others_can_express_changes_nothing(site: int) -> None:
+    topology = Topology((5, 5, 1), [], [Dense(4), Dense(5)], 3)
+    weights = random_network(topology)
+    twice = dict(weights)
+    name, reader = f"dense.{site}", ("dense.1.weight", "output.weight")[site]
+    for kind in ("weight", "bias"):
+        twice[f"{name}.{kind}"] = torch.cat([weights[f"{name}.{kind}"]] * 2)
+    twice[reader] = torch.cat([weights[reader]] * 2, 1) * torch.rand(
+        1, 2 * topology.dense[site].units
+    )
+    dense = list(topology.dense)
+    dense[site] = Dense(2 * dense[site].units)
+    doubled = replace(topology, dense=tuple(dense))
+    morphism = RemoveUnits(fraction=0.5)
+    new, child = changed(morphism, doubled, twice, site)
+    assert new == topology
+    assert_same_outputs(doubled, twice, new, child, atol=1e-4)
+
+
+def test_channels_go_by_the_size_of_gamma_and_leave_their_constant() -> None:
+    topology = Topology((6, 6, 1), [ConvCell(4)], [Dense(5)], 3)
+    weights = random_network(topology)
+    gamma = torch.tensor([-5.0, 1e-7, 2.0, 3.0], dtype=torch.float64)
+    weights["cells.0.norm.weight"] = gamma
+    weights["cells.0.norm.bias"] = torch.tensor([0.1, 0.7, 0.2, -0.3], dtype=torch.float64)
+    new, child = changed(RemoveChannels(step=1), topology, weights, 0)
+    assert child["cells.0.norm.weight"].tolist() == [-5.0, 2.0, 3.0]
+    assert_same_outputs(topology, weights, new, child, atol=1e-4)
+
+
+def test_the_constant_of_a_channel_passes_through_a_second_cell() -> None:
+    topology = Topology((8, 8, 1), [ConvCell(3), ConvCell(2)], [Dense(5)], 3)
+    weights = random_network(topology)
+    weights["cells.0.norm.weight"][1] = 0.0
+    weights["cells.0.norm.bias"][1] = 0.7
+    # Without the frame that zero padding gives a constant map, nothing may change at all.
+    weights["cells.1.conv.weight"][:, 1] = 0.0
+    weights["cells.1.conv.weight"][:, 1, 1, 1] = 2.0
+    network = build(topology, weights)
+    network.calibrate(images_for(topology))
+    weights = weights_of(network)
+    new, child = changed(RemoveChannels(step=1), topology, weights, 0)
+    assert (
+        child["cells.0.norm.weight"].tolist() == weights["cells.0.norm.weight"][[0, 2]].tolist()
+    )
+    assert_same_outputs(topology, weights, new, child, atol=1e-4)
+
+
+@pytest.mark.parametrize("sides", [(4, 6), (5, 7), (3, 4)])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_added_cell_is_transparent_on_constant_maps(sides: tuple[int, int], seed: int) -> None:
+    topology = Topology((*sides, 2), [], [Dense(4)], 3)
+    weights = random_network(topology)
+    rng = np.random.default_rng(seed)
+    flat = torch.from_numpy(rng.random((40, 1, 1, 2))).expand(40, *sides, 2)
+    morphism = AddCell(extra=(2,))
+    new = morphism.rewrite(topology, 0, rng)
+    child = morphism.carry(weights, topology, new, 0, Context(rng, flat))
+    expected = outputs(topology, weights, flat, train=False)
+    torch.testing.assert_close(
+        outputs(new, child, flat, train=False), expected, rtol=0, atol=1e-6
+    )
+
+
+def test_adding_and_removing_a_cell_changes_sizes_and_weights_back() -> None:
+    topology = TOPOLOGIES["medium_cnn"]
+    rng = np.random.default_rng(3)
+    for site in AddCell().sites(topology):
+        more = AddCell().rewrite(topology, site, rng)
+        assert RemoveCell().rewrite(more, site, rng) == topology
+
+
+def test_both_poolings_and_widths_are_drawn() -> None:
+    rng = np.random.default_rng(0)
+    topology = TOPOLOGIES["small_ffnn"]
+    drawn = {AddCell().rewrite(topology, 0, rng).cells[0] for _ in range(50)}
+    assert {cell.pooling for cell in drawn} == {"max", "average"}
+    assert {cell.channels for cell in drawn} == {3, 9}
+
+
+def test_fresh_units_and_channels_learn() -> None:
+    """A step of training must move what was added, and differently from unit to unit."""
+    topology = TOPOLOGIES["medium_cnn"]
+    images = images_for(topology)
+    labels = torch.arange(len(images)) % topology.n_classes
+    for morphism, added in (
+        (AddUnits(), "dense.0.weight"),
+        (AddChannels(), "cells.0.conv.weight"),
+    ):
+        new, child = changed(morphism, topology, trained(topology), 0)
+        network = build(new, child)
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.5)
+        for _ in range(2):  # the first step moves the outgoing weights, the second the incoming
+            optimizer.zero_grad()
+            cross_entropy(network(images), labels).backward()
+            optimizer.step()
+        moved = network.state_dict()[added] - child[added]
+        n_old = trained(topology)[added].shape[0]
+        fresh = moved[n_old:].flatten(1)
+        assert (fresh.abs().amax(1) > 0).any()
+        assert torch.linalg.matrix_rank(fresh) > 1
+
+
+@given(st.data())
+def test_chains_of_changes_stay_valid(data: st.DataObject) -> None:
+    topology = data.draw(st.sampled_from(list(TOPOLOGIES.values())))
+    weights = trained(topology)
+    for step in range(data.draw(st.integers(1, 4))):
+        possible = [(m, site) for m in MORPHISMS for site in m.sites(topology)]
+        morphism, site = data.draw(st.sampled_from(possible))
+        rng = np.random.default_rng(step)
+        new = morphism.rewrite(topology, site, rng)
+        context = Context(rng, images_for(topology))
+        child = morphism.carry(weights, topology, new, site, context)
+        assert build(new, child)(images_for(topology)).isfinite().all()
+        topology, weights = new, child
+
+
+def test_sites_that_must_not_be() -> None:
+    linear, narrow = TOPOLOGIES["linear"], TOPOLOGIES["narrow"]
+    assert not RemoveDense().sites(linear)
+    assert not AddUnits().sites(linear)
+    assert not AddChannels().sites(linear)
+    assert not RemoveCell().sites(linear)
+    assert not RemoveUnits().sites(narrow)
+    assert not RemoveChannels().sites(narrow)
+    assert not AddCell().sites(Topology((1, 9, 1), [], [Dense(3)], 2))
+    assert AddDense().rewrite(linear, 0, np.random.default_rng(0)).dense == (Dense(6),)
+
+
+@pytest.mark.parametrize("units", [1, 2, 3, 10, 45, 100])
+def test_steps_are_those_of_the_paper(units: int) -> None:
+    topology = Topology((4, 4, 1), [], [Dense(units)], 2)
+    step = max(2, round(units / 10))
+    rng = np.random.default_rng(0)
+    assert AddUnits().rewrite(topology, 0, rng).dense[0].units == units + step
+    if units > 1:
+        assert RemoveUnits().rewrite(topology, 0, rng).dense[0].units == max(1, units - step)

@@ -25,20 +25,21 @@ class AddCell:
     """Add a convolutional cell (paper, sections 3.2 and A.2).
 
     Its first channels hand on what they get, each its own, and its batch normalisation starts
-    as the identity on the data; `extra` fresh channels start without outgoing weights. What the
-    pooling changes is made up for in the first dense layer: each of its weights becomes the sum
-    over the window, which is exact where the maps are constant, and the layer is then fitted to
-    what it put out before.
+    as the identity on the data; further, fresh channels start without outgoing weights. What
+    the pooling changes is made up for in the first dense layer: each of its weights becomes the
+    sum over the window, which is exact where the maps are constant, and the layer is then
+    fitted to what it put out before.
 
     Parameters
     ----------
-    extra : int, default=3
-        Channels beyond those that are handed on.
+    extra : tuple of int, default=(1, 7)
+        Numbers of channels beyond those that are handed on, of which one is drawn: a narrow
+        cell makes most networks smaller, a wide one gives them something to learn.
     recovery_epochs : float, default=0.25
         Training before the competition.
     """
 
-    extra: int = 3
+    extra: tuple[int, ...] = (1, 7)
     recovery_epochs: float = 0.25
     name: ClassVar[str] = "add_cell"
     preserves_function: ClassVar[bool] = False
@@ -51,8 +52,9 @@ class AddCell:
         return range(len(topology.cells) + 1 if min(topology.map_sizes[-1]) > 1 else 0)
 
     def rewrite(self, topology: Topology, site: int, rng: np.random.Generator) -> Topology:
-        """Return the topology with one more cell, whose pooling is drawn."""
-        cell = ConvCell(topology.channels[site] + self.extra, POOLINGS[rng.integers(2)])
+        """Return the topology with one more cell, whose pooling and width are drawn."""
+        extra = self.extra[rng.integers(len(self.extra))]
+        cell = ConvCell(topology.channels[site] + extra, POOLINGS[rng.integers(2)])
         cells = (*topology.cells[:site], cell, *topology.cells[site:])
         return replace(topology, cells=cells)
 
@@ -63,7 +65,8 @@ class AddCell:
         reader = reader_of_cell(old, site - 1)
         like = weights[reader]
         reading = by_input(like, old.channels[site])
-        wider = like_before(pad(reading, (0, 0, 0, self.extra)), like)
+        extra = new.channels[site + 1] - old.channels[site]
+        wider = like_before(pad(reading, (0, 0, 0, extra)), like)
         child = renumbered({**weights, reader: wider}, "cells", site, 1)
         cell = self._cell(weights, old, new, site, context)
         child |= {name: value.to(like) for name, value in cell.items()}
@@ -74,11 +77,11 @@ class AddCell:
     def _cell(
         self, weights: Weights, old: Topology, new: Topology, site: int, context: Context
     ) -> dict[str, Tensor]:
-        n_old, name = old.channels[site], f"cells.{site}"
+        name, n_old, n_new = f"cells.{site}", old.channels[site], new.channels[site + 1]
         transparent = torch.zeros(n_old, n_old, KERNEL, KERNEL)
         transparent[range(n_old), range(n_old), KERNEL // 2, KERNEL // 2] = 1.0
-        fresh = glorot((self.extra, n_old, KERNEL, KERNEL), context.rng)
-        cell = identity_norm(f"{name}.norm", n_old + self.extra)
+        fresh = glorot((n_new - n_old, n_old, KERNEL, KERNEL), context.rng)
+        cell = identity_norm(f"{name}.norm", n_new)
         cell[f"{name}.conv.weight"] = torch.cat([transparent, fresh])
         # The batch normalisation of the channels that are handed on undoes itself, whether it
         # takes the running statistics or those of a batch.

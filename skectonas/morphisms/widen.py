@@ -1,33 +1,33 @@
-"""Add units to a dense layer, channels to a cell: Net2WiderNet, with the symmetry broken."""
+"""Add units to a dense layer, channels to a cell, without changing the function."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from skectonas.morphisms.base import (
     Context,
     by_input,
-    cell_weights,
     like_before,
     reader_of_cell,
     reader_of_dense,
 )
-from skectonas.network import Weights
+from skectonas.network import Weights, glorot, identity_norm
 from skectonas.topology import ConvCell, Dense, Topology
 
 
 @dataclass(frozen=True)
 class AddUnits:
-    """Add units to a dense layer; the function is preserved (paper, appendix A.1, Eq. 5).
+    """Add units to a dense layer; the function is preserved (paper, appendix A.1).
 
-    New units are copies of old ones, and the outgoing weights are split between the two,
-    unequally: equal halves would get equal gradients for ever and add no capacity.
+    New units get random incoming weights and outgoing weights of zero. (Copies of old units
+    with the outgoing weights split in halves, as in Eq. 5, get equal gradients for ever and add
+    no capacity; split unequally they add it more slowly than fresh units do.)
 
     Parameters
     ----------
@@ -59,19 +59,25 @@ class AddUnits:
     def carry(
         self, weights: Weights, old: Topology, new: Topology, site: int, context: Context
     ) -> dict[str, Tensor]:
-        """Copy units and split their outgoing weights."""
-        rows = [f"dense.{site}.weight", f"dense.{site}.bias"]
-        sizes = old.dense[site].units, new.dense[site].units
-        return _copied(weights, rows, reader_of_dense(old, site), sizes, context.rng)
+        """Append fresh units."""
+        name, reader = f"dense.{site}", reader_of_dense(old, site)
+        n_old, extra = old.dense[site].units, new.dense[site].units - old.dense[site].units
+        weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+        fresh = glorot((extra, weight.shape[1]), context.rng).to(weight)
+        return {
+            **weights,
+            f"{name}.weight": torch.cat([weight, fresh]),
+            f"{name}.bias": pad(bias, (0, extra)),
+            reader: _with_silent_inputs(weights[reader], n_old, extra),
+        }
 
 
 @dataclass(frozen=True)
 class AddChannels:
     """Add channels to a cell; the function is preserved (paper, section 3.2).
 
-    As `AddUnits`: a new channel copies the filter of an old one with its batch normalisation,
-    and the outgoing weights are split. Scaling the incoming weights instead would be undone by
-    the batch normalisation.
+    As `AddUnits`: new channels get random filters, a fresh batch normalisation, and outgoing
+    weights of zero.
 
     Parameters
     ----------
@@ -99,32 +105,25 @@ class AddChannels:
     def carry(
         self, weights: Weights, old: Topology, new: Topology, site: int, context: Context
     ) -> dict[str, Tensor]:
-        """Copy channels and split their outgoing weights."""
-        rows = cell_weights(weights, site)
-        sizes = old.cells[site].channels, new.cells[site].channels
-        return _copied(weights, rows, reader_of_cell(old, site), sizes, context.rng)
+        """Append fresh channels."""
+        name, reader = f"cells.{site}", reader_of_cell(old, site)
+        n_old, extra = (
+            old.cells[site].channels,
+            new.cells[site].channels - old.cells[site].channels,
+        )
+        filters = weights[f"{name}.conv.weight"]
+        fresh = identity_norm(f"{name}.norm", extra)
+        fresh[f"{name}.conv.weight"] = glorot((extra, *filters.shape[1:]), context.rng)
+        widened = {
+            key: torch.cat([weights[key], value.to(filters)]) for key, value in fresh.items()
+        }
+        return {
+            **weights,
+            **widened,
+            reader: _with_silent_inputs(weights[reader], n_old, extra),
+        }
 
 
-def _copied(
-    weights: Weights,
-    rows: Iterable[str],
-    reader: str,
-    sizes: tuple[int, int],
-    rng: np.random.Generator,
-) -> dict[str, Tensor]:
-    before, after = sizes
-    extra = after - before
-    sources = rng.choice(before, extra, replace=extra > before)
-    shares = rng.uniform(0.2, 0.8, extra)
-    child = dict(weights)
-    for name in rows:
-        child[name] = torch.cat([weights[name], weights[name][sources]])
-    reading = by_input(weights[reader], before).clone()
-    copies = []
-    for source, share in zip(sources.tolist(), shares.tolist(), strict=True):
-        copies.append(reading[:, source] * share)
-        # What is left, rather than (1 - share) times it: the two add up to the old weight.
-        reading[:, source] -= copies[-1]
-    split = torch.cat([reading, torch.stack(copies, 1)], 1)
-    child[reader] = like_before(split, weights[reader])
-    return child
+def _with_silent_inputs(weight: Tensor, n_inputs: int, extra: int) -> Tensor:
+    """Return a reading weight with `extra` more inputs that it does not listen to yet."""
+    return like_before(pad(by_input(weight, n_inputs), (0, 0, 0, extra)), weight)

@@ -1,0 +1,171 @@
+"""Scores against scikit-learn's metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import sklearn.metrics
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score, roc_auc_score
+
+from skectonas.scoring import make_scorer
+
+RELAXED = settings(max_examples=60, deadline=None)
+CLASSES = np.array(["a", "b", "c"])
+LABELS = np.array([0, 1, 2, 0, 1, 2, 2, 0])
+WEIGHTS = np.array([1.0, 2.0, 0.5, 3.0, 0.0, 1.0, 0.25, 4.0])
+IMAGES = np.arange(32).reshape(8, 2, 2, 1)
+
+
+def probabilities(n: int, n_classes: int, seed: int = 0) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).dirichlet(np.ones(n_classes), n)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Any, ...]:
+    n_classes = draw(st.integers(2, 4))
+    # Any of the classes may be missing on the validation side.
+    labels = np.array(draw(st.lists(st.integers(0, n_classes - 1), min_size=1, max_size=12)))
+    weights = None
+    if draw(st.booleans()):
+        some = st.floats(0.0, 5.0).map(lambda w: round(w, 2))
+        weights = np.array(
+            draw(st.lists(some, min_size=len(labels), max_size=len(labels)).filter(any))
+        )
+    seed = draw(st.integers(0, 1000))
+    classes = draw(
+        st.sampled_from([np.arange(n_classes) * 3, np.array(list("wxyz"))[:n_classes]])
+    )
+    return labels, weights, classes, probabilities(len(labels), n_classes, seed)
+
+
+@RELAXED
+@given(cases())
+def test_accuracy(case: tuple[Any, ...]) -> None:
+    labels, weights, classes, p = case
+    score = make_scorer("accuracy", np.zeros((len(labels), 1, 1, 1)), labels, classes, weights)
+    predicted = classes[[max(range(len(classes)), key=row.__getitem__) for row in p]]
+    expected = accuracy_score(classes[labels], predicted, sample_weight=weights)
+    assert score(p) == pytest.approx(expected, abs=1e-12)
+    assert type(score(p)) is float
+
+
+@RELAXED
+@given(cases())
+def test_neg_log_loss(case: tuple[Any, ...]) -> None:
+    labels, weights, classes, p = case
+    score = make_scorer(
+        "neg_log_loss", np.zeros((len(labels), 1, 1, 1)), labels, classes, weights
+    )
+    expected = -log_loss(classes[labels], p, labels=classes, sample_weight=weights)
+    assert score(p) == pytest.approx(expected, abs=1e-9)
+    assert type(score(p)) is float
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_probability_of_zero_costs_much_but_not_all(dtype: type) -> None:
+    score = make_scorer("neg_log_loss", IMAGES, LABELS, CLASSES, None)
+    all_first = np.eye(3, dtype=dtype)[np.zeros(8, int)]  # right in three of eight
+    one_more = all_first.copy()
+    one_more[1] = [0, 1, 0]
+    assert -np.inf < score(all_first) < -10
+    assert score(one_more) == pytest.approx(score(all_first) * 4 / 5)
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_f1_macro(weights: NDArray[np.float64] | None, dtype: type) -> None:
+    p = probabilities(8, 3).astype(dtype)
+    score = make_scorer("f1_macro", IMAGES, LABELS, CLASSES, weights)
+    expected = f1_score(
+        CLASSES[LABELS], CLASSES[p.argmax(1)], average="macro", sample_weight=weights
+    )
+    assert 0 < expected < 1
+    assert score(p) == pytest.approx(expected, abs=1e-12)
+    assert type(score(p)) is float
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+@pytest.mark.parametrize("classes", [np.array([0, 1]), np.array(["no", "yes"])])
+def test_roc_auc(weights: NDArray[np.float64] | None, classes: NDArray[Any]) -> None:
+    labels, p = LABELS % 2, probabilities(8, 2, seed=6)
+    score = make_scorer("roc_auc", IMAGES, labels, classes, weights)
+    expected = roc_auc_score(labels, p[:, 1], sample_weight=weights)
+    assert 0 < expected < 1
+    assert expected != 0.5
+    assert score(p) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_score_that_is_ill_defined_on_the_trial_only() -> None:
+    # Equal probabilities for all predict the first class alone: no matter, they are no result.
+    p = np.eye(3)[LABELS]
+    p[[0, 1]] = p[[1, 0]]
+    score = make_scorer("precision_macro", IMAGES, LABELS, CLASSES, None)
+    expected = precision_score(LABELS, p.argmax(1), average="macro")
+    assert score(p) == pytest.approx(expected, abs=1e-12)
+
+
+def plain(estimator: Any, X: Any, y: Any) -> float:
+    assert X is IMAGES
+    assert y.tolist() == CLASSES[LABELS].tolist()
+    assert estimator.classes_.tolist() == CLASSES.tolist()
+    return float((estimator.predict(X) == y).sum() + estimator.predict_proba(X).sum() / 100)
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_a_callable_of_three_arguments(weights: NDArray[np.float64] | None) -> None:
+    score = make_scorer(plain, IMAGES, LABELS, CLASSES, weights)
+    p = probabilities(8, 3)
+    assert score(p) == pytest.approx((p.argmax(1) == LABELS).sum() + 0.08, abs=1e-12)
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_a_scorer_of_scikit_learn_gets_the_weights(weights: NDArray[np.float64] | None) -> None:
+    mine = sklearn.metrics.make_scorer(f1_score, average="micro")
+    score = make_scorer(mine, IMAGES, LABELS, CLASSES, weights)
+    p = probabilities(8, 3)
+    expected = f1_score(LABELS, p.argmax(1), average="micro", sample_weight=weights)
+    assert score(p) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("scoring", ["accuracy", "neg_log_loss", "f1_macro", "roc_auc_ovr"])
+def test_without_any_weight_on_these_rows_all_count_alike(scoring: str) -> None:
+    p = probabilities(8, 3)
+    weighted = make_scorer(scoring, IMAGES, LABELS, CLASSES, np.zeros(8))
+    assert weighted(p) == make_scorer(scoring, IMAGES, LABELS, CLASSES, None)(p)
+
+
+@pytest.mark.parametrize("scoring", ["no_such", "Accuracy", "", None, 3, ["accuracy"]])
+def test_an_unknown_name(scoring: Any) -> None:
+    with pytest.raises(ValueError, match="scoring"):
+        make_scorer(scoring, IMAGES, LABELS, CLASSES, None)
+
+
+def broken(estimator: Any, X: Any, y: Any) -> float:
+    raise KeyError("my own")
+
+
+def not_a_number(estimator: Any, X: Any, y: Any) -> float:
+    return float("nan")
+
+
+def a_word(estimator: Any, X: Any, y: Any) -> Any:
+    return "good"
+
+
+@pytest.mark.parametrize("scoring", ["f1", "average_precision_", broken, not_a_number, a_word])
+def test_what_cannot_be_computed_is_found_out_before_training(scoring: Any) -> None:
+    with pytest.raises(ValueError, match="scoring"):
+        make_scorer(scoring, IMAGES, LABELS, CLASSES, None)
+
+
+def test_a_class_missing_on_the_validation_side_may_make_it_impossible() -> None:
+    with pytest.raises(ValueError, match="scoring='roc_auc_ovr' cannot be computed"):
+        make_scorer("roc_auc_ovr", IMAGES, LABELS % 2, CLASSES, None)
+    p = probabilities(8, 3)
+    score = make_scorer("f1_macro", IMAGES, LABELS % 2, CLASSES, None)
+    assert score(p) == pytest.approx(f1_score(LABELS % 2, p.argmax(1), average="macro"))

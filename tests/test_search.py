@@ -1,0 +1,299 @@
+"""The search against a trainer that costs nothing, and its rules as properties."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skectonas import ConvCell, Dense, Topology
+from skectonas.candidate import Candidate, Evaluation
+from skectonas.fitness import Balanced, Fitness, Greedy, Random
+from skectonas.ledger import Ledger
+from skectonas.morphisms import (
+    AddCell,
+    AddUnits,
+    Identity,
+    RemoveUnits,
+)
+from skectonas.search import Outcome, Search, Settings
+from skectonas.training import Key
+
+STEPS_PER_EPOCH = 7
+GREEDY = Greedy()
+SMALL = Topology((6, 6, 1), [], [Dense(4)], 3)
+
+
+class FakeTrainer:
+    """Trains nothing; scores by a formula, and remembers what it was asked for."""
+
+    def __init__(self, score=lambda candidate: candidate.n_steps / 1e4) -> None:
+        self.score = score
+        self.calls: list[tuple[list[Candidate], list[int], Key]] = []
+
+    def train(
+        self, candidates: Sequence[Candidate], n_steps: Sequence[int], key: Key
+    ) -> list[Candidate]:
+        self.calls.append((list(candidates), list(n_steps), key))
+        assert min(n_steps) >= 1
+        trained = []
+        for candidate, steps in zip(candidates, n_steps, strict=True):
+            longer = replace(candidate, n_steps=candidate.n_steps + steps)
+            evaluation = Evaluation(1.0, 1.0, self.score(longer))
+            trained.append(replace(longer, evaluations=(*candidate.evaluations, evaluation)))
+        return trained
+
+
+def run(
+    budget: float,
+    trainer: FakeTrainer | None = None,
+    fitness: Fitness = GREEDY,
+    topology: Topology = SMALL,
+    seed: int = 0,
+    **settings: object,
+) -> tuple[Outcome, pd.DataFrame, FakeTrainer, Search]:
+    trainer = trainer or FakeTrainer()
+    ledger = Ledger(budget, STEPS_PER_EPOCH)
+    images = torch.from_numpy(np.random.default_rng(0).random((20, *topology.input_shape)))
+    search = Search(
+        trainer,
+        ledger,
+        fitness,
+        images.float(),
+        seed,
+        Settings(**settings),  # type: ignore[arg-type]
+    )
+    outcome = search.run(topology)
+    return outcome, ledger.to_frame(), trainer, search
+
+
+@given(
+    budget=st.one_of(st.sampled_from([1, 3.5, 10, 10.2, 13, 60]), st.floats(0.2, 400)),
+    start=st.sampled_from(
+        [
+            Topology((6, 6, 1), [], [Dense(4)], 3),
+            Topology((7, 5, 2), [ConvCell(3, "max")], [Dense(4), Dense(3)], 2),
+            Topology((4, 4, 1), [], [], 2),
+        ]
+    ),
+    n_parents=st.integers(1, 3),
+    n_rounds=st.integers(1, 3),
+    alpha=st.sampled_from([0.0, 0.5, 1.0]),
+)
+def test_budget_is_a_hard_limit(
+    budget: float, start: Topology, n_parents: int, n_rounds: int, alpha: float
+) -> None:
+    fitness = Greedy() if alpha == 1 else Balanced(alpha)
+    outcome, history, trainer, search = run(
+        budget, fitness=fitness, topology=start, n_parents=n_parents, n_rounds=n_rounds
+    )
+    spent = sum(sum(steps) for _, steps, _ in trainer.calls)
+    assert spent == search.ledger.spent
+    assert spent / STEPS_PER_EPOCH <= budget + 1e-9
+    assert np.isclose(history["budget_spent"].iloc[-1], spent / STEPS_PER_EPOCH)
+    # What is left does not pay one batch for each of those that would have to be trained.
+    assert search.ledger.left < max(len(candidates) for candidates, _, _ in trainer.calls) + 40
+    assert np.isfinite(outcome.winner.score)
+
+
+def test_rounds_are_shortened_equally_and_then_all_is_over() -> None:
+    _, _, trainer, search = run(40)
+    candidates, steps, _ = trainer.calls[-1]
+    assert len(set(steps)) == 1
+    assert steps[0] < 5 * STEPS_PER_EPOCH
+    assert search.ledger.left < len(candidates)
+
+
+def test_generation_follows_algorithm_1() -> None:
+    _, history, _, _ = run(170)
+    assert history["phase"].iloc[0] == "warm-up"
+    assert history["epochs"].iloc[0] == 10
+    first = history[history["generation"] == 1]
+    recovery = first[first["phase"] == "recovery"].set_index("morphism")["epochs"]
+    assert recovery.index.tolist() == [
+        "identity",
+        "add_dense",
+        "remove_dense",
+        "add_units",
+        "remove_units",
+        "add_cell",
+    ]
+    assert recovery["remove_units"] == recovery["remove_dense"] == 1
+    assert recovery["identity"] == 1 / STEPS_PER_EPOCH
+    assert recovery["add_cell"] == 2 / STEPS_PER_EPOCH
+    for phase in ("phase 1", "phase 2"):
+        rounds = first[first["phase"] == phase].groupby("round")
+        assert (rounds["epochs"].unique().explode() == 5).all()
+        for _, rows in rounds:
+            assert (rows.groupby("bracket")["won"].sum() == 1).all()
+    assert first[first["phase"] == "phase 1"]["round"].nunique() == 3
+    last = first[(first["phase"] == "phase 2") & (first["round"] == 2)]
+    assert last["won"].sum() == 2
+    parents = set(history[history["generation"] == 2]["parent"])
+    assert parents == set(last["candidate"])
+
+
+def test_winner_of_each_bracket_is_the_fittest() -> None:
+    def score(candidate: Candidate) -> float:
+        return float(np.random.default_rng([candidate.id, candidate.n_steps]).random())
+
+    for fitness in (Greedy(), Balanced(0.3)):
+        _, history, _, _ = run(600, FakeTrainer(score), fitness)
+        decided = history.dropna(subset=["bracket"])
+        for _, rows in decided.groupby(["generation", "phase", "round", "bracket"]):
+            assert rows.loc[rows["won"], "fitness"].item() == rows["fitness"].max()
+        phase_1 = decided[decided["phase"] == "phase 1"]
+        kinds = phase_1.groupby(["generation", "round", "bracket"])["morphism"].nunique()
+        assert (kinds == 1).all()
+
+
+def test_phase_1_is_greedy_and_phase_2_balanced() -> None:
+    smaller_is_better = Balanced(0.0)
+    _, history, _, _ = run(300, fitness=smaller_is_better)
+    phase_1 = history[history["phase"] == "phase 1"]
+    assert (phase_1["fitness"] > 0).all()  # the score itself
+    phase_2 = history[(history["phase"] == "phase 2") & (history["round"] == 2)]
+    first = phase_2[phase_2["generation"] == 1]
+    assert set(first["morphism"]) & {"remove_units", "remove_dense", "add_cell"}
+
+
+def test_competitors_of_a_round_share_the_batch_order() -> None:
+    _, _, trainer, _ = run(300)
+    keys = [key for _, _, key in trainer.calls]
+    assert len(set(keys)) == len(keys)
+
+
+def test_score_ties_are_broken_by_loss_then_size() -> None:
+    class Losses(FakeTrainer):
+        def train(self, *arguments):
+            return [
+                replace(c, evaluations=(Evaluation(1.0, float(c.n_parameters), 0.5),))
+                for c in super().train(*arguments)
+            ]
+
+    outcome, _, _, _ = run(200, Losses())
+    sizes = [candidate.n_parameters for candidate in outcome.lineage]
+    assert outcome.winner.n_parameters == min(sizes) < sizes[0]
+
+
+def test_lineage_leads_from_the_start_to_the_winner() -> None:
+    outcome, history, _, _ = run(500)
+    line = outcome.lineage
+    assert line[0].parent is None
+    assert line[-1].id == outcome.winner.id
+    for parent, child in pairwise(line):
+        assert child.parent is not None
+        assert child.parent.id == parent.id
+        assert child.n_steps > parent.n_steps
+    assert {c.id for c in line} <= set(history["candidate"])
+
+
+def test_degenerate_children_are_rejected() -> None:
+    start = Topology((6, 6, 1), [ConvCell(3)], [Dense(4)], 3)
+    _, history, _, _ = run(300, topology=start, max_parameters=start.n_parameters)
+    assert (history["n_parameters"] <= start.n_parameters).all()
+    _, history, _, _ = run(300, topology=start, max_growth=0.1)
+    sizes = history.groupby("candidate")["n_parameters"].first()
+    for _, row in history.dropna(subset=["parent"]).iterrows():
+        assert row["n_parameters"] <= 1.1 * sizes[row["parent"]]
+
+
+def test_a_child_with_weights_that_are_not_finite_dies_before_training() -> None:
+    class Poison(AddUnits):
+        def carry(self, *arguments):
+            child = super().carry(*arguments)
+            return {key: value * np.nan for key, value in child.items()}
+
+    _, history, _, _ = run(100, morphisms=(Identity(), Poison()))
+    assert set(history["morphism"]) == {"start", "identity"}
+
+
+def test_diverged_children_lose_and_a_diverged_start_is_an_error() -> None:
+    def score(candidate: Candidate) -> float:
+        return -np.inf if candidate.morphism == "add_units" else candidate.n_steps / 1e4
+
+    for fitness in (Greedy(), Balanced(0.0), Random(3)):
+        outcome, _, _, _ = run(400, FakeTrainer(score), fitness)
+        assert "add_units" not in [c.morphism for c in outcome.lineage]
+
+    class Diverging(FakeTrainer):
+        def train(self, *arguments):
+            infinite = Evaluation(np.inf, np.inf, -np.inf)
+            return [replace(c, evaluations=(infinite,)) for c in super().train(*arguments)]
+
+    with pytest.raises(ValueError, match="learning_rate"):
+        run(100, Diverging())
+
+
+def test_best_of_all_generations_is_kept() -> None:
+    def score(candidate: Candidate) -> float:  # everything gets worse with training
+        return 1 / candidate.n_steps
+
+    outcome, _, _, _ = run(400, FakeTrainer(score))
+    assert outcome.winner.morphism == "start"
+
+
+def test_no_possible_change_ends_the_search() -> None:
+    start = Topology((6, 6, 1), [], [Dense(1)], 3)
+    outcome, history, _, _ = run(100, topology=start, morphisms=(RemoveUnits(),))
+    assert len(history) == 1
+    assert outcome.winner.topology == start
+
+
+def test_morphisms_can_be_chosen_and_set() -> None:
+    wide = (AddUnits(fraction=2.0, recovery_epochs=3), AddCell(extra=(4,)))
+    _, history, _, _ = run(100, morphisms=wide)
+    recovery = history[history["phase"] == "recovery"].iloc[0]
+    assert recovery["topology"] == "6x6x1 > dense 12 > 3 classes"
+    assert recovery["epochs"] == 3
+    assert "6x6x1 > conv 5" in history["topology"].str.cat(sep="|")
+
+
+def test_same_seed_same_run_other_seed_other_run() -> None:
+    first, second, third = (
+        run(300, seed=seed)[1].drop(columns="seconds") for seed in (1, 1, 2)
+    )
+    pd.testing.assert_frame_equal(first, second)
+    assert not first.equals(third)
+
+
+def test_interruption_keeps_the_best_so_far() -> None:
+    class Interrupted(FakeTrainer):
+        def train(self, *arguments):
+            if len(self.calls) == 4:
+                raise KeyboardInterrupt
+            return super().train(*arguments)
+
+    outcome, history, _, _ = run(500, Interrupted())
+    assert outcome.interrupted
+    assert outcome.winner.id in set(history["candidate"])
+    assert outcome.winner.evaluations
+
+    class AtOnce(FakeTrainer):
+        def train(self, *arguments):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(500, AtOnce())
+
+
+def test_a_callback_sees_each_generation_and_can_stop() -> None:
+    seen = []
+
+    def stop_after_two(search: Search) -> bool:
+        seen.append((search.generation, search.best.id))
+        return search.generation == 2
+
+    trainer, ledger = FakeTrainer(), Ledger(2000, STEPS_PER_EPOCH)
+    images = torch.rand(20, 6, 6, 1)
+    search = Search(trainer, ledger, Greedy(), images, 0, Settings(), stop_after_two)
+    search.run(Topology((6, 6, 1), [], [Dense(4)], 3))
+    assert [generation for generation, _ in seen] == [0, 1, 2]
+    assert ledger.left > 0

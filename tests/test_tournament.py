@@ -1,0 +1,88 @@
+"""Brackets: everybody plays, and the pool gets down to the winners in the rounds there are."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skectonas.tournament import draw_brackets
+
+RELAXED = settings(max_examples=300, deadline=None)
+GAMES = given(
+    n=st.integers(1, 60),
+    n_winners=st.integers(1, 5),
+    n_rounds=st.integers(1, 4),
+    seed=st.integers(0, 2**31),
+)
+
+
+@RELAXED
+@GAMES
+def test_each_competitor_plays_exactly_once(
+    n: int, n_winners: int, n_rounds: int, seed: int
+) -> None:
+    brackets = draw_brackets(n, n_winners, n_rounds, np.random.default_rng(seed))
+    assert sorted(i for bracket in brackets for i in bracket) == list(range(n))
+    assert all(brackets)
+    assert all(type(i) is int for bracket in brackets for i in bracket)
+    sizes = [len(bracket) for bracket in brackets]
+    assert max(sizes) - min(sizes) <= 1  # as fair as can be
+
+
+@RELAXED
+@GAMES
+def test_the_rounds_narrow_the_pool_to_the_winners(
+    n: int, n_winners: int, n_rounds: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    left = n
+    for rounds_left in range(n_rounds, 0, -1):
+        brackets = draw_brackets(left, n_winners, rounds_left, rng)
+        assert min(left, n_winners) <= len(brackets) <= left
+        left = len(brackets)
+    assert min(n, n_winners) <= left <= n_winners
+
+
+@RELAXED
+@GAMES
+def test_pairs_where_pairs_are_enough(n: int, n_winners: int, n_rounds: int, seed: int) -> None:
+    sizes = Counter(
+        len(bracket)
+        for bracket in draw_brackets(n, n_winners, n_rounds, np.random.default_rng(seed))
+    )
+    if n <= n_winners * 2**n_rounds:
+        assert set(sizes) <= {1, 2}
+        if n >= 2 * n_winners - 1:
+            assert sizes[1] == n % 2  # the one odd one out
+        else:
+            assert sum(sizes.values()) == min(n, n_winners)  # no more may be lost
+    else:
+        # Pairs would be too slow; as small as they can be to leave what the rest can halve.
+        assert sum(sizes.values()) == n_winners * 2 ** (n_rounds - 1)
+
+
+def test_the_draw_depends_on_the_generator_alone() -> None:
+    first, again, other = (
+        draw_brackets(30, 2, 3, np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other
+
+
+def test_the_lucky_ticket_and_the_opponents_are_drawn_uniformly() -> None:
+    rng = np.random.default_rng(0)
+    lucky: Counter[int] = Counter()
+    pairs: Counter[frozenset[int]] = Counter()
+    for _ in range(3000):
+        for bracket in draw_brackets(5, 1, 3, rng):
+            if len(bracket) == 1:
+                lucky[bracket[0]] += 1
+            else:
+                pairs[frozenset(bracket)] += 1
+    # Expected 600 each, with a standard deviation of about 22.
+    assert len(lucky) == 5
+    assert len(pairs) == 10
+    assert all(500 < count < 700 for count in [*lucky.values(), *pairs.values()])
