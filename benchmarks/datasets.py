@@ -1,31 +1,31 @@
-"""The data sets of the benchmarks, from a local folder or from OpenML."""
+"""The data sets of the benchmarks: those of the examples, cut for measuring."""
 
 from __future__ import annotations
 
-import gzip
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
-from sklearn.datasets import fetch_openml
 
-# Where Debian's package dataset-fashion-mnist puts its files.
-FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+sys.path.append(str(Path(__file__).parents[1] / "examples"))
 
-Images = NDArray[np.uint8]
-Labels = NDArray[np.int64]
+import adult as adult_example
+import fashion_mnist as fashion_example
+
+Array = NDArray[Any]
 
 
-def fashion_mnist(folder: Path = FASHION_FOLDER) -> tuple[Images, Labels, Images, Labels]:
+def fashion_mnist() -> tuple[Array, Array, Array, Array]:
     """Return Fashion-MNIST: training images, labels, test images, labels."""
-    if not folder.exists():
-        X, y = fetch_openml("Fashion-MNIST", version=1, return_X_y=True, as_frame=False)
-        images, labels = X.reshape(-1, 28, 28).astype(np.uint8), y.astype(np.int64)
-        return images[:60_000], labels[:60_000], images[60_000:], labels[60_000:]
-    parts = []
-    for name in ("train", "t10k"):
-        pixels = gzip.decompress((folder / f"{name}-images-idx3-ubyte.gz").read_bytes())
-        labels = gzip.decompress((folder / f"{name}-labels-idx1-ubyte.gz").read_bytes())
-        parts.append(np.frombuffer(pixels, np.uint8, offset=16).reshape(-1, 28, 28))
-        parts.append(np.frombuffer(labels, np.uint8, offset=8).astype(np.int64))
-    return parts[0], parts[1], parts[2], parts[3]
+    images, labels = fashion_example.load(fashion_example.FOLDER)
+    return images[:60_000], labels[:60_000], images[60_000:], labels[60_000:]
+
+
+def adult(path: Path | None) -> tuple[pd.DataFrame, Array, pd.DataFrame, Array]:
+    """Return Adult as raw frames: training rows, labels, test rows, labels."""
+    X, y, train = adult_example.load(path)
+    labels = np.asarray(y)
+    return X[train], labels[train], X[~train], labels[~train]

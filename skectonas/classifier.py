@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
@@ -21,13 +22,14 @@ from skectonas.data import Rows, TrainingData
 from skectonas.fitness import Balanced, Fitness, Greedy, Random
 from skectonas.inputs import InputEncoder
 from skectonas.ledger import Ledger
-from skectonas.morphisms import Morphism
+from skectonas.morphisms import GREEDY_MORPHISMS, MORPHISMS, Morphism
 from skectonas.network import build
+from skectonas.population import FusedTrainer
 from skectonas.scoring import make_scorer
 from skectonas.search import Outcome, Search, Settings
 from skectonas.starts import starting_topology
 from skectonas.topology import Topology
-from skectonas.training import PlainTrainer, one_thread, resolve_optimizer
+from skectonas.training import one_thread, resolve_optimizer
 from skectonas.validation import (
     check_classes,
     check_device,
@@ -86,7 +88,11 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         How the columns of a table are laid out as pixels, see `PseudoImageTransformer`.
     morphisms : "all" or sequence, default="all"
         The changes to choose from, by name or as objects, such as
-        ``["identity", "add_units", AddCell(extra=(0, 5))]``.
+        ``["identity", "add_units", AddCell(extra=(0, 5))]``. New cells are wide, or with
+        `alpha` below 1 sometimes narrow, which makes a network smaller.
+    averaging : int, default=8
+        A network is scored and kept with the mean of so many snapshots of its weights, taken
+        during the last epoch. With 1 it is kept as the last batch leaves it, as in the paper.
     warmup_epochs : float, default=10
         Training of the start before the first generation.
     round_epochs : float, default=5
@@ -103,6 +109,9 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         And no more than this in all.
     selection : {"fitness", "random"}, default="fitness"
         Who wins a bracket. "random" is the paper's ablation, not meant for use.
+    n_jobs : int or None, default=None
+        Workers that train parts of the population side by side, as in scikit-learn; the results
+        do not depend on it.
     device : str or torch.device, default="auto"
         Where to train; "auto" takes a GPU if there is one.
     random_state : int, RandomState instance or None, default=None
@@ -185,6 +194,7 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         "image_shape": [tuple, list, None],
         "column_order": [StrOptions({"given", "shuffled", "correlation"})],
         "morphisms": [str, "array-like"],
+        "averaging": [Interval(Integral, 1, None, closed="left")],
         "warmup_epochs": [Interval(Real, 0, None, closed="neither")],
         "round_epochs": [Interval(Real, 0, None, closed="neither")],
         "n_rounds": [Interval(Integral, 1, None, closed="left")],
@@ -193,6 +203,7 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         "max_growth": [Interval(Real, 0, None, closed="left")],
         "max_parameters": [Interval(Integral, 1, None, closed="left")],
         "selection": [StrOptions({"fitness", "random"})],
+        "n_jobs": [Integral, None],
         "device": [str, torch.device],
         "random_state": ["random_state", np.random.Generator],
         "verbose": ["verbose"],
@@ -214,6 +225,7 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         image_shape: tuple[int, ...] | None = None,
         column_order: Literal["given", "shuffled", "correlation"] = "given",
         morphisms: Literal["all"] | Sequence[str | Morphism] = "all",
+        averaging: int = 8,
         warmup_epochs: float = 10,
         round_epochs: float = 5,
         n_rounds: int = 3,
@@ -222,6 +234,7 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         max_growth: float = 3.0,
         max_parameters: int = 8_000_000,
         selection: Literal["fitness", "random"] = "fitness",
+        n_jobs: int | None = None,
         device: str | torch.device = "auto",
         random_state: int | np.random.RandomState | np.random.Generator | None = None,
         verbose: int = 0,
@@ -239,6 +252,7 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.image_shape = image_shape
         self.column_order = column_order
         self.morphisms = morphisms
+        self.averaging = averaging
         self.warmup_epochs = warmup_epochs
         self.round_epochs = round_epochs
         self.n_rounds = n_rounds
@@ -247,6 +261,7 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.max_growth = max_growth
         self.max_parameters = max_parameters
         self.selection = selection
+        self.n_jobs = n_jobs
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -307,14 +322,14 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             together.
         """
         check_is_fitted(self)
-        images = torch.from_numpy(self.encoder_.transform(check_X(self, X, reset=False)))
+        images = self.encoder_.transform(check_X(self, X, reset=False))
         range_ = self.encoder_.range_
         network = deepcopy(self.network_).double().eval()
+        parts = []
         with torch.no_grad(), one_thread():
-            parts = [
-                network((part.double() - range_.offset) * range_.scale).softmax(1)
-                for part in torch.split(images, PREDICTION_ROWS)
-            ]
+            for rows in gen_batches(len(images), PREDICTION_ROWS):
+                pixels = torch.from_numpy(images[rows].astype(np.float64))
+                parts.append(network((pixels - range_.offset) * range_.scale).softmax(1))
         probabilities: NDArray[np.float64] = torch.cat(parts).numpy()
         return probabilities
 
@@ -373,7 +388,7 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             None if weights is None else weights[validation],
         )
         search = Search(
-            PlainTrainer(data.to(device), optimizer, scorer),
+            FusedTrainer(data.to(device), optimizer, scorer, self.averaging, self.n_jobs),
             Ledger(self.budget, data.steps_per_epoch),
             self._fitness(seed),
             data.scaled(data.calibration, torch.float32),
@@ -392,7 +407,9 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             max_growth=self.max_growth,
             max_parameters=self.max_parameters,
             score_window=self.score_window,
-            morphisms=check_morphisms(self.morphisms),
+            morphisms=check_morphisms(
+                self.morphisms, GREEDY_MORPHISMS if self.alpha == 1 else MORPHISMS
+            ),
         )
 
     def _fitness(self, seed: int) -> Fitness:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 
 import pandas as pd
 
-PHASES = ("warm-up", "recovery", "phase 1", "phase 2")
+PHASES = ("warm-up", "recovery", "phase 1", "phase 2", "final")
 
 # Of the columns of the table; text is left to pandas, whose releases differ in it.
 DTYPES = {
@@ -30,7 +30,7 @@ class Entry:
     ----------
     generation : int
         0 for the warm-up.
-    phase : {"warm-up", "recovery", "phase 1", "phase 2"}
+    phase : {"warm-up", "recovery", "phase 1", "phase 2", "final"}
         Where in Algorithm 1 it was trained.
     round : int
         Round within the phase, from 0.

@@ -152,6 +152,7 @@ class Search:
                 children = self._recover(self._mutate())
                 winners = self._phase_2(self._phase_1(children))
                 self._evolve(winners)
+            self._train_the_best_on()
         except KeyboardInterrupt:
             if not self.survivors:
                 raise
@@ -166,7 +167,7 @@ class Search:
             weights=initial_weights(topology, self._rng(INITIAL_WEIGHTS)),
             score_window=self.settings.score_window,
         )
-        n_steps = self._affordable(self.settings.warmup_epochs, 1)
+        n_steps = min(self._steps(self.settings.warmup_epochs), self.ledger.left)
         [start], _ = self._train([start], [n_steps], "warm-up", 0)
         if not (start.is_finite and np.isfinite(start.loss)):
             raise ValueError(
@@ -212,14 +213,11 @@ class Search:
         """Train each child for as long as its morphism asks for."""
         recovery = {m.name: m.recovery_epochs for m in self.settings.morphisms}
         steps = np.array([self._steps(recovery[child.morphism]) for child in children], int)
-        left, n = self.ledger.left, len(children)
-        if n == 0 or n > left:
+        # Not without a first round: recovery alone decides nothing.
+        round_ = len(children) * self._shortest_round
+        if not children or self.ledger.left < steps.sum() + round_:
             self._finished = True
             return []
-        if steps.sum() > left:
-            # The last training of the run: shortened in proportion, one batch at the least.
-            steps = 1 + (steps - 1) * (left - n) // (steps.sum() - n)
-            self._finished = True
         self.survivors, _ = self._train(children, steps.tolist(), "recovery", 0)
         return self.survivors
 
@@ -244,7 +242,7 @@ class Search:
     ) -> list[Candidate]:
         """Play the rounds of a phase, in all pools at once; return who is left."""
         for round_ in range(self.settings.n_rounds):
-            n_steps = self._affordable(self.settings.round_epochs, sum(map(len, pools)))
+            n_steps = self._affordable(sum(map(len, pools)))
             if not n_steps:
                 break
             rng = self._rng(BRACKETS, PHASES.index(phase), round_)
@@ -292,6 +290,14 @@ class Search:
         if self.on_generation is not None and self.on_generation(self):
             self._finished = True
 
+    def _train_the_best_on(self) -> None:
+        """Spend what no round can be paid with on the best, in whole epochs."""
+        n_steps = self.ledger.left - self.ledger.left % self.ledger.steps_per_epoch
+        if n_steps:
+            best = self._select([self.best, *self.survivors])
+            trained, _ = self._train([best], [n_steps], "final", 0)
+            self.survivors = [*self.survivors, *trained]
+
     def _select(self, candidates: Iterable[Candidate]) -> Candidate:
         start = self._start.as_ancestor()
         return max(candidates, key=lambda c: _rank(c, self.fitness.final(c, start)))
@@ -321,13 +327,19 @@ class Search:
     def _steps(self, epochs: float) -> int:
         return max(1, round(epochs * self.ledger.steps_per_epoch))
 
-    def _affordable(self, epochs: float, n_competitors: int) -> int:
-        """Return the batches for each competitor; fewer than wanted end the run."""
+    @property
+    def _shortest_round(self) -> int:
+        """Batches below which a round is not worth its budget: those of an epoch."""
+        return min(self._steps(self.settings.round_epochs), self.ledger.steps_per_epoch)
+
+    def _affordable(self, n_competitors: int) -> int:
+        """Return the batches of a round for each competitor; fewer than wanted end the run."""
         if self._finished:
             return 0
-        wanted, most = self._steps(epochs), self.ledger.left // n_competitors
+        wanted = self._steps(self.settings.round_epochs)
+        most = self.ledger.left // n_competitors
         self._finished = most < wanted
-        return min(wanted, most)
+        return min(wanted, most) if most >= self._shortest_round else 0
 
     def _rng(self, *purpose: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, self.generation, *purpose])

@@ -136,12 +136,22 @@ class PlainTrainer:
         Parameters to a fresh optimiser; its state starts anew in every training.
     scorer : callable
         Probabilities of the validation rows to a score.
+    averaging : int, default=1
+        What is evaluated and returned is the mean of so many snapshots of the weights during
+        the last epoch: see `snapshot_steps`.
     """
 
-    def __init__(self, data: TrainingData, optimizer: OptimizerFactory, scorer: Scorer) -> None:
+    def __init__(
+        self,
+        data: TrainingData,
+        optimizer: OptimizerFactory,
+        scorer: Scorer,
+        averaging: int = 1,
+    ) -> None:
         self.data = data
         self.optimizer = optimizer
         self.scorer = scorer
+        self.averaging = averaging
 
     def train(
         self, candidates: Sequence[Candidate], n_steps: Sequence[int], key: Key
@@ -150,27 +160,32 @@ class PlainTrainer:
         order = torch.from_numpy(self.data.batches(max(n_steps), key))
         order = order.to(self.data.train.images.device)
         return [
-            self._train_one(candidate, order[:steps])
+            self._train_one(candidate, order[:steps]) if steps else candidate
             for candidate, steps in zip(candidates, n_steps, strict=True)
         ]
 
     def _train_one(self, candidate: Candidate, order: Tensor) -> Candidate:
         network = build(candidate.topology, candidate.weights).to(order.device)
+        averaged = build(candidate.topology, candidate.weights).to(order.device)
         optimizer = self.optimizer(network.parameters())
         dtype = network.output.weight.dtype
         evaluations = []
         for rows in torch.split(order, self.data.steps_per_epoch):
             losses = torch.zeros((), dtype=dtype, device=order.device)
-            for batch in rows:
+            snapshots = snapshot_steps(len(rows), self.data.steps_per_epoch, self.averaging)
+            for step, batch in enumerate(rows, 1):
                 optimizer.zero_grad()
                 loss = self._loss(network, self.data.train, batch, dtype)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 losses += loss.detach()
-            evaluations.append(self._evaluate(network, float(losses) / len(rows), dtype))
+                if step in snapshots:
+                    rate = 1 / (1 + snapshots.index(step))
+                    move_average(averaged.parameters(), network.parameters(), rate)
+            evaluations.append(self._evaluate(averaged, float(losses) / len(rows), dtype))
         return replace(
             candidate,
-            weights=weights_of(network),
+            weights=weights_of(averaged),
             n_steps=candidate.n_steps + len(order),
             evaluations=(*candidate.evaluations, *evaluations),
         )
@@ -197,6 +212,45 @@ class PlainTrainer:
         )
         network.train()
         return evaluate(logits, rows, self.scorer, train_loss)
+
+
+def snapshot_steps(n_steps: int, steps_per_epoch: int, averaging: int) -> list[int]:
+    """Return after which batches of an epoch the weights enter the mean that is evaluated.
+
+    Steps of constant size dance around the minimum, and the mean of what they pass lies nearer
+    to it than where they happen to stop.
+
+    Parameters
+    ----------
+    n_steps : int
+        Batches that are trained: an epoch, or the part of one that ends a training.
+    steps_per_epoch : int
+        Batches of an epoch.
+    averaging : int
+        Snapshots of a whole epoch, at the most; 1 takes the weights as they are at the end.
+
+    Returns
+    -------
+    list of int
+        Ascending; the last is `n_steps`.
+
+    Examples
+    --------
+    >>> from skectonas.training import snapshot_steps
+    >>> snapshot_steps(10, steps_per_epoch=10, averaging=4)
+    [3, 6, 9, 10]
+    >>> snapshot_steps(4, steps_per_epoch=10, averaging=4)
+    [3, 4]
+    """
+    every = -(-steps_per_epoch // averaging)
+    return [*range(every, n_steps, every), n_steps]
+
+
+@torch.no_grad()
+def move_average(averages: Iterable[Tensor], weights: Iterable[Tensor], rate: float) -> None:
+    """Move averages towards weights by a rate; with 1 / k for the k-th they are means."""
+    for average, weight in zip(averages, weights, strict=True):
+        average.lerp_(weight, rate)
 
 
 def evaluate(logits: Tensor, rows: Rows, scorer: Scorer, train_loss: float) -> Evaluation:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -20,7 +22,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from skectonas.morphisms import MORPHISMS, Morphism
+from skectonas.morphisms import Morphism
 
 Array: TypeAlias = NDArray[Any]
 
@@ -64,11 +66,21 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Array | pd.Data
     if len(shape) > 2:
         if 0 in shape[1:]:
             raise ValueError(f"X has images without pixels: shape {shape}.")
-        X = np.asarray(X).reshape(shape[0], -1)
+        _check_same_images(estimator, shape[1:], reset)
+        X = np.asarray(X).reshape(shape[0], math.prod(shape[1:]))
     array: Array = validate_data(estimator, X, reset=reset, ensure_min_samples=least)
     if array.dtype == bool:
         array = array.astype(np.uint8)
     return array.reshape(shape) if len(shape) > 2 else array
+
+
+def _check_same_images(estimator: BaseEstimator, shape: tuple[int, ...], reset: bool) -> None:
+    seen = None if reset else getattr(estimator, "image_shape_", None)
+    if seen is not None and seen != (*shape, 1)[:3]:
+        raise ValueError(
+            f"X has images of shape {shape}, but {type(estimator).__name__} was fitted on "
+            f"images of shape {seen}, channels last."
+        )
 
 
 def check_y(estimator: BaseEstimator, X: Array | pd.DataFrame, y: Any) -> Array:
@@ -104,13 +116,13 @@ def check_classes(labels: Array) -> tuple[Array, NDArray[np.int64]]:
     classes, indices, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if len(classes) < 2:
         raise ValueError(
-            f"y must hold at least 2 classes, got one class only: {classes[0]!r} "
+            f"y must hold at least 2 classes, got one class only: {classes.tolist()[0]!r} "
             "(rows with zero sample_weight do not count)."
         )
     if counts.min() < 2:
         raise ValueError(
             f"y must hold at least 2 rows of each class, one to train on and one to validate "
-            f"on; the class {classes[counts.argmin()]!r} has only 1 member."
+            f"on; the class {classes.tolist()[counts.argmin()]!r} has only 1 member."
         )
     return classes, indices.astype(np.int64)
 
@@ -176,8 +188,15 @@ def split(
     return train, validation
 
 
-def check_morphisms(morphisms: Any) -> tuple[Morphism, ...]:
+def check_morphisms(morphisms: Any, known: Sequence[Morphism]) -> tuple[Morphism, ...]:
     """Return the morphisms that are meant: "all", or a sequence of names and objects.
+
+    Parameters
+    ----------
+    morphisms : str or sequence
+        What the user gave.
+    known : sequence of Morphism
+        Those that "all" and names stand for.
 
     Raises
     ------
@@ -185,16 +204,16 @@ def check_morphisms(morphisms: Any) -> tuple[Morphism, ...]:
         If a name is unknown, an object is no morphism, or there is none.
     """
     if isinstance(morphisms, str) and morphisms == "all":
-        return MORPHISMS
-    known = {morphism.name: morphism for morphism in MORPHISMS}
+        return tuple(known)
+    by_name = {morphism.name: morphism for morphism in known}
     chosen: list[Morphism] = []
     for entry in [morphisms] if isinstance(morphisms, str) else morphisms:
-        morphism: Any = known.get(entry) if isinstance(entry, str) else entry
+        morphism: Any = by_name.get(entry) if isinstance(entry, str) else entry
         members = ("name", "recovery_epochs", "sites", "rewrite", "carry")
         if isinstance(morphism, type) or not all(hasattr(morphism, m) for m in members):
             raise ValueError(
-                f'morphisms must be "all" or hold names of {list(known)} or Morphism objects, '
-                f"got {entry!r}."
+                f'morphisms must be "all" or hold names of {list(by_name)} or Morphism '
+                f"objects, got {entry!r}."
             )
         chosen.append(morphism)
     names = [morphism.name for morphism in chosen]

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from skectonas import ConvCell, Dense, Topology
@@ -17,7 +19,13 @@ from skectonas.candidate import Ancestor, Candidate, Evaluation
 from skectonas.data import Rows, TrainingData, batch_order
 from skectonas.network import build, initial_weights
 from skectonas.scoring import make_scorer
-from skectonas.training import PlainTrainer, evaluate, one_thread, resolve_optimizer
+from skectonas.training import (
+    PlainTrainer,
+    evaluate,
+    one_thread,
+    resolve_optimizer,
+    snapshot_steps,
+)
 
 Array = NDArray[np.float64]
 
@@ -458,3 +466,45 @@ def test_one_thread(found: int) -> None:
         assert torch.get_num_threads() == found
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("n_steps", "due"), [(3, [2, 3]), (6, [5, 6]), (4, [4]), (1, [1])])
+def test_what_is_kept_is_the_mean_of_snapshots_of_the_last_epoch(
+    n_steps: int, due: list[int]
+) -> None:
+    """Against trainings without averaging that end at the snapshots; all share the order."""
+    data, candidate = some_data(CNN), a_candidate(CNN)
+    assert data.steps_per_epoch == 3
+
+    def trained(n_steps: int, averaging: int) -> Candidate:
+        trainer = a_trainer(data, lr=0.3)
+        trainer.averaging = averaging
+        [result] = trainer.train([candidate], [n_steps], KEY)
+        return result
+
+    found = trained(n_steps, averaging=2)
+    raw = [trained(step, averaging=1).weights for step in due]
+    for name, value in found.weights.items():
+        if "running" not in name:  # those are measured, of the means
+            expected = torch.stack([weights[name] for weights in raw]).mean(0)
+            torch.testing.assert_close(value, expected, rtol=0, atol=1e-12)
+    network = build(CNN, found.weights)
+    network.calibrate(data.scaled(data.calibration, torch.float64))
+    for name, value in network.state_dict().items():
+        if "running" in name:
+            assert torch.equal(found.weights[name], value)
+    network.eval()
+    logits = network(data.scaled(data.validation.images, torch.float64)).detach()
+    expected_evaluation = evaluate(logits, data.validation, a_trainer(data).scorer, 0.0)
+    assert found.evaluations[-1].validation_loss == expected_evaluation.validation_loss
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 20))
+def test_snapshot_steps(n_steps: int, per_epoch: int, averaging: int) -> None:
+    steps = snapshot_steps(n_steps, per_epoch, averaging)
+    assert steps == sorted(set(steps))
+    assert steps[0] >= 1
+    assert steps[-1] == n_steps
+    if n_steps <= per_epoch:
+        assert len(steps) <= averaging
+    assert snapshot_steps(n_steps, per_epoch, 1)[-1] == n_steps

@@ -38,13 +38,13 @@ class RemoveUnits:
         Units to remove, relative to those that are there.
     at_least : int, default=2
         Units to remove where that fraction would be less; one unit always stays.
-    recovery_epochs : float, default=1.0
+    recovery_epochs : float, default=0.25
         Training before the competition.
     """
 
     fraction: float = 0.1
     at_least: int = 2
-    recovery_epochs: float = 1.0
+    recovery_epochs: float = 0.25
     name: ClassVar[str] = "remove_units"
     preserves_function: ClassVar[bool] = False
 
@@ -84,12 +84,12 @@ class RemoveChannels:
     ----------
     step : int, default=3
         Channels to remove; one always stays.
-    recovery_epochs : float, default=1.0
+    recovery_epochs : float, default=0.25
         Training before the competition.
     """
 
     step: int = 3
-    recovery_epochs: float = 1.0
+    recovery_epochs: float = 0.25
     name: ClassVar[str] = "remove_channels"
     preserves_function: ClassVar[bool] = False
 

@@ -25,11 +25,11 @@ class RemoveDense:
 
     Parameters
     ----------
-    recovery_epochs : float, default=1.0
+    recovery_epochs : float, default=0.25
         Training before the competition.
     """
 
-    recovery_epochs: float = 1.0
+    recovery_epochs: float = 0.25
     name: ClassVar[str] = "remove_dense"
     preserves_function: ClassVar[bool] = False
 

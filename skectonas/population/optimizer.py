@@ -1,0 +1,101 @@
+"""Optimisers on stacked weights: which may be used, and how their state is carried over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from inspect import signature
+
+import torch
+from torch import Tensor
+
+from skectonas.population.stack import Stack
+from skectonas.training import OptimizerSpec
+
+ELEMENTWISE: frozenset[type[torch.optim.Optimizer]] = frozenset(
+    {
+        torch.optim.ASGD,
+        torch.optim.Adadelta,
+        torch.optim.Adagrad,
+        torch.optim.Adam,
+        torch.optim.AdamW,
+        torch.optim.Adamax,
+        torch.optim.NAdam,
+        torch.optim.RAdam,
+        torch.optim.RMSprop,
+        torch.optim.Rprop,
+        torch.optim.SGD,
+    }
+)
+"""Classes that treat every weight by itself, however the weights are stacked."""
+
+FUSED = frozenset({torch.optim.Adagrad, torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD})
+"""Classes with a kernel for the whole step on the CPU."""
+
+IMPLEMENTATIONS = ("foreach", "fused", "capturable", "differentiable")
+"""Settings that choose the kernel: where the user did, they stay."""
+
+
+def is_stackable(spec: OptimizerSpec) -> bool:
+    """Return whether training stacked weights equals training each candidate's by itself.
+
+    Besides being elementwise, an optimiser must leave a weight of zero that never has a
+    gradient at zero: the padding. Adam with ``eps=0``, for one, makes it nan.
+    """
+    if spec.cls not in ELEMENTWISE:
+        return False
+    padding = torch.nn.Parameter(torch.zeros(2))
+    optimizer = spec([padding])
+    for _ in range(3):
+        padding.grad = torch.zeros(2)
+        optimizer.step()
+    return bool((padding == 0).all())
+
+
+class StackOptimizer:
+    """An optimiser of the one flat tensor of a stack.
+
+    Parameters
+    ----------
+    spec : OptimizerSpec
+        The optimiser.
+    stack : Stack
+        Its weights are updated in place.
+    gradient : Tensor
+        Laid out as the weights.
+
+    Attributes
+    ----------
+    is_capturable : bool
+        Whether a CUDA graph may hold its steps.
+    """
+
+    def __init__(self, spec: OptimizerSpec, stack: Stack, gradient: Tensor) -> None:
+        settings = dict(spec.settings)
+        known = signature(spec.cls).parameters
+        if not any(name in settings for name in IMPLEMENTATIONS):
+            if stack.flat.device.type == "cuda" and "capturable" in known:
+                settings["capturable"] = True
+            elif stack.flat.device.type == "cpu" and spec.cls in FUSED:
+                settings["fused"] = True
+        # SGD keeps nothing on the host that a graph would freeze.
+        self.is_capturable = settings.get("capturable", spec.cls is torch.optim.SGD)
+        self._stack = stack
+        self._parameter = torch.nn.Parameter(stack.flat)
+        self._parameter.grad = gradient
+        self._optimizer = spec.cls([self._parameter], **settings)
+
+    def step(self) -> None:
+        """Update the weights by their gradient."""
+        self._optimizer.step()
+
+    def carry_over(self, successor: StackOptimizer, keep: Sequence[int]) -> None:
+        """Hand the state of the kept members on to the optimiser of their own stack."""
+        stack, target = self._stack, successor._stack
+        state = self._optimizer.state[self._parameter]
+        carried = successor._optimizer.state[successor._parameter]
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == stack.flat.shape:
+                carried[name] = value.new_zeros(target.flat.shape)
+                stack.take_into(target, value, carried[name], keep)
+            else:
+                carried[name] = value.clone() if isinstance(value, Tensor) else value

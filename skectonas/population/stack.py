@@ -1,0 +1,147 @@
+"""The trained weights of a group of candidates as one flat tensor, one block per layer kind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from skectonas.candidate import Candidate
+from skectonas.network import Weights
+from skectonas.topology import KERNEL, Topology, linear_name
+
+Views: TypeAlias = Mapping[str, Tensor]
+"""Stacked weights by name, (candidate, ...): windows into one flat tensor."""
+
+_ALIGNMENT = 16  # elements; blocks of matrix products begin on cache lines
+
+
+class Slot(NamedTuple):
+    """Where the stacked weights of one name lie in the flat tensor."""
+
+    offset: int
+    shape: tuple[int, ...]
+
+    def view(self, flat: Tensor) -> Tensor:
+        """Return this block of a flat tensor, shaped."""
+        return flat[self.offset : self.offset + math.prod(self.shape)].view(self.shape)
+
+
+def trained_shapes(topology: Topology) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every trained weight of one candidate, by name."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for i, (before, after) in enumerate(pairwise(topology.channels)):
+        shapes[f"cells.{i}.conv.weight"] = (after, before, KERNEL, KERNEL)
+        shapes[f"cells.{i}.norm.weight"] = (after,)
+        shapes[f"cells.{i}.norm.bias"] = (after,)
+    for i, (before, after) in enumerate(pairwise(topology.widths)):
+        name = linear_name(topology, i)
+        shapes[f"{name}.weight"] = (after, before)
+        shapes[f"{name}.bias"] = (after,)
+    return shapes
+
+
+def corner(shape: Sequence[int]) -> tuple[slice, ...]:
+    """Return where a candidate's own weight lies in its padded one.
+
+    Flatten counts channel by channel, so that this holds behind flatten too: the columns of
+    the padded channels come last.
+    """
+    return tuple(slice(size) for size in shape)
+
+
+class Stack:
+    """The trained weights of candidates of one skeleton, padded with zeros to common widths.
+
+    Units and channels whose weights, gamma and beta are all zero get gradients of exactly zero
+    under relu: the padding stays zero, and no masks are needed.
+
+    Parameters
+    ----------
+    topology : Topology
+        The padded topology: at least as wide as each of the members.
+    members : sequence of Topology
+        The candidates' own topologies.
+    dtype : torch.dtype
+        Of the weights.
+    device : torch.device
+        Where the weights lie.
+
+    Attributes
+    ----------
+    flat : Tensor of shape (n,)
+        All weights, zeros at first. One tensor, so that an optimiser has one to step.
+    slots : dict of str to Slot
+        Where each name lies in `flat`.
+    views : dict of str to Tensor
+        Windows into `flat`.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        members: Sequence[Topology],
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.topology = topology
+        self.members = tuple(members)
+        self.slots: dict[str, Slot] = {}
+        end = 0
+        for name, shape in trained_shapes(topology).items():
+            slot = Slot(end, (len(self.members), *shape))
+            self.slots[name] = slot
+            end += -(-math.prod(slot.shape) // _ALIGNMENT) * _ALIGNMENT
+        self.flat = torch.zeros(end, dtype=dtype, device=device)
+        self.views = self.views_of(self.flat)
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def views_of(self, flat: Tensor) -> dict[str, Tensor]:
+        """Return the blocks of a tensor that is laid out as `flat` is, by name."""
+        return {name: slot.view(flat) for name, slot in self.slots.items()}
+
+    def take(self, keep: Sequence[int], source: Tensor | None = None) -> Stack:
+        """Return a stack with copies of some of the members.
+
+        Their weights come from `source`, laid out as `flat` is, or from `flat`.
+        """
+        members = [self.members[i] for i in keep]
+        taken = Stack(self.topology, members, self.flat.dtype, self.flat.device)
+        self.take_into(taken, self.flat if source is None else source, taken.flat, keep)
+        return taken
+
+    def take_into(
+        self, taken: Stack, source: Tensor, target: Tensor, keep: Sequence[int]
+    ) -> None:
+        """Copy what some members have in `source`, laid out as here, to that of `taken`."""
+        for name, slot in self.slots.items():
+            taken.slots[name].view(target).copy_(slot.view(source)[list(keep)])
+
+    def weights_of(self, member: int) -> dict[str, Tensor]:
+        """Return copies of the trained weights of a member, without padding, on the CPU."""
+        shapes = trained_shapes(self.members[member])
+        return {
+            name: self.views[name][member][corner(shape)].detach().cpu().clone()
+            for name, shape in shapes.items()
+        }
+
+
+def stacked(topology: Topology, candidates: Sequence[Candidate], device: torch.device) -> Stack:
+    """Return the stack of these candidates, padded to the widths of a topology."""
+    dtype = dtype_of(candidates[0].weights)
+    stack = Stack(topology, [c.topology for c in candidates], dtype, device)
+    for member, candidate in enumerate(candidates):
+        for name, shape in trained_shapes(candidate.topology).items():
+            stack.views[name][member][corner(shape)] = candidate.weights[name].to(device)
+    return stack
+
+
+def dtype_of(weights: Weights) -> torch.dtype:
+    """Return the type in which a candidate is trained: that of its weights."""
+    return weights["output.weight"].dtype

@@ -1,0 +1,342 @@
+"""The fused trainer against the plain loop, its oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skectonas import ConvCell, Dense, Topology
+from skectonas.candidate import Candidate
+from skectonas.data import Rows, TrainingData
+from skectonas.network import initial_weights
+from skectonas.population import FusedTrainer
+from skectonas.population.optimizer import is_stackable
+from skectonas.scoring import Scorer, make_scorer
+from skectonas.training import OptimizerSpec, PlainTrainer, one_thread, resolve_optimizer
+
+KEY = (3, 1, 4)
+
+
+@pytest.fixture(autouse=True)
+def _single_thread():
+    with one_thread():
+        yield
+
+
+def candidate(index: int, topology: Topology, dtype: torch.dtype = torch.float64) -> Candidate:
+    """Return a candidate with every weight drawn, gammas of both signs included."""
+    rng = np.random.default_rng(index)
+    weights = {name: value.to(dtype) for name, value in initial_weights(topology, rng).items()}
+    for name, value in weights.items():
+        if name.endswith("norm.weight"):
+            weights[name] = torch.from_numpy(rng.uniform(-1, 1.5, value.shape)).to(dtype)
+        if name.endswith("bias"):
+            weights[name] = torch.from_numpy(rng.uniform(-0.5, 0.5, value.shape)).to(dtype)
+    return Candidate(index, topology, weights)
+
+
+def training_data(
+    shape: tuple[int, int, int],
+    n_classes: int = 3,
+    n_rows: int = 40,
+    batch_size: int = 8,
+    *,
+    weighted: bool = False,
+    eight_bit: bool = True,
+) -> TrainingData:
+    rng = np.random.default_rng(n_rows)
+
+    def rows(n: int) -> Rows:
+        pixels = rng.integers(0, 256, (n, *shape), dtype=np.uint8)
+        images = torch.from_numpy(pixels if eight_bit else rng.random(pixels.shape, np.float32))
+        labels = torch.from_numpy(rng.integers(0, n_classes, n))
+        return Rows(images, labels, torch.from_numpy(rng.random(n)) if weighted else None)
+
+    offset, scale = (12.0, 1 / 200) if eight_bit else (0.5, 2.0)
+    return TrainingData(rows(n_rows), rows(11), offset, scale, batch_size)
+
+
+def scorer_for(data: TrainingData, n_classes: int = 3) -> Scorer:
+    rows = data.validation
+    weights = None if rows.weights is None else rows.weights.numpy()
+    classes = np.arange(n_classes)
+    return make_scorer(
+        "neg_log_loss", rows.images.numpy(), rows.labels.numpy(), classes, weights
+    )
+
+
+def networks(
+    shape: tuple[int, int, int], n_classes: int, layers: Sequence[tuple[str, tuple[int, ...]]]
+) -> list[Candidate]:
+    """Return candidates from cells like "3a 4m" and units of the dense layers."""
+    kinds = {"a": "average", "m": "max"}
+    return [
+        candidate(
+            i,
+            Topology(
+                shape,
+                [ConvCell(int(cell[:-1]), kinds[cell[-1]]) for cell in cells.split()],
+                [Dense(n) for n in units],
+                n_classes,
+            ),
+        )
+        for i, (cells, units) in enumerate(layers)
+    ]
+
+
+def assert_close(
+    found: Sequence[Candidate], expected: Sequence[Candidate], tolerance: float = 1e-8
+) -> None:
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.weights.keys() == theirs.weights.keys()
+        for name, value in theirs.weights.items():
+            torch.testing.assert_close(
+                ours.weights[name], value, rtol=0, atol=tolerance, equal_nan=True
+            )
+        assert replace(ours, weights={}, evaluations=()).__dict__ == (
+            replace(theirs, weights={}, evaluations=()).__dict__
+        )
+        measured, wanted = (
+            [(e.train_loss, e.validation_loss, e.validation_score) for e in c.evaluations]
+            for c in (ours, theirs)
+        )
+        np.testing.assert_allclose(measured, wanted, rtol=0, atol=tolerance)
+
+
+def assert_same_bits(found: Sequence[Candidate], expected: Sequence[Candidate]) -> None:
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.evaluations == theirs.evaluations
+        for name, value in theirs.weights.items():
+            assert torch.equal(ours.weights[name], value), name
+
+
+SGD = resolve_optimizer("sgd", 0.05, {"momentum": 0.9})
+MIXED = [
+    ("", ()),
+    ("", (4,)),
+    ("", (6,)),
+    ("3a", (5,)),
+    ("2a", (7,)),
+    ("3m", (5,)),
+    ("1m", (3,)),
+    ("2a 3m", (4,)),
+    ("2m 3a", (4,)),
+    ("3m 2a", (5,)),
+]
+
+
+@st.composite
+def topologies(draw: st.DrawFn, shape: tuple[int, int, int], n_classes: int) -> Topology:
+    most = 3 if min(shape[:2]) > 8 else 2
+    pooling = st.sampled_from(["average", "max"])
+    cells = draw(st.lists(st.builds(ConvCell, st.integers(1, 4), pooling), max_size=most))
+    dense = draw(st.lists(st.builds(Dense, st.integers(1, 6)), max_size=2))
+    return Topology(shape, cells, dense, n_classes)
+
+
+@st.composite
+def rounds(draw: st.DrawFn) -> tuple[TrainingData, list[Candidate], list[int], int]:
+    """A population, its data, and how long each is trained: an epoch or more, or less."""
+    side, channels = st.integers(5, 13), st.integers(1, 3)
+    shape = draw(st.tuples(side, side, channels))
+    n_classes = draw(st.integers(2, 5))
+    data = training_data(
+        shape,
+        n_classes,
+        draw(st.integers(12, 40)),
+        draw(st.integers(4, 9)),
+        weighted=draw(st.booleans()),
+        eight_bit=draw(st.booleans()),
+    )
+    kinds = draw(st.lists(topologies(shape, n_classes), min_size=1, max_size=6))
+    steps = st.integers(1, 2 * data.steps_per_epoch)
+    n_steps = draw(st.lists(steps, min_size=len(kinds), max_size=len(kinds)))
+    return data, [candidate(i, kind) for i, kind in enumerate(kinds)], n_steps, n_classes
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(rounds(), st.integers(1, 4))
+def test_random_populations_equal_the_plain_loop(
+    case: tuple[TrainingData, list[Candidate], list[int], int], averaging: int
+) -> None:
+    data, candidates, n_steps, n_classes = case
+    scorer = scorer_for(data, n_classes)
+    optimizer = resolve_optimizer("sgd", 0.02, {"momentum": 0.9})
+    expected, found = (
+        trainer(data, optimizer, scorer, averaging).train(candidates, n_steps, KEY)
+        for trainer in (PlainTrainer, FusedTrainer)
+    )
+    assert_close(found, expected)
+
+
+OPTIMIZERS: list[tuple[str, dict[str, object]]] = [
+    ("SGD", {}),
+    ("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+    ("Adam", {}),
+    ("Adam", {"amsgrad": True, "weight_decay": 0.01, "foreach": False}),
+    ("AdamW", {}),
+    ("Adamax", {}),
+    ("NAdam", {}),
+    ("RAdam", {}),
+    ("RMSprop", {"centered": True, "momentum": 0.5}),
+    ("Rprop", {}),
+    ("ASGD", {}),
+    ("Adagrad", {}),
+    ("Adadelta", {}),
+    ("Adafactor", {}),
+]
+
+
+@pytest.mark.parametrize(("name", "params"), OPTIMIZERS)
+def test_every_optimizer_equals_the_plain_loop(name: str, params: dict[str, object]) -> None:
+    data = training_data((6, 6, 1), weighted=True)
+    candidates = networks((6, 6, 1), 3, MIXED)
+    # Some stop early: the state of the others is carried over.
+    n_steps = [8 if i % 3 else 5 for i in range(len(candidates))]
+    optimizer = resolve_optimizer(name, 0.01, params)
+    scorer = scorer_for(data)
+    expected = PlainTrainer(data, optimizer, scorer, 2).train(candidates, n_steps, KEY)
+    found = FusedTrainer(data, optimizer, scorer, 2).train(candidates, n_steps, KEY)
+    assert_close(found, expected)
+
+
+def test_every_optimizer_that_is_offered_is_tested() -> None:
+    with pytest.raises(ValueError, match="must be one of") as error:
+        resolve_optimizer("no such", 0.1)
+    offered = str(error.value).partition("[")[2].partition("]")[0]
+    assert {name.strip("' ") for name in offered.split(",")} == {name for name, _ in OPTIMIZERS}
+
+
+class OfTheUser(torch.optim.SGD):
+    """A class from elsewhere, of which nothing is known."""
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (SGD, True),
+        (resolve_optimizer("adafactor", 0.01), False),
+        (resolve_optimizer("adam", 0.01, {"eps": 0.0}), False),
+        (OptimizerSpec(OfTheUser, {"lr": 0.1}), False),
+    ],
+)
+def test_only_elementwise_optimizers_are_stacked(spec: OptimizerSpec, expected: bool) -> None:
+    assert is_stackable(spec) is expected
+
+
+def trained(n_jobs: int | None, dtype: torch.dtype = torch.float32) -> list[Candidate]:
+    data = training_data((9, 7, 2), n_rows=64)
+    candidates = networks((9, 7, 2), 3, MIXED)
+    candidates = [candidate(c.id, c.topology, dtype) for c in candidates]
+    n_steps = [8 + i % 4 for i in range(len(candidates))]
+    return FusedTrainer(data, SGD, scorer_for(data), 2, n_jobs).train(candidates, n_steps, KEY)
+
+
+def test_same_bits_for_every_number_of_workers() -> None:
+    alone = trained(None)
+    for n_jobs in (1, 2, -1):
+        assert_same_bits(trained(n_jobs), alone)
+
+
+def test_same_bits_from_processes() -> None:
+    with joblib.parallel_config("loky", max_nbytes=100):  # arrays arrive read only
+        found = trained(2)
+    assert_same_bits(found, trained(1))
+
+
+def test_float32_stays_near_the_plain_loop() -> None:
+    data = training_data((9, 7, 2), n_rows=64)
+    candidates = [
+        candidate(c.id, c.topology, torch.float32) for c in networks((9, 7, 2), 3, MIXED)
+    ]
+    scorer = scorer_for(data)
+    n_steps = [8] * len(candidates)
+    expected = PlainTrainer(data, SGD, scorer).train(candidates, n_steps, KEY)
+    found = FusedTrainer(data, SGD, scorer).train(candidates, n_steps, KEY)
+    assert found[0].weights["output.weight"].dtype == torch.float32
+    assert_close(found, expected, 1e-3)
+
+
+def test_candidates_and_threads_are_left_as_they_were() -> None:
+    data = training_data((6, 6, 1))
+    candidates = networks((6, 6, 1), 3, MIXED)
+    before = [{k: v.clone() for k, v in c.weights.items()} for c in candidates]
+    threads = torch.get_num_threads()
+    found = FusedTrainer(data, SGD, scorer_for(data)).train(candidates, [3] * 10, KEY)
+    assert torch.get_num_threads() == threads
+    for old, weights in zip(candidates, before, strict=True):
+        assert not old.evaluations
+        assert all(torch.equal(old.weights[name], weights[name]) for name in weights)
+    for new in found:
+        assert not any(v.requires_grad or v.is_inference() for v in new.weights.values())
+
+
+def test_candidates_without_steps_come_back() -> None:
+    data = training_data((6, 6, 1))
+    candidates = networks((6, 6, 1), 3, [("", (4,)), ("", (5,))])
+    trainer = FusedTrainer(data, SGD, scorer_for(data))
+    assert trainer.train(candidates, [0, 0], KEY) == candidates
+    found = trainer.train(candidates, [0, 2], KEY)
+    assert found[0] is candidates[0]
+    assert found[1].n_steps == 2
+    assert trainer.train([], [], KEY) == []
+
+
+@pytest.mark.parametrize("value", [torch.inf, torch.nan, 1e200])
+def test_a_broken_candidate_does_not_disturb_its_neighbours(value: float) -> None:
+    data = training_data((7, 7, 1))
+    layers = [(cells, (4,)) for cells in ("", "3a", "3m", "2a 3a", "2m 3m") for _ in range(3)]
+    candidates = networks((7, 7, 1), 3, layers)
+    broken = set(range(1, len(candidates), 3))
+    for i in broken:
+        weights = {name: v.clone() for name, v in candidates[i].weights.items()}
+        next(iter(weights.values())).view(-1)[0] = value
+        weights["output.weight"].view(-1)[0] = value
+        candidates[i] = replace(candidates[i], weights=weights)
+    n_steps = [5] * len(candidates)
+    scorer = scorer_for(data)
+    found = FusedTrainer(data, SGD, scorer).train(candidates, n_steps, KEY)
+    expected = PlainTrainer(data, SGD, scorer).train(candidates, n_steps, KEY)
+    whole = [i for i in range(len(candidates)) if i not in broken]
+    assert_close([found[i] for i in whole], [expected[i] for i in whole])
+    if not np.isfinite(value):
+        assert all(found[i].score == expected[i].score == -np.inf for i in broken)
+
+
+def test_a_population_of_sixty() -> None:
+    data = training_data((5, 6, 1), n_rows=24)
+    layers = [MIXED[i % len(MIXED)] for i in range(60)]
+    candidates = networks((5, 6, 1), 3, layers)
+    n_steps = [3] * 60
+    scorer = scorer_for(data)
+    found = FusedTrainer(data, SGD, scorer).train(candidates, n_steps, KEY)
+    assert_close(found, PlainTrainer(data, SGD, scorer).train(candidates, n_steps, KEY))
+
+
+def test_precisions_do_not_mix() -> None:
+    data = training_data((6, 6, 1))
+    topology = Topology((6, 6, 1), [], [Dense(4)], 3)
+    candidates = [candidate(0, topology), candidate(1, topology, torch.float32)]
+    found = FusedTrainer(data, SGD, scorer_for(data)).train(candidates, [2, 2], KEY)
+    assert [c.weights["output.bias"].dtype for c in found] == [torch.float64, torch.float32]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_device_of_the_data_computes() -> None:
+    data = training_data((9, 7, 2), n_rows=64)
+    candidates = networks((9, 7, 2), 3, MIXED)
+    # Several blocks of batches: the first runs as it is, the next ones as a captured graph.
+    n_steps = [24 + i % 4 for i in range(len(candidates))]
+    scorer = scorer_for(data)
+    expected = FusedTrainer(data, SGD, scorer).train(candidates, n_steps, KEY)
+    there = data.to(torch.device("cuda"))
+    found = FusedTrainer(there, SGD, scorer).train(candidates, n_steps, KEY)
+    assert_close(found, expected)
