@@ -125,7 +125,7 @@ def test_a_callable_of_three_arguments(weights: NDArray[np.float64] | None) -> N
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 def test_a_scorer_of_scikit_learn_gets_the_weights(weights: NDArray[np.float64] | None) -> None:
-    mine = sklearn.metrics.make_scorer(f1_score, average="micro")
+    mine = sklearn.metrics.make_scorer(f1_score, average="micro", pos_label=None)
     score = make_scorer(mine, IMAGES, LABELS, CLASSES, weights)
     p = probabilities(8, 3)
     expected = f1_score(LABELS, p.argmax(1), average="micro", sample_weight=weights)
