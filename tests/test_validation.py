@@ -70,7 +70,7 @@ def test_morphisms() -> None:
     assert check_morphisms("all", MORPHISMS) == MORPHISMS
     wide = AddUnits(fraction=1.0)
     assert check_morphisms(["identity", wide], MORPHISMS) == (MORPHISMS[0], wide)
-    assert check_morphisms("add_cell", GREEDY_MORPHISMS) == (AddCell(extra=(7,)),)
+    assert check_morphisms("add_cell", GREEDY_MORPHISMS) == (AddCell(extra=(15,)),)
     for bad in (["no_such"], [3], [AddUnits], [], ["identity", "identity"]):
         with pytest.raises(ValueError, match="morphisms"):
             check_morphisms(bad, MORPHISMS)
