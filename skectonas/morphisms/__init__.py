@@ -26,7 +26,8 @@ MORPHISMS: tuple[Morphism, ...] = (
 
 # What a search by score alone takes: it has no use for narrow cells, which only save weights.
 GREEDY_MORPHISMS: tuple[Morphism, ...] = tuple(
-    AddCell(extra=(15,)) if isinstance(morphism, AddCell) else morphism for morphism in MORPHISMS
+    AddCell(extra=(15,)) if isinstance(morphism, AddCell) else morphism
+    for morphism in MORPHISMS
 )
 
 __all__ = [
