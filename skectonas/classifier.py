@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -65,8 +65,8 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         "medium_cnn" or "large_cnn" (the paper's Table 6), or a `Topology` that fits the data.
     scoring : str or callable, default="accuracy"
         What candidates are compared by on the validation rows: "accuracy", "neg_log_loss", any
-        other scorer name of scikit-learn, or a callable ``scorer(estimator, X, y)``; higher is
-        better.
+        other scorer name of scikit-learn, or a callable ``scorer(estimator, X, y)``, whose X
+        are the validation rows as images; higher is better.
     validation_fraction : float, default=0.1
         Share of the rows that candidates are scored on and not trained on, stratified; at least
         one row for each class.
@@ -102,7 +102,8 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     n_parents : int, default=2
         Winners of a generation, which are the parents of the next.
     score_window : int, default=3
-        The score is the mean over so many last epochs.
+        The score is the mean over so many last evaluations; there is one after each epoch and
+        at the end of each training.
     max_growth : float, default=3.0
         A child may have so many times its parent's parameters more.
     max_parameters : int, default=8_000_000
@@ -126,7 +127,8 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         The topology that won.
     network_ : TopologyNetwork
         The trained network, a `torch.nn.Module` on the CPU, in evaluation mode. Its input are
-        the scaled images, (n, height, width, channels), its output the logits.
+        the scaled images, ``encoder_.range_.apply(encoder_.transform(X))`` as float32, its
+        output the logits.
     history_ : pandas.DataFrame
         A row for every training round of every candidate; the columns are described in
         `skectonas.ledger.Entry`.
@@ -154,9 +156,11 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Notes
     -----
-    Numbers between 0 and 255 are scaled as 8-bit images are; other images by their smallest and
-    largest pixel; tables column by column. Of a data frame, categorical, string and object
-    columns are one-hot encoded, and missing values are allowed.
+    Images with values from 0 to 255, of any dtype, are divided by 255 if the largest value is
+    above 127; those within [0, 1] are left; others are scaled by their smallest and largest
+    value. Tables are scaled column by column and clipped to the range seen in `fit`. Of a data
+    frame, categorical, string and object columns are one-hot encoded, and missing values are
+    allowed.
 
     Ctrl-C ends the search and keeps the best so far, with a warning; inside a meta-estimator
     such as `GridSearchCV` it is passed on.
@@ -200,10 +204,14 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         "n_rounds": [Interval(Integral, 1, None, closed="left")],
         "n_parents": [Interval(Integral, 1, None, closed="left")],
         "score_window": [Interval(Integral, 1, None, closed="left")],
-        "max_growth": [Interval(Real, 0, None, closed="left")],
+        "max_growth": [Interval(Real, 0, None, closed="both")],
         "max_parameters": [Interval(Integral, 1, None, closed="left")],
         "selection": [StrOptions({"fitness", "random"})],
-        "n_jobs": [Integral, None],
+        "n_jobs": [
+            Interval(Integral, None, -1, closed="right"),
+            Interval(Integral, 1, None, closed="left"),
+            None,
+        ],
         "device": [str, torch.device],
         "random_state": ["random_state", np.random.Generator],
         "verbose": ["verbose"],
@@ -299,12 +307,14 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             rows = weights > 0
             X, labels, weights = X[rows], labels[rows], weights[rows]
         seed = draw_seed(self.random_state)
-        with one_thread():
-            search, topology = self._prepare(X, labels, weights, seed)
-            outcome = search.run(topology)
+        device = check_device(self.device)
+        # A precision that is set around the call is not meant for networks of this size.
+        with one_thread(), torch.autocast(device.type, enabled=False):
+            search, start = self._prepare(X, labels, weights, seed, device)
+            outcome = search.run(start.topology)
         if outcome.interrupted:
             self._report_interruption()
-        self._keep(outcome, search.ledger)
+        self._keep(outcome, search.ledger, start)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -321,12 +331,12 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             Computed in float64, so that they do not depend on which rows are asked for
             together.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "network_")
         images = self.encoder_.transform(check_X(self, X, reset=False))
         range_ = self.encoder_.range_
         network = deepcopy(self.network_).double().eval()
         parts = []
-        with torch.no_grad(), one_thread():
+        with torch.no_grad(), one_thread(), torch.autocast("cpu", enabled=False):
             for rows in gen_batches(len(images), PREDICTION_ROWS):
                 pixels = torch.from_numpy(images[rows].astype(np.float64))
                 parts.append(network((pixels - range_.offset) * range_.scale).softmax(1))
@@ -356,35 +366,34 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labels: NDArray[Any],
         weights: NDArray[np.float64] | None,
         seed: int,
-    ) -> tuple[Search, Topology]:
+        device: torch.device,
+    ) -> tuple[Search, _Start]:
         """Check all that can be checked before training, and set the search up."""
-        self.classes_, indices = check_classes(labels)
-        device = check_device(self.device)
+        classes, indices = check_classes(labels)
         optimizer = resolve_optimizer(self.optimizer, self.learning_rate, self.optimizer_params)
         settings = self._settings()
-        self.encoder_ = InputEncoder(self.image_shape, self.column_order, seed).fit(X)
-        self.image_shape_ = self.encoder_.image_shape_
-        topology = starting_topology(self.start, self.image_shape_, len(self.classes_))
+        encoder = InputEncoder(self.image_shape, self.column_order, seed).fit(X)
+        topology = starting_topology(self.start, encoder.image_shape_, len(classes))
         if topology.n_parameters > self.max_parameters:
             raise ValueError(
                 f"start has {topology.n_parameters} parameters, more than "
                 f"max_parameters={self.max_parameters}."
             )
-        images = self.encoder_.transform(X)
+        images = encoder.transform(X)
         in_loss = training_weights(weights, self.class_weight, labels)
         train, validation = split(indices, self.validation_fraction, seed)
         data = TrainingData(
             _rows(images, indices, in_loss, train),
             _rows(images, indices, weights, validation),
-            self.encoder_.range_.offset,
-            self.encoder_.range_.scale,
+            encoder.range_.offset,
+            encoder.range_.scale,
             self.batch_size,
         )
         scorer = make_scorer(
             self.scoring,
             images[validation],
             indices[validation],
-            self.classes_,
+            classes,
             None if weights is None else weights[validation],
         )
         search = Search(
@@ -396,7 +405,7 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             settings,
             self._print_generation if self.verbose else None,
         )
-        return search, topology
+        return search, _Start(topology, encoder, classes)
 
     def _settings(self) -> Settings:
         return Settings(
@@ -417,8 +426,12 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return Random(seed)
         return Greedy() if self.alpha == 1 else Balanced(self.alpha)
 
-    def _keep(self, outcome: Outcome, ledger: Ledger) -> None:
+    def _keep(self, outcome: Outcome, ledger: Ledger, start: _Start) -> None:
+        """Set the fitted attributes: all at once, so that a failed fit leaves no mixture."""
         winner = outcome.winner
+        self.classes_ = start.classes
+        self.encoder_ = start.encoder
+        self.image_shape_ = start.encoder.image_shape_
         self.best_topology_ = winner.topology
         self.n_parameters_ = winner.n_parameters
         self.validation_score_ = winner.score
@@ -460,6 +473,14 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
 
+class _Start(NamedTuple):
+    """What is known before the search begins."""
+
+    topology: Topology
+    encoder: InputEncoder
+    classes: NDArray[Any]
+
+
 def _rows(
     images: NDArray[Any],
     indices: NDArray[np.int64],
@@ -476,7 +497,8 @@ def _rows(
 def _inside_another_estimator() -> bool:
     """Return whether fit was called by scikit-learn or joblib, and not by the user."""
     frame = sys._getframe()
-    own = ("skectonas", "sklearn.base")
+    # Steps of a pipeline are fitted once: the best so far is worth as much there.
+    own = ("skectonas", "sklearn.base", "sklearn.pipeline", "sklearn.compose")
     others = ("sklearn", "joblib", "dask", "distributed")
     while frame.f_back is not None:
         frame = frame.f_back

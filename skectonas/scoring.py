@@ -35,7 +35,7 @@ def make_scorer(
     classes : ndarray of shape (n_classes,)
         The classes as the user knows them.
     weights : ndarray of shape (n,) or None
-        Sample weights.
+        Sample weights; a score that takes none is computed without.
 
     Returns
     -------
@@ -61,11 +61,11 @@ def make_scorer(
             f"got {scoring!r}."
         ) from error
     keywords = {}
-    if weights is not None and (isinstance(scoring, str) or _takes_weights(scoring)):
+    if weights is not None and _takes_weights(scorer):
         keywords["sample_weight"] = weights
 
     def score(probabilities: Array) -> float:
-        holder = _Predictions(probabilities, classes)
+        holder = _Predictions(probabilities, classes, images)
         return float(scorer(holder, images, classes[labels], **keywords))
 
     try:
@@ -78,8 +78,8 @@ def make_scorer(
         raise ValueError(
             f"scoring={scoring!r} cannot be computed on the validation rows: {error}"
         ) from error
-    if np.isnan(value):
-        raise ValueError(f"scoring={scoring!r} gives nan on the validation rows.")
+    if not np.isfinite(value):
+        raise ValueError(f"scoring={scoring!r} gives {value} on the validation rows.")
     return score
 
 
@@ -94,21 +94,25 @@ def _average(values: Array, weights: Array | None) -> float:
 
 
 def _takes_weights(scorer: Callable[..., float]) -> bool:
-    parameters = signature(scorer).parameters.values()
+    # scikit-learn's scorers take anything and hand it on to their metric.
+    parameters = signature(getattr(scorer, "_score_func", scorer)).parameters.values()
     return any(p.name == "sample_weight" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 class _Predictions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """An estimator that has predicted already: what scikit-learn's scorers want to see."""
 
-    def __init__(self, probabilities: Array, classes: Array) -> None:
+    def __init__(self, probabilities: Array, classes: Array, images: Array) -> None:
         self.probabilities = probabilities
         self.classes = classes
+        self.images = images
         self.classes_ = classes
 
     def predict_proba(self, X: object) -> Array:
+        if X is not self.images:
+            raise ValueError("a scorer can only ask for predictions of the X that it gets")
         return self.probabilities
 
     def predict(self, X: object) -> Array:
-        labels: Array = self.classes_[self.probabilities.argmax(1)]
+        labels: Array = self.classes_[self.predict_proba(X).argmax(1)]
         return labels

@@ -321,7 +321,8 @@ class Search:
             _entry(candidate, steps, phase, round_, verdict, share * steps)
             for candidate, steps, verdict in zip(trained, n_steps, verdicts, strict=True)
         )
-        self._known |= {c.id: replace(c, weights={}) for c in trained}
+        if phase != "final":  # descendants come from what it was before that
+            self._known |= {c.id: replace(c, weights={}) for c in trained}
         return trained, verdicts
 
     def _steps(self, epochs: float) -> int:

@@ -96,13 +96,27 @@ def check_y(estimator: BaseEstimator, X: Array | pd.DataFrame, y: Any) -> Array:
             f"This {type(estimator).__name__} estimator requires y to be passed, but the "
             "target y is None."
         )
-    labels: Array = column_or_1d(y, warn=True)
-    if pd.isna(labels).any():
+    if pd.isna(np.asarray(y, dtype=object)).any():
         raise ValueError("Input y contains NaN.")
+    labels: Array = column_or_1d(_of_numpy(y), warn=True)
     assert_all_finite(labels, input_name="y")
     check_consistent_length(X, labels)
     check_classification_targets(labels)
     return labels
+
+
+def _of_numpy(y: Any) -> Any:
+    """Return nullable and object labels as the integers or booleans that they are."""
+    if isinstance(y, pd.Series):
+        dtype = getattr(y.dtype, "numpy_dtype", None)
+        if dtype is not None and dtype.kind in "biu":
+            # Left alone they would become floats, in which large integers coincide.
+            return y.to_numpy(dtype=dtype)
+    if getattr(y, "ndim", 0) == 1 and pd.api.types.is_object_dtype(getattr(y, "dtype", None)):
+        inferred = pd.Series(y).infer_objects()
+        if inferred.dtype.kind in "biu":
+            return inferred.to_numpy()
+    return y
 
 
 def check_classes(labels: Array) -> tuple[Array, NDArray[np.int64]]:
@@ -142,7 +156,9 @@ def check_weights(sample_weight: Any, X: Array | pd.DataFrame) -> NDArray[np.flo
     )
     if not weights.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
-    return weights
+    # Only their proportions count, and sums of very large ones would overflow.
+    scaled: NDArray[np.float64] = weights / weights.max()
+    return scaled
 
 
 def training_weights(
@@ -234,8 +250,8 @@ def check_device(device: Any) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
-        torch.zeros(1, device=found)
-    except (RuntimeError, AssertionError, TypeError) as error:
+        torch.zeros(1, device=found).cpu()  # the meta device has nothing to give back
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         raise ValueError(
             f'device must be "auto" or a device that torch can use, got {device!r}: {error}'
         ) from error

@@ -16,10 +16,11 @@ import sklearn
 import torch
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.datasets import load_digits, load_iris, make_classification
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from skectonas import (
     ConvCell,
@@ -241,6 +242,18 @@ def test_labels_of_any_kind(digits: Any) -> None:
         assert found.tolist() == [f"digit {i}" for i in expected]
 
 
+def test_nullable_labels_keep_their_kind() -> None:
+    for labels, kind in (
+        (pd.Series([2**60, 2**60 + 1] * 10, dtype="Int64"), "i"),
+        (pd.Series([True, False] * 10, dtype="boolean"), "b"),
+        (pd.Series([True, False] * 10, dtype=object), "b"),
+        (pd.Series([3, 7] * 10, dtype="int64[pyarrow]"), "i"),
+    ):
+        clf = quick(2, warmup_epochs=1).fit(X_GOOD, labels)
+        assert clf.classes_.dtype.kind == kind
+        assert sorted(clf.classes_) == sorted(set(labels))
+
+
 def test_start_may_be_a_topology(digits: Any) -> None:
     start = Topology((8, 8, 1), [ConvCell(4, "max")], [Dense(6)], 10)
     clf = quick(12, start=start).fit(*digits)
@@ -282,6 +295,9 @@ def test_weights_count_up_to_a_factor_and_zero_means_absent(digits: Any) -> None
     np.testing.assert_allclose(
         quick(12).fit(X, y, sample_weight=7 * ones).predict_proba(X), expected, atol=1e-6
     )
+    for huge in (1e300, np.finfo(float).max):
+        found = quick(12).fit(X, y, sample_weight=huge * ones).predict_proba(X)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
     some = np.where(np.arange(len(y)) < 200, 1.0, 0.0)
     found = quick(12).fit(X, y, sample_weight=some).predict_proba(X)
     np.testing.assert_allclose(
@@ -328,9 +344,11 @@ def test_grid_over_images_and_starts(digits: Any) -> None:
 
 
 def test_pseudo_images_in_a_pipeline() -> None:
-    X, y = make_classification(120, 30, n_informative=10, random_state=0)
-    pipeline = make_pipeline(PseudoImageTransformer(order="correlation"), quick(100))
-    assert pipeline.fit(X, y).score(X, y) > 0.8
+    X, y = load_breast_cancer(return_X_y=True)
+    pipeline = make_pipeline(
+        MinMaxScaler(), PseudoImageTransformer(order="correlation"), quick(40)
+    )
+    assert pipeline.fit(X, y).score(X, y) > 0.9
     assert pipeline[-1].image_shape_ == (6, 6, 1)
 
 
@@ -516,6 +534,43 @@ def test_ctrl_c_stops_a_grid(digits: Any) -> None:
         grid.fit(*digits)
 
 
+def test_ctrl_c_in_a_pipeline_keeps_the_best_so_far(digits: Any) -> None:
+    X, y = digits
+    pipeline = make_pipeline(StandardScaler(), quick(200, scoring=Interrupt(40)))
+    with pytest.warns(UserWarning, match="interrupted"):
+        pipeline.fit(X.reshape(len(X), -1), y)
+    assert pipeline.predict(X.reshape(len(X), -1)).shape == (300,)
+
+
+# --- a failed refit -----------------------------------------------------------------------
+
+
+def test_a_failed_fit_changes_nothing_and_fits_nothing(digits: Any) -> None:
+    X, y = digits
+    clf = quick(12).fit(X, y)
+    expected = clf.predict_proba(X)
+    other = np.where(y > 4, "high", "low")
+    for broken in ({"scoring": "r2"}, {"learning_rate": 1e30}, {"scoring": Interrupt(3)}):
+        clf.set_params(**broken)
+        with pytest.raises((ValueError, KeyboardInterrupt)):
+            clf.fit(X * 0.5, np.where(y > 4, np.nan, y) if "r2" in broken.values() else other)
+        np.testing.assert_array_equal(clf.predict_proba(X), expected)
+        assert clf.classes_.tolist() == list(range(10))
+        clf.set_params(scoring="accuracy", learning_rate=0.1)
+    with pytest.raises(ValueError, match="scoring"):
+        (failed := quick(scoring="no_such")).fit(X, y)
+    with pytest.raises(NotFittedError):
+        failed.predict(X)
+
+
+def test_an_autocast_around_changes_nothing(digits: Any) -> None:
+    X, y = digits
+    expected = quick(12, start="medium_cnn").fit(X, y).predict_proba(X)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = quick(12, start="medium_cnn").fit(X, y).predict_proba(X)
+    np.testing.assert_array_equal(found, expected)
+
+
 # --- scoring and optimisers ---------------------------------------------------------------
 
 
@@ -592,6 +647,8 @@ IMAGES = np.random.default_rng(0).random((20, 6, 6))
         (X_GOOD, Y_GOOD, {"optimizer": "no_such"}, "optimizer must be one of"),
         (X_GOOD, Y_GOOD, {"optimizer_params": {"no_such": 1}}, "optimizer_params"),
         (X_GOOD, Y_GOOD, {"device": "no_such"}, "device"),
+        (X_GOOD, Y_GOOD, {"device": "meta"}, "device"),
+        (X_GOOD, Y_GOOD, {"n_jobs": 0}, "'n_jobs'"),
         (X_GOOD, Y_GOOD, {"image_shape": (1, 3)}, "image_shape"),
         (X_GOOD, Y_GOOD, {"image_shape": (0, 9)}, "image_shape"),
         (IMAGES, Y_GOOD, {"image_shape": (4, 9)}, "image_shape"),
@@ -665,7 +722,5 @@ def test_bad_rows_at_predict() -> None:
 
 
 def test_not_fitted() -> None:
-    from sklearn.exceptions import NotFittedError
-
     with pytest.raises(NotFittedError):
         quick().predict(X_GOOD)

@@ -18,6 +18,7 @@ from skectonas.population.grouping import Group, bundled, cut
 from skectonas.population.optimizer import is_stackable
 from skectonas.population.sharing import Shared
 from skectonas.population.stack import dtype_of
+from skectonas.population.stopping import Workers
 from skectonas.scoring import Scorer
 from skectonas.topology import Topology
 from skectonas.training import Key, OptimizerSpec, PlainTrainer, one_thread
@@ -82,6 +83,7 @@ class FusedTrainer:
         self.averaging = averaging
         self.n_jobs = n_jobs
         self._work = Shared(Work(data, optimizer, scorer, averaging))
+        self._workers = Workers()
 
     def train(
         self, candidates: Sequence[Candidate], n_steps: Sequence[int], key: Key
@@ -102,7 +104,7 @@ class FusedTrainer:
             bundles = [[Group(candidates[i].topology, (i,))] for i in busy]
             train = _train_alone
         # Here too, so that the workers find and leave one thread, in whatever order they end.
-        with one_thread():
+        with one_thread(), self._workers.stopped_at_an_exception():
             results = Parallel(n_jobs=n_jobs, prefer="threads")(
                 delayed(train)(
                     self._work,
@@ -115,6 +117,7 @@ class FusedTrainer:
                         for group in bundle
                     ],
                     Batches(key, rows),
+                    self._workers,
                 )
                 for bundle in bundles
             )
@@ -141,7 +144,7 @@ class Batches(NamedTuple):
 
 
 def _train_together(
-    shared: Shared[Work], parts: list[Part], batches: Batches
+    shared: Shared[Work], parts: list[Part], batches: Batches, workers: Workers
 ) -> list[list[Candidate]]:
     """Train groups of one kind of input, which share the feed, block by block."""
     work = shared.value
@@ -149,12 +152,13 @@ def _train_together(
     device = work.data.train.images.device
     # A copy, because what comes from another process may be read only.
     order = torch.tensor(batches.rows[:n_steps], device=device)
-    with one_thread():
+    with one_thread(), workers.one_more():
         first = parts[0]
         dtype = dtype_of(first.candidates[0].weights)
         feed = Feed(first.topology, work.data, order.shape[1], dtype)
         groups = [GroupTraining(work, *part, feed) for part in parts]
         for block in range(-(-n_steps // feed.n_batches)):
+            workers.check()
             feed.load(order, block)
             for group in groups:
                 group.advance()
@@ -162,9 +166,13 @@ def _train_together(
 
 
 def _train_alone(
-    shared: Shared[Work], parts: list[Part], batches: Batches
+    shared: Shared[Work], parts: list[Part], batches: Batches, workers: Workers
 ) -> list[list[Candidate]]:
     work = shared.value
     plain = PlainTrainer(work.data, work.optimizer, work.scorer, work.averaging)
-    with one_thread():
-        return [plain.train(part.candidates, part.n_steps, batches.key) for part in parts]
+    trained = []
+    with one_thread(), workers.one_more():
+        for part in parts:
+            workers.check()
+            trained.append(plain.train(part.candidates, part.n_steps, batches.key))
+    return trained
