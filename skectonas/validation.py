@@ -112,7 +112,7 @@ def _of_numpy(y: Any) -> Any:
         if dtype is not None and dtype.kind in "biu":
             # Left alone they would become floats, in which large integers coincide.
             return y.to_numpy(dtype=dtype)
-    if getattr(y, "ndim", 0) == 1 and pd.api.types.is_object_dtype(getattr(y, "dtype", None)):
+    if isinstance(y, np.ndarray | pd.Series) and y.ndim == 1 and y.dtype.kind == "O":
         inferred = pd.Series(y).infer_objects()
         if inferred.dtype.kind in "biu":
             return inferred.to_numpy()
