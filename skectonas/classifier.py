@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.utils import gen_batches
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skectonas.data import Rows, TrainingData
@@ -45,7 +45,7 @@ from skectonas.validation import (
 PREDICTION_ROWS = 1024  # rows in float64 at a time: bounds the memory of predict
 
 
-class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class ECToNASClassifier(ClassifierMixin, BaseEstimator):
     """Classifier that finds the shape of a small neural network while it trains it.
 
     A population of small sequential networks (dense layers, convolutional cells) is changed by
@@ -108,8 +108,9 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         A child may have so many times its parent's parameters more.
     max_parameters : int, default=8_000_000
         And no more than this in all.
-    selection : {"fitness", "random"}, default="fitness"
-        Who wins a bracket. "random" is the paper's ablation, not meant for use.
+    selection : {"fitness", "random"} or Fitness, default="fitness"
+        Who wins a bracket: by Eq. 2 of the paper, by chance (the paper's ablation, not meant
+        for use), or by an object of your own, see `skectonas.fitness.Fitness`.
     n_jobs : int or None, default=None
         Workers that train parts of the population side by side, as in scikit-learn; the results
         do not depend on it.
@@ -206,7 +207,7 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         "score_window": [Interval(Integral, 1, None, closed="left")],
         "max_growth": [Interval(Real, 0, None, closed="both")],
         "max_parameters": [Interval(Integral, 1, None, closed="left")],
-        "selection": [StrOptions({"fitness", "random"})],
+        "selection": [StrOptions({"fitness", "random"}), HasMethods(["__call__", "final"])],
         "n_jobs": [
             Interval(Integral, None, -1, closed="right"),
             Interval(Integral, 1, None, closed="left"),
@@ -241,7 +242,7 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         score_window: int = 3,
         max_growth: float = 3.0,
         max_parameters: int = 8_000_000,
-        selection: Literal["fitness", "random"] = "fitness",
+        selection: Literal["fitness", "random"] | Fitness = "fitness",
         n_jobs: int | None = None,
         device: str | torch.device = "auto",
         random_state: int | np.random.RandomState | np.random.Generator | None = None,
@@ -274,7 +275,7 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
         self.verbose = verbose
 
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
         """Find and train a network.
 
@@ -333,13 +334,12 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self, "network_")
         images = self.encoder_.transform(check_X(self, X, reset=False))
-        range_ = self.encoder_.range_
         network = deepcopy(self.network_).double().eval()
         parts = []
         with torch.no_grad(), one_thread(), torch.autocast("cpu", enabled=False):
             for rows in gen_batches(len(images), PREDICTION_ROWS):
-                pixels = torch.from_numpy(images[rows].astype(np.float64))
-                parts.append(network((pixels - range_.offset) * range_.scale).softmax(1))
+                scaled = self.encoder_.range_.apply(images[rows].astype(np.float64))
+                parts.append(network(torch.from_numpy(scaled)).softmax(1))
         probabilities: NDArray[np.float64] = torch.cat(parts).numpy()
         return probabilities
 
@@ -422,6 +422,8 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
 
     def _fitness(self, seed: int) -> Fitness:
+        if not isinstance(self.selection, str):
+            return self.selection
         if self.selection == "random":
             return Random(seed)
         return Greedy() if self.alpha == 1 else Balanced(self.alpha)
@@ -460,7 +462,7 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _print_generation(self, search: Search) -> None:
         best, ledger = search.best, search.ledger
         spent = ledger.spent / ledger.steps_per_epoch
-        print(  # noqa: T201
+        print(  # noqa: T201 (asked for by `verbose`)
             f"[{type(self).__name__}] generation {search.generation}: {spent:.1f} of "
             f"{self.budget:g} epochs, best {best.score:.4f}, {best.n_parameters} parameters, "
             f"{best.topology}",

@@ -143,7 +143,7 @@ def check_image_shape(image_shape: object) -> tuple[int, int, int]:
     return int(height), int(width), int(channels)
 
 
-class PseudoImageTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class PseudoImageTransformer(TransformerMixin, BaseEstimator):
     """Lay the columns of a table out as the pixels of an image.
 
     Every row becomes an image, every column a pixel of it, so that networks for images can

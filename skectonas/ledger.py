@@ -13,9 +13,7 @@ PHASES = ("warm-up", "recovery", "phase 1", "phase 2", "final")
 DTYPES = {
     **dict.fromkeys(("generation", "round", "candidate", "n_parameters"), "int64"),
     **dict.fromkeys(("bracket", "parent"), "Int64"),
-    **dict.fromkeys(
-        ("epochs", "epochs_total", "budget_spent", "seconds", "fitness"), "float64"
-    ),
+    **dict.fromkeys(("epochs", "epochs_total", "budget_spent", "seconds"), "float64"),
     **dict.fromkeys(("train_loss", "validation_loss"), "float64"),
     **dict.fromkeys(("validation_score", "fitness"), "float64"),
     "won": "boolean",

@@ -99,7 +99,7 @@ def _takes_weights(scorer: Callable[..., float]) -> bool:
     return any(p.name == "sample_weight" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
-class _Predictions(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class _Predictions(ClassifierMixin, BaseEstimator):
     """An estimator that has predicted already: what scikit-learn's scorers want to see."""
 
     def __init__(self, probabilities: Array, classes: Array, images: Array) -> None:

@@ -68,8 +68,8 @@ class Outcome:
     winner : Candidate
         The best, trained.
     lineage : tuple of Candidate
-        From the start to the winner, each as it was last trained; only the winner still has its
-        weights.
+        From the start to the winner, ancestors as they were when they had their last child;
+        only the winner still has its weights.
     interrupted : bool
         Whether the search was stopped by Ctrl-C.
     """
@@ -132,9 +132,12 @@ class Search:
         self.generation = 0
         self.parents: list[Candidate] = []
         self.survivors: list[Candidate] = []
+        self.best: Candidate
+        self._start: Candidate
         self._ids = itertools.count()
         self._known: dict[int, Candidate] = {}
-        self._finished = False
+        self._finished = False  # no further round can be paid or played
+        self._stopped = False  # by `on_generation`
 
     def run(self, topology: Topology) -> Outcome:
         """Search, beginning with a topology.
@@ -147,12 +150,13 @@ class Search:
         interrupted = False
         try:
             self._warm_up(topology)
-            while self.ledger.left and not self._finished:
+            while self.ledger.left and not (self._finished or self._stopped):
                 self.generation += 1
                 children = self._recover(self._mutate())
                 winners = self._phase_2(self._phase_1(children))
                 self._evolve(winners)
-            self._train_the_best_on()
+            if not self._stopped:
+                self._train_the_best_on()
         except KeyboardInterrupt:
             if not self.survivors:
                 raise
@@ -247,18 +251,15 @@ class Search:
                 break
             rng = self._rng(BRACKETS, PHASES.index(phase), round_)
             rounds_left = self.settings.n_rounds - round_
+            drawn = [draw_brackets(len(pool), n_winners, rounds_left, rng) for pool in pools]
             brackets = [
-                [pool[i] for i in drawn]
-                for pool in pools
-                for drawn in draw_brackets(len(pool), n_winners, rounds_left, rng)
+                [pool[i] for i in bracket]
+                for pool, brackets in zip(pools, drawn, strict=True)
+                for bracket in brackets
             ]
-            winners = self._play(brackets, n_steps, phase, round_, fitness)
-            pool_of = {c.id: number for number, pool in enumerate(pools) for c in pool}
-            pools = [
-                [winner for winner in winners if pool_of[winner.id] == number]
-                for number in range(len(pools))
-            ]
-            self.survivors = winners
+            self.survivors = self._play(brackets, n_steps, phase, round_, fitness)
+            winners = iter(self.survivors)  # one of each bracket
+            pools = [list(islice(winners, len(brackets))) for brackets in drawn]
         return [candidate for pool in pools for candidate in pool]
 
     def _play(
@@ -287,8 +288,7 @@ class Search:
             return
         self.parents = self.survivors = winners
         self.best = self._select([self.best, *winners])
-        if self.on_generation is not None and self.on_generation(self):
-            self._finished = True
+        self._stopped = self.on_generation is not None and bool(self.on_generation(self))
 
     def _train_the_best_on(self) -> None:
         """Spend what no round can be paid with on the best, in whole epochs."""

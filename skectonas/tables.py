@@ -115,7 +115,7 @@ class ColumnRange:
         return np.clip(scaled, 0.0, 1.0, out=scaled)
 
 
-class TableEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class TableEncoder(TransformerMixin, BaseEstimator):
     """Encode a raw pandas frame as numbers in [0, 1].
 
     Numeric and boolean columns have missing values replaced by the median and are scaled to

@@ -176,7 +176,7 @@ class PlainTrainer:
             for step, batch in enumerate(rows, 1):
                 optimizer.zero_grad()
                 loss = self._loss(network, self.data.train, batch, dtype)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimizer.step()
                 losses += loss.detach()
                 if step in snapshots:

@@ -96,7 +96,7 @@ def check_y(estimator: BaseEstimator, X: Array | pd.DataFrame, y: Any) -> Array:
             f"This {type(estimator).__name__} estimator requires y to be passed, but the "
             "target y is None."
         )
-    if pd.isna(np.asarray(y, dtype=object)).any():
+    if np.any(pd.isna(y)):
         raise ValueError("Input y contains NaN.")
     labels: Array = column_or_1d(_of_numpy(y), warn=True)
     assert_all_finite(labels, input_name="y")

@@ -131,9 +131,9 @@ class TestOrder:
             order("seed")
 
     def test_global_random_state_is_left_alone(self):
-        before = np.random.get_state()[1].copy()  # noqa: NPY002
+        before = np.random.get_state()[1].copy()
         PseudoImageTransformer(order="shuffled").fit(np.ones((1, 50)))
-        np.testing.assert_array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+        np.testing.assert_array_equal(before, np.random.get_state()[1])
 
     @pytest.mark.parametrize("order", ["random", None, 1, ["given"]])
     def test_unknown(self, order):

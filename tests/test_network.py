@@ -117,11 +117,11 @@ def by_hand(
 @contextmanager
 def global_generators_untouched() -> Iterator[None]:
     torch_state, python_state = torch.get_rng_state(), random.getstate()
-    numpy_state = np.random.get_state()  # noqa: NPY002
+    numpy_state = np.random.get_state()
     yield
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert random.getstate() == python_state
-    now = np.random.get_state()  # noqa: NPY002
+    now = np.random.get_state()
     assert all(np.array_equal(a, b) for a, b in zip(now, numpy_state, strict=True))
 
 

@@ -348,11 +348,11 @@ def test_evaluate_what_is_not_finite(wrong: float) -> None:
 def test_global_generators_are_left_alone() -> None:
     trainer, candidate = a_trainer(some_data(CNN)), a_candidate(CNN)
     torch_state, python_state = torch.get_rng_state(), random.getstate()
-    numpy_state = np.random.get_state()  # noqa: NPY002
+    numpy_state = np.random.get_state()
     trainer.train([candidate], [4], KEY)
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert random.getstate() == python_state
-    now = np.random.get_state()  # noqa: NPY002
+    now = np.random.get_state()
     assert all(np.array_equal(a, b) for a, b in zip(now, numpy_state, strict=True))
 
 

@@ -89,8 +89,8 @@ def test_seed() -> None:
     assert draw_seed(7) == draw_seed(7) == draw_seed(np.random.RandomState(7))
     assert draw_seed(7) != draw_seed(8)
     assert draw_seed(np.random.default_rng(1)) == draw_seed(np.random.default_rng(1))
-    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    before = np.random.get_state()[1].copy()
     assert draw_seed(None) != draw_seed(None)
-    assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
+    assert (np.random.get_state()[1] == before).all()
     with pytest.raises(ValueError, match="seed"):
         draw_seed("x")

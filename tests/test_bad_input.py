@@ -1,0 +1,145 @@
+"""Bad input gets a clear error before any training."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import census, quick
+from scipy import sparse
+from sklearn.exceptions import NotFittedError
+
+from skectonas import (
+    Topology,
+)
+
+X_GOOD, Y_GOOD = np.random.default_rng(0).normal(size=(20, 4)), np.arange(20) % 2
+IMAGES = np.random.default_rng(0).random((20, 6, 6))
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "settings", "message"),
+    [
+        (X_GOOD[:1], Y_GOOD[:1], {}, "1 sample"),
+        (IMAGES[:1], Y_GOOD[:1], {}, "1 sample"),
+        (X_GOOD, np.zeros(20), {}, "one class only"),
+        (X_GOOD, [1] + [0] * 19, {}, "1 has only 1 member"),
+        (X_GOOD, Y_GOOD[:19], {}, "inconsistent numbers of samples"),
+        (X_GOOD, None, {}, "requires y"),
+        (X_GOOD, np.where(Y_GOOD, np.nan, 0), {}, "NaN"),
+        (X_GOOD, np.linspace(0, 1, 20), {}, "continuous"),
+        (X_GOOD, np.stack([Y_GOOD, Y_GOOD], 1), {}, "1d array"),
+        (np.where(X_GOOD > 2, X_GOOD, np.nan), Y_GOOD, {}, "NaN"),
+        (np.where(IMAGES > 0.9, np.nan, IMAGES), Y_GOOD, {}, "NaN"),
+        (np.where(IMAGES > 0.9, np.inf, IMAGES), Y_GOOD, {}, "infinity"),
+        (np.empty((0, 4)), [], {}, "0 sample"),
+        (np.empty((20, 0)), Y_GOOD, {}, r"0 feature"),
+        (np.empty((0, 6, 6)), [], {}, "0 sample"),
+        (np.empty((20, 6, 0)), Y_GOOD, {}, "without pixels"),
+        (np.float64(3), Y_GOOD, {}, "[Ss]calar|singleton"),
+        (X_GOOD[0], Y_GOOD, {}, "1D array"),
+        (np.ones((20, 2, 2, 2, 2)), Y_GOOD, {}, "5 dimensions"),
+        (np.array([["a", "b"]] * 20, dtype=object), Y_GOOD, {}, "could not convert"),
+        (np.full((20, 6, 6), "a", dtype=object), Y_GOOD, {}, "could not convert"),
+        (X_GOOD.astype(complex), Y_GOOD, {}, "[Cc]omplex"),
+        (pd.DataFrame(X_GOOD)[:0], [], {}, "0 sample"),
+        (pd.DataFrame(X_GOOD)[[]], Y_GOOD, {}, "0 feature"),
+        (pd.DataFrame({"a": [np.inf] * 20}), Y_GOOD, {}, "a"),
+        (pd.DataFrame({"when": pd.date_range("2020", periods=20)}), Y_GOOD, {}, "when"),
+        (X_GOOD, Y_GOOD, {"start": "no_such"}, "start must be one of"),
+        (X_GOOD, Y_GOOD, {"start": "small_cnn"}, "start='small_cnn' does not fit"),
+        (X_GOOD, Y_GOOD, {"start": Topology((3, 3, 1), [], [], 2)}, "start is a topology"),
+        (X_GOOD, Y_GOOD, {"start": Topology((2, 2, 1), [], [], 3)}, "n_classes=3"),
+        (X_GOOD, Y_GOOD, {"max_parameters": 5}, "max_parameters"),
+        (X_GOOD, Y_GOOD, {"budget": 0}, "'budget'"),
+        (X_GOOD, Y_GOOD, {"budget": 0.01}, "budget=0.01"),
+        (X_GOOD, Y_GOOD, {"budget": np.nan}, "budget"),
+        (X_GOOD, Y_GOOD, {"alpha": 1.1}, "'alpha'"),
+        (X_GOOD, Y_GOOD, {"batch_size": 0}, "'batch_size'"),
+        (X_GOOD, Y_GOOD, {"validation_fraction": 1.0}, "'validation_fraction'"),
+        (X_GOOD, Y_GOOD, {"validation_fraction": 0.97}, "validation_fraction=0.97"),
+        (X_GOOD, Y_GOOD, {"scoring": "no_such"}, "scoring"),
+        (X_GOOD, Y_GOOD, {"scoring": "r2"}, None),
+        (X_GOOD, Y_GOOD, {"optimizer": "no_such"}, "optimizer must be one of"),
+        (X_GOOD, Y_GOOD, {"optimizer_params": {"no_such": 1}}, "optimizer_params"),
+        (X_GOOD, Y_GOOD, {"device": "no_such"}, "device"),
+        (X_GOOD, Y_GOOD, {"device": "meta"}, "device"),
+        (X_GOOD, Y_GOOD, {"n_jobs": 0}, "'n_jobs'"),
+        (X_GOOD, Y_GOOD, {"image_shape": (1, 3)}, "image_shape"),
+        (X_GOOD, Y_GOOD, {"image_shape": (0, 9)}, "image_shape"),
+        (IMAGES, Y_GOOD, {"image_shape": (4, 9)}, "image_shape"),
+        (X_GOOD, Y_GOOD, {"column_order": "best"}, "'column_order'"),
+        (X_GOOD, Y_GOOD, {"morphisms": ["no_such"]}, "morphisms"),
+        (X_GOOD, Y_GOOD, {"class_weight": "heavy"}, "'class_weight'"),
+        (X_GOOD, Y_GOOD, {"random_state": "x"}, "'random_state'"),
+    ],
+)
+def test_bad_input(
+    X: Any, y: Any, settings: dict[str, Any], message: str | None, monkeypatch: Any
+) -> None:
+    def trained(*arguments: Any) -> None:
+        raise AssertionError("trained before the input was checked")
+
+    monkeypatch.setattr("skectonas.population.FusedTrainer.train", trained)
+    if message is None:
+        with pytest.raises(AssertionError, match="trained"):
+            quick(**settings).fit(X, y)
+        return
+    with pytest.raises(ValueError, match=message):
+        quick(**settings).fit(X, y)
+
+
+def test_sparse_input_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"[Ss]parse"):
+        quick().fit(sparse.csr_matrix(X_GOOD), Y_GOOD)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (np.ones(19), "sample_weight"),
+        (-np.ones(20), "[Nn]egative"),
+        (np.zeros(20), "zero"),
+        (np.full(20, np.nan), "NaN"),
+        (np.where(Y_GOOD == 0, 1.0, 0.0), "one class only"),
+    ],
+)
+def test_bad_sample_weights(weights: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        quick().fit(X_GOOD, Y_GOOD, sample_weight=weights)
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (np.ones((2, 6, 7)), r"6, 7"),
+        (np.ones((2, 4, 9)), r"4, 9"),
+        (np.ones((2, 6, 6, 3)), r"6, 6, 3"),
+        (np.full((2, 6, 6), np.nan), "NaN"),
+        (np.ones((0, 6, 6)), "0 sample"),
+    ],
+)
+def test_bad_images_at_predict(X: np.ndarray, message: str) -> None:
+    clf = quick(2, warmup_epochs=1).fit(IMAGES, Y_GOOD)
+    with pytest.raises(ValueError, match=message):
+        clf.predict(X)
+
+
+def test_bad_rows_at_predict() -> None:
+    clf = quick(2, warmup_epochs=1).fit(X_GOOD, Y_GOOD)
+    with pytest.raises(ValueError, match="X has 3 features, but ECToNASClassifier"):
+        clf.predict(X_GOOD[:, :3])
+    frame, y = census(60)
+    clf = quick(2, warmup_epochs=1).fit(frame, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that names are missing is said too
+        with pytest.raises(ValueError, match="data frame"):
+            clf.predict(np.ones((3, 5)))
+
+
+def test_not_fitted() -> None:
+    with pytest.raises(NotFittedError):
+        quick().predict(X_GOOD)
