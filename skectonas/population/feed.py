@@ -15,7 +15,8 @@ from skectonas.topology import Topology
 LOADED_VALUES = 2**19
 """Values of first-layer columns that are prepared at once: they should stay in the cache."""
 
-MAX_BATCHES = 32
+MAX_BATCHES = 16
+"""More would spare no more time, and take longer to capture on a device."""
 
 
 class Moments:
@@ -62,15 +63,14 @@ class Feed:
         Any of those candidates' topologies: see `kind_of_input`.
     data : TrainingData
         The rows.
-    batch : int
-        Rows of a batch.
+    n_batches, batch : int
+        Batches that are loaded at once, and rows of each. The place of batch number t in memory
+        stays the same.
     dtype : torch.dtype
         Of the candidates.
 
     Attributes
     ----------
-    n_batches : int
-        Batches that are loaded at once. Batch t of a block is always the same place in memory.
     columns : Tensor of shape (n_batches, k, n)
         See `Inputs`.
     moments : Moments or None
@@ -82,9 +82,14 @@ class Feed:
     """
 
     def __init__(
-        self, topology: Topology, data: TrainingData, batch: int, dtype: torch.dtype
+        self,
+        topology: Topology,
+        data: TrainingData,
+        n_batches: int,
+        batch: int,
+        dtype: torch.dtype,
     ) -> None:
-        n = self.n_batches = min(_batches_at_once(topology, batch), data.steps_per_epoch)
+        n = n_batches
         self._inputs = Inputs(topology, data, n, batch, dtype)
         self.columns = self._inputs.columns
         averages = topology.cells and topology.cells[0].pooling == "average"
@@ -96,12 +101,12 @@ class Feed:
         self._raw = self._images.new_empty(n * batch, self._images.shape[1])
         self._labels = data.train.labels.new_empty(n, 1, batch)
 
-    def load(self, order: Tensor, block: int) -> None:
-        """Take block number `block` of the batches whose rows are `order`, (steps, batch)."""
-        rows = order[block * self.n_batches : (block + 1) * self.n_batches]
-        if len(rows) < self.n_batches:
+    def load(self, rows: Tensor) -> None:
+        """Take the batches of these rows, (batches, batch); no more than `n_batches`."""
+        missing = len(self.weights) - len(rows)
+        if missing:
             # Behind the end the last batch stands again; nobody trains on it.
-            rows = torch.cat([rows, rows[-1:].expand(self.n_batches - len(rows), -1)])
+            rows = torch.cat([rows, rows[-1:].expand(missing, -1)])
         flat = rows.reshape(-1)
         torch.index_select(self._images, 0, flat, out=self._raw)
         self._inputs.load(self._raw)
@@ -113,13 +118,21 @@ class Feed:
         self.targets.zero_().scatter_(1, self._labels, -self.weights.unsqueeze(1))
 
 
+def plain(topology: Topology) -> Topology:
+    """Return a topology whose columns are the pixels, for a first layer of any kind."""
+    return Topology(topology.input_shape, (), (), topology.n_classes)
+
+
 def kind_of_input(topology: Topology) -> Hashable:
     """Return what topologies must have in common to take the same feed."""
     first = topology.cells[0].pooling if topology.cells else None
     return topology.input_shape, topology.n_classes, first
 
 
-def _batches_at_once(topology: Topology, batch: int) -> int:
+def batches_at_once(topology: Topology, batch: int, device: torch.device) -> int:
+    """Return how many batches to load at once, at the most."""
+    if device.type != "cpu":
+        return MAX_BATCHES
     # Folded to the columns of a cell, the pixels take two to four times their place.
     values = math.prod(topology.input_shape) * batch * (3 if topology.cells else 1)
     return min(max(LOADED_VALUES // values, 1), MAX_BATCHES)

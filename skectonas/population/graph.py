@@ -1,85 +1,77 @@
-"""Blocks of steps, on a CUDA device captured once and replayed as one graph.
-
-The capture has been written without a GPU at hand: it is not yet tested or measured on one. The
-test marked ``gpu`` compares it with the CPU wherever a device is found.
-"""
+"""Running steps: as they are, or on a CUDA device as graphs that are captured once."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
 
 import torch
 
-from skectonas.population.lockstep import Lockstep
-from skectonas.population.optimizer import StackOptimizer
+Step: TypeAlias = Callable[[int], None]
+"""Trains on the loaded batch of this number."""
 
 
-class Block(Protocol):
-    """Runs steps on the batches that are loaded at once."""
+class Steps(Protocol):
+    """Runs steps."""
 
-    def run(self, steps: range) -> None:
-        """Train on these of the loaded batches."""
+    def run(self, step: Step, n_steps: int) -> None:
+        """Train on so many of the loaded batches, from the first on."""
         ...
 
 
-class EagerBlock:
-    """Step after step, as they are called.
+def steps_on(device: torch.device, *, capturable: bool) -> Steps:
+    """Return what runs steps on a device.
 
     Parameters
     ----------
-    lockstep : Lockstep
-        The networks of a group.
-    optimizer : StackOptimizer
-        Of its weights.
+    device : torch.device
+        Where they compute.
+    capturable : bool
+        Whether a step does the same on the device whenever it is called.
+    """
+    return CapturedSteps() if device.type == "cuda" and capturable else EagerSteps()
+
+
+class EagerSteps:
+    """Steps as they are."""
+
+    def run(self, step: Step, n_steps: int) -> None:
+        """Train on so many of the loaded batches, from the first on."""
+        for number in range(n_steps):
+            step(number)
+
+
+class CapturedSteps:
+    """Steps as CUDA graphs: a single launch, and nothing waits for the host.
+
+    The first ones run as they are, for the optimiser to make its state and the libraries their
+    workspaces. After that, every number of steps is captured when it comes first. The step is
+    handed in each time, and always the same: kept here it would close a circle of references,
+    and the graphs would outlive their use.
     """
 
-    def __init__(self, lockstep: Lockstep, optimizer: StackOptimizer) -> None:
-        self._lockstep, self._optimizer = lockstep, optimizer
-
-    def run(self, steps: range) -> None:
-        """Train on these of the loaded batches."""
-        for step in steps:
-            self._lockstep.step(step)
-            self._optimizer.step()
-
-
-class GraphBlock:
-    """A full block as one CUDA graph: a single launch, and nothing waits for the host.
-
-    The first block runs eagerly, for the optimiser to make its state and the libraries their
-    workspaces; the next full one is captured; parts of blocks always run eagerly.
-
-    Parameters
-    ----------
-    lockstep, optimizer
-        As in `EagerBlock`.
-    n_batches : int
-        Batches of a full block.
-    """
-
-    def __init__(self, lockstep: Lockstep, optimizer: StackOptimizer, n_batches: int) -> None:
-        self._eager = EagerBlock(lockstep, optimizer)
-        self._full = range(n_batches)
-        self._graph: torch.cuda.CUDAGraph | None = None
+    def __init__(self) -> None:
+        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self._warm = False
 
-    def run(self, steps: range) -> None:
-        """Train on these of the loaded batches."""
-        if not self._warm or steps != self._full:
-            self._eager.run(steps)
+    def run(self, step: Step, n_steps: int) -> None:
+        """Train on so many of the loaded batches, from the first on."""
+        if not self._warm:
+            EagerSteps().run(step, n_steps)
             self._warm = True
             return
-        if self._graph is None:
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph):
-                self._eager.run(steps)
-        self._graph.replay()
+        if n_steps not in self._graphs:
+            self._graphs[n_steps] = self._captured(step, n_steps)
+        self._graphs[n_steps].replay()
 
-
-def block_of(
-    lockstep: Lockstep, optimizer: StackOptimizer, n_batches: int, device: torch.device
-) -> Block:
-    """Return what runs the steps of a group on a device."""
-    if device.type == "cuda" and optimizer.is_capturable:
-        return GraphBlock(lockstep, optimizer, n_batches)
-    return EagerBlock(lockstep, optimizer)
+    def _captured(self, step: Step, n_steps: int) -> torch.cuda.CUDAGraph:
+        # Not by `torch.cuda.graph`, which waits for the device and clears its caches.
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.stream(torch.cuda.Stream()):
+            # Other threads may do what they like on the device meanwhile.
+            graph.capture_begin(capture_error_mode="relaxed")
+            try:
+                EagerSteps().run(step, n_steps)
+            finally:
+                graph.capture_end()
+        return graph

@@ -1,24 +1,23 @@
-"""The training of one group from its first batch to its last."""
+"""The training of one group from its first batch to its last: all but the steps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from skectonas.candidate import Candidate, Evaluation
 from skectonas.data import TrainingData
-from skectonas.population.feed import Feed
-from skectonas.population.graph import block_of
 from skectonas.population.inference import Inference, members_at_once
-from skectonas.population.lockstep import Lockstep
-from skectonas.population.optimizer import StackOptimizer
 from skectonas.population.stack import Stack, corner, stacked
 from skectonas.scoring import Scorer
 from skectonas.topology import Topology
-from skectonas.training import OptimizerSpec, evaluate
+from skectonas.training import OptimizerSpec, evaluate, snapshot_steps
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,14 @@ class Work:
     optimizer: OptimizerSpec
     scorer: Scorer
     averaging: int
+
+
+class Part(NamedTuple):
+    """A group with its candidates, and the batches for each of them, at least one."""
+
+    topology: Topology
+    candidates: list[Candidate]
+    n_steps: list[int]
 
 
 def marks(n_steps: Sequence[int], per_epoch: int) -> list[int]:
@@ -43,54 +50,53 @@ def marks(n_steps: Sequence[int], per_epoch: int) -> list[int]:
     return sorted({*n_steps, *range(per_epoch, max(n_steps) + 1, per_epoch)})
 
 
+def segments(stops: Sequence[int], most: int) -> Iterator[range]:
+    """Return the steps between stops, in parts of about the same size and no more than `most`.
+
+    Examples
+    --------
+    >>> from skectonas.population.group_training import segments
+    >>> list(segments([5, 8], most=3))
+    [range(0, 2), range(2, 5), range(5, 8)]
+    """
+    for begin, end in pairwise([0, *sorted(stops)]):
+        edges = np.linspace(begin, end, -(-(end - begin) // most) + 1).astype(int).tolist()
+        yield from map(range, edges, edges[1:])
+
+
 class GroupTraining:
-    """The training of one group; it goes on from block to block of the batches.
+    """What happens to a group between the steps: snapshots, evaluations, farewells.
 
     Parameters
     ----------
     work : Work
         Data, optimiser and scorer.
-    topology : Topology
-        The padded topology of the group.
-    candidates : sequence of Candidate
-        Members of the group.
-    n_steps : sequence of int
-        Batches for each of them, at least one.
-    feed : Feed
-        Where the batches come from; others may use it too.
+    part : Part
+        The group.
+
+    Attributes
+    ----------
+    start : Stack
+        The weights to begin with.
+    stops : set of int
+        After how many steps the group wants to be stopped at.
     """
 
-    def __init__(
-        self,
-        work: Work,
-        topology: Topology,
-        candidates: Sequence[Candidate],
-        n_steps: Sequence[int],
-        feed: Feed,
-    ) -> None:
-        self._work, self._feed = work, feed
-        self._candidates, self._n_steps = candidates, n_steps
-        self._records: list[list[Evaluation]] = [[] for _ in candidates]
+    def __init__(self, work: Work, part: Part) -> None:
+        topology, self._candidates, self._n_steps = part
+        self._work = work
+        self.start = stacked(topology, self._candidates, work.data.train.images.device)
+        self._records: list[list[Evaluation]] = [[] for _ in self._candidates]
         self._weights: dict[int, dict[str, Tensor]] = {}
-        self._marks = marks(n_steps, work.data.steps_per_epoch)
-        self._every = -(-work.data.steps_per_epoch // work.averaging)
-        self._done = self._epoch_begin = 0
-        self._members = list(range(len(candidates)))
-        self._begin(stacked(topology, candidates, work.data.train.images.device))
-
-    @torch.no_grad()
-    def advance(self) -> None:
-        """Train on what is left of the loaded block, or up to the end."""
-        n_batches = self._feed.n_batches
-        block_end = (self._done // n_batches + 1) * n_batches
-        while self._done < min(block_end, max(self._n_steps)):
-            snapshot = self._next_snapshot()
-            end = min(block_end, self._marks[0], snapshot)
-            first = self._done % n_batches
-            self._block.run(range(first, first + end - self._done))
-            self._done = end
-            if end in (self._marks[0], snapshot):
-                self._stop_over()
+        self._per_epoch = work.data.steps_per_epoch
+        self._snapshots = snapshot_steps(self._per_epoch, self._per_epoch, work.averaging)
+        self._marks = set(marks(self._n_steps, self._per_epoch))
+        epochs = range(0, max(self._n_steps), self._per_epoch)
+        snapshots = (begin + step for begin in epochs for step in self._snapshots)
+        self.stops = self._marks | {s for s in snapshots if s < max(self._n_steps)}
+        self._members = list(range(len(self._candidates)))
+        self._losses = self.start.flat.new_zeros(len(self.start))
+        self._means = self.start.flat.clone()
 
     @property
     def trained(self) -> list[Candidate]:
@@ -105,70 +111,69 @@ class GroupTraining:
             for i, candidate in enumerate(self._candidates)
         ]
 
-    def _begin(self, stack: Stack) -> None:
-        """Set up the computation of the members that are still trained."""
-        self._stack = stack
-        self._lockstep = Lockstep(stack, self._feed)
-        self._optimizer = StackOptimizer(self._work.optimizer, stack, self._lockstep.gradient)
-        self._block = block_of(
-            self._lockstep, self._optimizer, self._feed.n_batches, stack.flat.device
-        )
-        self._losses = stack.flat.new_zeros(len(stack))
-        self._means = stack.flat.clone()
+    @torch.no_grad()
+    def stop_over(self, step: int, stack: Stack, losses: Tensor) -> list[int]:
+        """Take a snapshot, evaluate whoever is due, and let go who is done.
 
-    def _next_snapshot(self) -> int:
-        position = (self._done - self._epoch_begin) // self._every + 1
-        per_epoch = self._work.data.steps_per_epoch
-        return self._epoch_begin + min(position * self._every, per_epoch)
+        Parameters
+        ----------
+        step : int
+            One of the stops.
+        stack : Stack
+            The weights of those who are still trained.
+        losses : Tensor of shape (members,)
+            Sum of their losses since the last stop.
 
-    def _stop_over(self) -> None:
-        """Take a snapshot, evaluate whoever is due, and let go who is done."""
-        position = self._done - self._epoch_begin
-        full_epoch = position == self._work.data.steps_per_epoch
-        taken = (position - 1) // self._every
-        means = torch.lerp(self._means, self._stack.flat, 1 / (1 + taken))
+        Returns
+        -------
+        list of int
+            Places in the stack of those who go on.
+        """
+        position = (step - 1) % self._per_epoch + 1
+        taken = sum(snapshot < position for snapshot in self._snapshots)
+        means = torch.lerp(self._means, stack.flat, 1 / (1 + taken))
         # Who ends between two snapshots takes a last one; the others do not.
-        if full_epoch or position % self._every == 0:
+        if position in self._snapshots:
             self._means = means
-        if self._done < self._marks[0]:
-            return
-        del self._marks[0]
-        done = [i for i in self._members if self._n_steps[i] == self._done]
-        self._evaluate(self._members if full_epoch else done, done, means)
-        if full_epoch:
-            self._epoch_begin = self._done
-            self._losses.zero_()
-            self._lockstep.loss.reset()
-        if done and len(done) < len(self._members):
-            self._go_on_without(done)
+        self._losses += losses
+        places = list(range(len(stack)))
+        if step in self._marks:
+            ending = [place for place in places if self._ends(place, step)]
+            full_epoch = position == self._per_epoch
+            due = places if full_epoch else ending
+            train_losses = (self._losses / position).tolist()
+            self._evaluate(stack.take(due, means), due, ending, train_losses)
+            if full_epoch:
+                self._losses.zero_()
+            places = [place for place in places if place not in ending]
+        if len(places) < len(stack):
+            self._members = [self._members[place] for place in places]
+            self._losses = self._losses[places]
+            if places:
+                self._means = stack.take(places, self._means).flat
+        return places
 
-    def _evaluate(self, due: Sequence[int], done: Sequence[int], weights: Tensor) -> None:
-        losses = self._losses + self._lockstep.loss.total
-        train_losses = (losses / (self._done - self._epoch_begin)).tolist()
+    def _ends(self, place: int, step: int) -> bool:
+        return self._n_steps[self._members[place]] == step
+
+    def _evaluate(
+        self, stack: Stack, due: list[int], ending: list[int], train_losses: list[float]
+    ) -> None:
+        """Evaluate the stack, whose members have the places `due`."""
         data, scorer = self._work.data, self._work.scorer
-        size = members_at_once(self._stack, data)
+        size = members_at_once(stack, data)
         for begin in range(0, len(due), size):
-            part = due[begin : begin + size]
-            places = [self._members.index(i) for i in part]
-            stack = self._stack.take(places, weights)
-            inference = Inference(stack, data)
-            for member, (i, place) in enumerate(zip(part, places, strict=True)):
+            members = range(begin, min(begin + size, len(due)))
+            part = stack.take(members)
+            inference = Inference(part, data)
+            for member, place in enumerate(due[begin : begin + size]):
+                i = self._members[place]
                 logits = inference.logits[member]
                 self._records[i].append(
                     evaluate(logits, data.validation, scorer, train_losses[place])
                 )
-                if i in done:
-                    self._weights[i] = full_weights(stack, inference, member)
-
-    def _go_on_without(self, done: Sequence[int]) -> None:
-        places = [place for place, i in enumerate(self._members) if i not in done]
-        losses, optimizer = self._losses + self._lockstep.loss.total, self._optimizer
-        means = self._stack.take(places, self._means).flat
-        self._begin(self._stack.take(places))
-        self._means = means
-        optimizer.carry_over(self._optimizer, places)
-        self._losses = losses[places]
-        self._members = [self._members[place] for place in places]
+                if place in ending:
+                    self._weights[i] = full_weights(part, inference, member)
 
 
 def full_weights(stack: Stack, inference: Inference, member: int) -> dict[str, Tensor]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from inspect import signature
 
 import torch
 from torch import Tensor
 
-from skectonas.population.stack import Stack
 from skectonas.training import OptimizerSpec
 
 ELEMENTWISE: frozenset[type[torch.optim.Optimizer]] = frozenset(
@@ -52,15 +51,15 @@ def is_stackable(spec: OptimizerSpec) -> bool:
 
 
 class StackOptimizer:
-    """An optimiser of the one flat tensor of a stack.
+    """An optimiser of one flat tensor, in which the weights of many candidates lie.
 
     Parameters
     ----------
     spec : OptimizerSpec
         The optimiser.
-    stack : Stack
-        Its weights are updated in place.
-    gradient : Tensor
+    flat : Tensor of shape (n,)
+        The weights; they are updated in place.
+    gradient : Tensor of shape (n,)
         Laid out as the weights.
 
     Attributes
@@ -69,18 +68,17 @@ class StackOptimizer:
         Whether a CUDA graph may hold its steps.
     """
 
-    def __init__(self, spec: OptimizerSpec, stack: Stack, gradient: Tensor) -> None:
+    def __init__(self, spec: OptimizerSpec, flat: Tensor, gradient: Tensor) -> None:
         settings = dict(spec.settings)
         known = signature(spec.cls).parameters
         if not any(name in settings for name in IMPLEMENTATIONS):
-            if stack.flat.device.type == "cuda" and "capturable" in known:
+            if flat.device.type == "cuda" and "capturable" in known:
                 settings["capturable"] = True
-            elif stack.flat.device.type == "cpu" and spec.cls in FUSED:
+            elif flat.device.type == "cpu" and spec.cls in FUSED:
                 settings["fused"] = True
         # SGD keeps nothing on the host that a graph would freeze.
         self.is_capturable = settings.get("capturable", spec.cls is torch.optim.SGD)
-        self._stack = stack
-        self._parameter = torch.nn.Parameter(stack.flat)
+        self._parameter = torch.nn.Parameter(flat)
         self._parameter.grad = gradient
         self._optimizer = spec.cls([self._parameter], **settings)
 
@@ -88,14 +86,23 @@ class StackOptimizer:
         """Update the weights by their gradient."""
         self._optimizer.step()
 
-    def carry_over(self, successor: StackOptimizer, keep: Sequence[int]) -> None:
-        """Hand the state of the kept members on to the optimiser of their own stack."""
-        stack, target = self._stack, successor._stack
+    def carry_over(
+        self, successor: StackOptimizer, move: Callable[[Tensor, Tensor], None]
+    ) -> None:
+        """Hand the state on to the optimiser of other weights.
+
+        Parameters
+        ----------
+        successor : StackOptimizer
+            The other one, which has made no step.
+        move : callable
+            Copies from a tensor that is laid out as the weights here to one as those there.
+        """
         state = self._optimizer.state[self._parameter]
         carried = successor._optimizer.state[successor._parameter]
         for name, value in state.items():
-            if isinstance(value, Tensor) and value.shape == stack.flat.shape:
-                carried[name] = value.new_zeros(target.flat.shape)
-                stack.take_into(target, value, carried[name], keep)
+            if isinstance(value, Tensor) and value.shape == self._parameter.shape:
+                carried[name] = value.new_zeros(successor._parameter.shape)
+                move(value, carried[name])
             else:
                 carried[name] = value.clone() if isinstance(value, Tensor) else value

@@ -102,6 +102,11 @@ class Stack:
     def __len__(self) -> int:
         return len(self.members)
 
+    def move_to(self, storage: Tensor) -> None:
+        """Let the weights lie in this tensor, as long as `flat`, from now on."""
+        self.flat = storage.copy_(self.flat)
+        self.views = self.views_of(storage)
+
     def views_of(self, flat: Tensor) -> dict[str, Tensor]:
         """Return the blocks of a tensor that is laid out as `flat` is, by name."""
         return {name: slot.view(flat) for name, slot in self.slots.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 
 from skectonas.candidate import Candidate
 from skectonas.data import TrainingData
-from skectonas.population.feed import Feed
-from skectonas.population.group_training import GroupTraining, Work
+from skectonas.population.computation import Computation, StackComputation
+from skectonas.population.feed import Feed, batches_at_once, kind_of_input, plain
+from skectonas.population.group_training import GroupTraining, Part, Work, segments
 from skectonas.population.grouping import Group, bundled, cut
+from skectonas.population.kernels.compiled import can_compile
+from skectonas.population.kernels.computation import KernelComputation
 from skectonas.population.optimizer import is_stackable
 from skectonas.population.sharing import Shared
 from skectonas.population.stack import dtype_of
@@ -93,12 +96,14 @@ class FusedTrainer:
         if not busy:
             return list(candidates)
         rows = self.data.batches(max(n_steps), key)
+        device = self.data.train.images.device
         # A device has a queue of its own, and its graphs are captured one at a time.
-        on_cpu = self.data.train.images.device.type == "cpu"
-        n_jobs = self.n_jobs if on_cpu else 1
+        n_jobs = self.n_jobs if device.type == "cpu" else 1
         if is_stackable(self.optimizer):
-            groups = cut(candidates, busy, rows.shape[1])
-            bundles = bundled(groups, candidates, rows.shape[1], effective_n_jobs(n_jobs))
+            batch = rows.shape[1]
+            groups = cut(candidates, busy, batch)
+            n_workers = effective_n_jobs(n_jobs)
+            bundles = bundled(groups, candidates, batch, n_workers, _kind_on(device))
             train = _train_together
         else:
             bundles = [[Group(candidates[i].topology, (i,))] for i in busy]
@@ -128,14 +133,6 @@ class FusedTrainer:
         return list(trained.values())
 
 
-class Part(NamedTuple):
-    """A group with its candidates, as it is handed to a worker."""
-
-    topology: Topology
-    candidates: list[Candidate]
-    n_steps: list[int]
-
-
 class Batches(NamedTuple):
     """The batches of a round: what their order depends on, and their rows."""
 
@@ -143,25 +140,46 @@ class Batches(NamedTuple):
     rows: NDArray[np.int64]
 
 
+def _kind_on(device: torch.device) -> Callable[[Topology], Hashable]:
+    """Return what groups must have in common to be trained together on a device."""
+    if can_compile(device):
+        return lambda topology: kind_of_input(plain(topology))
+    return kind_of_input
+
+
 def _train_together(
     shared: Shared[Work], parts: list[Part], batches: Batches, workers: Workers
 ) -> list[list[Candidate]]:
-    """Train groups of one kind of input, which share the feed, block by block."""
+    """Train groups of one kind of input, which share the feed."""
     work = shared.value
-    n_steps = max(steps for part in parts for steps in part.n_steps)
     device = work.data.train.images.device
     # A copy, because what comes from another process may be read only.
-    order = torch.tensor(batches.rows[:n_steps], device=device)
+    order = torch.tensor(batches.rows[: max(n for part in parts for n in part.n_steps)])
+    order = order.to(device)
     with one_thread(), workers.one_more():
-        first = parts[0]
-        dtype = dtype_of(first.candidates[0].weights)
-        feed = Feed(first.topology, work.data, order.shape[1], dtype)
-        groups = [GroupTraining(work, *part, feed) for part in parts]
-        for block in range(-(-n_steps // feed.n_batches)):
+        groups = [GroupTraining(work, part) for part in parts]
+        stops = set().union(*(group.stops for group in groups))
+        batch, topology = order.shape[1], parts[0].topology
+        if can_compile(device):
+            topology = plain(topology)
+        plan = list(segments(sorted(stops), batches_at_once(topology, batch, device)))
+        dtype = dtype_of(parts[0].candidates[0].weights)
+        feed = Feed(topology, work.data, max(map(len, plan)), batch, dtype)
+        compute = KernelComputation if can_compile(device) else StackComputation
+        starts = {i: group.start for i, group in enumerate(groups)}
+        computation: Computation = compute(starts, feed, work.optimizer)
+        for steps in plan:
             workers.check()
-            feed.load(order, block)
-            for group in groups:
-                group.advance()
+            feed.load(order[steps.start : steps.stop])
+            computation.run(len(steps))
+            kept = {}
+            for i, stack in computation.stacks.items():
+                if steps.stop in groups[i].stops:
+                    losses = computation.losses(i)
+                    going_on = groups[i].stop_over(steps.stop, stack, losses)
+                    if len(going_on) < len(stack):
+                        kept[i] = going_on
+            computation.keep(kept)
         return [group.trained for group in groups]
 
 
