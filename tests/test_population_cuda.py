@@ -6,9 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from skectonas.population import FusedTrainer, trainer
-from skectonas.training import resolve_optimizer
 from test_population import (
     KEY,
     MIXED,
@@ -20,6 +17,9 @@ from test_population import (
     scorer_for,
     training_data,
 )
+
+from skectonas.population import FusedTrainer, trainer
+from skectonas.training import resolve_optimizer
 
 pytestmark = [
     pytest.mark.gpu,
@@ -84,6 +84,23 @@ def test_optimizers(way, name) -> None:
     n_steps = [10 + i % 2 for i in range(len(candidates))]
     # On a device, torch counts the steps of some in single precision.
     assert_close(*both(candidates, n_steps, data, resolve_optimizer(name, 0.01)), 1e-5)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"weight_decay": 0.1},
+        {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
+        {"momentum": 0.8, "dampening": 0.3},
+        {"momentum": 0.9, "maximize": True},
+    ],
+)
+def test_sgd(way, params) -> None:
+    data = training_data((6, 6, 1), n_rows=100)
+    candidates = networks((6, 6, 1), 3, MIXED)
+    n_steps = [20 + i % 2 for i in range(len(candidates))]
+    assert_close(*both(candidates, n_steps, data, resolve_optimizer("SGD", 0.01, params)))
 
 
 def test_same_bits_again(way) -> None:

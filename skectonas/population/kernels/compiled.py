@@ -1,4 +1,4 @@
-"""Compilation of the kernels, once for each process, device and precision."""
+"""Compilation of the kernel, once for each process, device, precision and size of clusters."""
 
 from __future__ import annotations
 
@@ -12,35 +12,46 @@ import torch
 from skectonas.network import BATCH_NORM_EPSILON
 from skectonas.population.kernels.program import THREADS
 
-Launch = Callable[[int, Sequence[Any]], None]
-"""Number of blocks and arguments; on the current stream."""
+Launch = Callable[[int, int, Sequence[Any]], None]
+"""Number of candidates, bytes of shared memory and arguments; on the current stream."""
 
 _REALS = {torch.float32: "float", torch.float64: "double"}
+_WITH_CLUSTERS = (9, 0)  # compute capability
 
 
 def can_compile(device: torch.device) -> bool:
-    """Return whether this build of torch can compile CUDA source for the device."""
-    # AMD's warps have 64 lanes on most devices, and the kernels count on 32.
-    is_nvidia = device.type == "cuda" and torch.version.cuda is not None
-    return is_nvidia and hasattr(torch.cuda, "_compile_kernel")
+    """Return whether the kernel can be compiled for a device, which needs clusters of blocks."""
+    return (
+        device.type == "cuda"
+        and torch.version.cuda is not None
+        and hasattr(torch.cuda, "_compile_kernel")
+        and torch.cuda.get_device_capability(device) >= _WITH_CLUSTERS
+    )
 
 
 @functools.cache
-def compiled(device: torch.device, dtype: torch.dtype) -> Launch:
-    """Return the kernel of a stage.
+def compiled(device: torch.device, dtype: torch.dtype, blocks: int) -> Launch:
+    """Return the kernel, with so many blocks of threads for each candidate.
 
     It is compiled in memory, by the NVRTC that comes with torch: nothing is written to disk,
     and no compiler has to be installed.
     """
     head = (
         f"typedef {_REALS[dtype]} real;\nconst int THREADS = {THREADS};\n"
-        f"const double EPSILON = {BATCH_NORM_EPSILON!r};\n"
+        f"const int BLOCKS = {blocks};\nconst double EPSILON = {BATCH_NORM_EPSILON!r};\n"
     )
-    source = head + files("skectonas.population.kernels").joinpath("stage.cu").read_text()
+    source = head + files("skectonas.population.kernels").joinpath("train.cu").read_text()
     with torch.cuda.device(device):
-        kernel = torch.cuda._compile_kernel(source, "stage")
+        kernel = torch.cuda._compile_kernel(source, "train")
 
-    def launch(n_blocks: int, arguments: Sequence[Any]) -> None:
-        kernel((n_blocks, 1, 1), (THREADS, 1, 1), arguments)
+    def launch(n_candidates: int, shared_bytes: int, arguments: Sequence[Any]) -> None:
+        grid, block = (n_candidates * blocks, 1, 1), (THREADS, 1, 1)
+        kernel(grid, block, arguments, shared_bytes)
 
     return launch
+
+
+def blocks_for(n_candidates: int, device: torch.device) -> int:
+    """Return how many blocks train a candidate, so that all of them run at the same time."""
+    processors = torch.cuda.get_device_properties(device).multi_processor_count
+    return 8 if 8 * n_candidates <= 2 * processors else 4

@@ -1,8 +1,8 @@
-"""The steps of all groups of a round on a CUDA device, in a few launches for all of them."""
+"""The steps of all groups of a round on a CUDA device, in one launch for all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,15 +10,21 @@ from torch import Tensor
 
 from skectonas.population.feed import Feed
 from skectonas.population.graph import steps_on
-from skectonas.population.kernels.compiled import compiled
-from skectonas.population.kernels.program import Program
+from skectonas.population.kernels.compiled import blocks_for, compiled
+from skectonas.population.kernels.program import LAYOUT, Program
 from skectonas.population.optimizer import StackOptimizer
 from skectonas.population.stack import Stack
 from skectonas.training import OptimizerSpec
 
+RULE = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
+"""Settings of `torch.optim.SGD` that the kernel knows, in the order in which it takes them."""
+
 
 class KernelComputation:
     """Trains all stacks at once: see `Computation`.
+
+    Plain SGD is a part of the kernel, and all loaded batches are trained on in one launch. With
+    other optimisers a launch is a step, and a CUDA graph joins it to the optimiser's.
 
     Parameters
     ----------
@@ -38,39 +44,56 @@ class KernelComputation:
 
     def _begin(self, stacks: Mapping[int, Stack]) -> None:
         self.stacks = stacks
-        self._flat = torch.cat([stack.flat for stack in stacks.values()])
-        for i, part in parts_of(stacks, self._flat).items():
+        flat = torch.cat([stack.flat for stack in stacks.values()])
+        for i, part in parts_of(stacks, flat).items():
             stacks[i].move_to(part)
-        device, feed = self._flat.device, self._feed
-        batch = feed.weights.shape[1]
-        program = Program(list(stacks.values()), batch)
-        ops = torch.from_numpy(program.ops).to(device)
-        launches = [torch.from_numpy(blocks).to(device) for blocks in program.launches]
-        gradient = torch.zeros_like(self._flat)
-        work = self._flat.new_empty(program.n_values)
-        codes = torch.empty(max(program.n_codes, 1), dtype=torch.uint8, device=device)
-        losses = self._flat.new_zeros(program.n_candidates, batch)
-        self._losses = dict(
-            zip(stacks, losses.split([len(stack) for stack in stacks.values()]), strict=True)
-        )
-        buffers = [self._flat, gradient, work, codes, losses, batch]
-        batches = zip(feed.columns, feed.targets, feed.weights, strict=True)
-        self._launches: list[list[tuple[int, list[Any]]]] = [
-            [(len(blocks), [blocks, ops, *loaded, *buffers]) for blocks in launches]
-            for loaded in batches
+        device, batch = flat.device, self._feed.weights.shape[1]
+        self._built_in = is_built_in(self._spec)
+        program = Program(list(stacks.values()), batch, updates=self._built_in)
+        gradient = torch.zeros_like(flat)
+        self._velocity, self._fresh = torch.zeros_like(flat), True
+        losses = flat.new_zeros(program.n_candidates, batch)
+        members = [len(stack) for stack in stacks.values()]
+        self._losses = dict(zip(stacks, losses.split(members), strict=True))
+        self._tables = [torch.from_numpy(a).to(device) for a in (program.stages, program.ops)]
+        self._buffers = [
+            flat,
+            gradient,
+            self._velocity,
+            flat.new_empty(program.n_values),
+            torch.empty(program.n_codes, dtype=torch.uint8, device=device),
+            losses,
         ]
-        self._kernel = compiled(device, self._flat.dtype)
-        self._optimizer = StackOptimizer(self._spec, self._flat, gradient)
-        self._steps = steps_on(device, capturable=self._optimizer.is_capturable)
+        self._n_candidates = program.n_candidates
+        self._shared_bytes = program.most_ops * LAYOUT.itemsize
+        self._kernel = compiled(device, flat.dtype, blocks_for(len(losses), device))
+        if not self._built_in:
+            self._optimizer = StackOptimizer(self._spec, flat, gradient)
+            self._steps = steps_on(device, capturable=self._optimizer.is_capturable)
 
     def run(self, n_steps: int) -> None:
         """Train all stacks on the first so many of the loaded batches."""
-        self._steps.run(self._step, n_steps)
+        if self._built_in:
+            self._launch(0, n_steps)
+            self._fresh = False
+        else:
+            self._steps.run(self._step, n_steps)
 
     def _step(self, number: int) -> None:
-        for n_blocks, arguments in self._launches[number]:
-            self._kernel(n_blocks, arguments)
+        self._launch(number, 1)
         self._optimizer.step()
+
+    def _launch(self, begin: int, n_steps: int) -> None:
+        feed = self._feed
+        loaded = [t[begin:] for t in (feed.columns, feed.targets, feed.weights)]
+        sizes = [feed.columns.shape[1], feed.targets.shape[1], feed.weights.shape[1]]
+        rule: list[Any] = [0.0, 0.0, 0.0, 0.0, 0]
+        if self._built_in:
+            *numbers, nesterov = (self._spec.settings.get(name, 0) for name in RULE)
+            rule = [*map(float, numbers), int(nesterov)]
+        arguments = [*self._tables, *loaded, *self._buffers, self._n_candidates, n_steps]
+        arguments += [*sizes, *rule, int(self._fresh)]
+        self._kernel(self._n_candidates, self._shared_bytes, arguments)
 
     def losses(self, group: int) -> Tensor:
         """Return the sum of the losses of each member since this was last asked."""
@@ -82,10 +105,9 @@ class KernelComputation:
         """Of some groups, train on with these members only, or with none."""
         if not kept:
             return
-        optimizer, stacks, losses = self._optimizer, self.stacks, self._losses
+        stacks, losses, carry_over = self.stacks, self._losses, self._carry_over()
         places = {i: list(kept.get(i, range(len(stack)))) for i, stack in stacks.items()}
-        left = {i: stacks[i].take(own) for i, own in places.items() if own}
-        self.stacks = left
+        self.stacks = left = {i: stacks[i].take(own) for i, own in places.items() if own}
         if not left:
             return
         self._begin(left)
@@ -97,7 +119,25 @@ class KernelComputation:
             for i in left:
                 stacks[i].take_into(left[i], old[i], new[i], places[i])
 
-        optimizer.carry_over(self._optimizer, move)
+        carry_over(move)
+
+    def _carry_over(self) -> Callable[[Callable[[Tensor, Tensor], None]], None]:
+        """Return what hands the present state of the optimiser on to the next one."""
+        if not self._built_in:
+            optimizer = self._optimizer
+            return lambda move: optimizer.carry_over(self._optimizer, move)
+        velocity, fresh = self._velocity, self._fresh
+
+        def carry_over(move: Callable[[Tensor, Tensor], None]) -> None:
+            move(velocity, self._velocity)
+            self._fresh = fresh
+
+        return carry_over
+
+
+def is_built_in(spec: OptimizerSpec) -> bool:
+    """Return whether the kernel can update the weights by itself."""
+    return spec.cls is torch.optim.SGD and set(spec.settings) <= set(RULE)
 
 
 def parts_of(stacks: Mapping[int, Stack], flat: Tensor) -> dict[int, Tensor]:

@@ -1,32 +1,33 @@
-"""What the kernels of a step work off: lists of operations and the tiles they are cut into."""
+"""What the kernel works off: operations, and the stages that candidates go through."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from enum import IntEnum
-from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skectonas.population.stack import Stack
-from skectonas.topology import Topology, linear_name, pooled
+from skectonas.topology import KERNEL, Topology, linear_name, pooled
 
-THREADS = 512
+THREADS = 256
 """Threads of a block."""
 
-WARP, CHUNK, FEW = 32, 8, 4  # as in stage.cu
+WARP, CHUNK, FEW = 32, 8, 4  # as in train.cu
 WARPS = THREADS // WARP
-NORMS = 6  # values a channel has in `norms`
+TAPS = KERNEL**2
+NORMS = 3  # values that a channel has in `norms`
 SMALL_FIELDS = 10  # of an operation: those behind them are offsets
 ALIGNMENT = 32  # values; what a warp reads at once begins here
+PARTS_OF_A_GRADIENT = 16  # tiles of the gradient of a convolution that are worth having
 
 
 class Kind(IntEnum):
-    """Operations, as stage.cu numbers them."""
+    """Operations, as train.cu numbers them."""
 
     CONVOLVE = 0
     NORMALISE = 1
@@ -37,24 +38,25 @@ class Kind(IntEnum):
     NORMALISE_BACK = 6
     CONVOLVE_WEIGHT = 7
     CONVOLVE_INPUT = 8
+    COLLECT = 9
+    UPDATE = 10
 
 
 @dataclass(frozen=True)
 class Op:
-    """An operation of one candidate: the `Op` of stage.cu, field by field."""
+    """An operation of one candidate: the `Op` of train.cu, field by field."""
 
     kind: int
     candidate: int
+    n_tiles: int = 0
     height: int = 1
     width: int = 1
     inputs: int = 1
     outputs: int = 1
     maximum: int = 0
     relu: int = 0
-    x_channels: int = 1
-    x_area: int = 1
+    splits: int = 1
     x: int = -1
-    x_norms: int = -1
     dx: int = -1
     weight: int = -1
     bias: int = -1
@@ -62,28 +64,10 @@ class Op:
     beta: int = -1
     y: int = -1
     dy: int = -1
+    z: int = -1
     norms: int = -1
+    parts: int = -1
     codes: int = -1
-
-    def tiles(self, batch: int) -> int:
-        """Return how many blocks of threads share the operation."""
-        positions = -(-pooled(self.height) * pooled(self.width) * batch // THREADS)
-        rows = -(-batch // WARP)
-
-        def parts(size: int, of: int) -> int:
-            return -(-size // of)
-
-        return {
-            Kind.CONVOLVE: positions * parts(self.outputs, CHUNK),
-            Kind.NORMALISE: self.outputs,
-            Kind.DENSE: rows * parts(self.outputs, CHUNK),
-            Kind.LOSS: 1,
-            Kind.DENSE_WEIGHT: parts(self.inputs, WARP) * parts(self.outputs, WARPS),
-            Kind.DENSE_INPUT: rows * parts(self.inputs, WARPS),
-            Kind.NORMALISE_BACK: self.outputs,
-            Kind.CONVOLVE_WEIGHT: self.inputs * parts(self.outputs, FEW),
-            Kind.CONVOLVE_INPUT: positions * parts(self.inputs, FEW),
-        }[Kind(self.kind)]
 
 
 LAYOUT = np.dtype(
@@ -95,6 +79,30 @@ LAYOUT = np.dtype(
 """How an operation lies in memory."""
 
 
+def n_tiles(op: Op, batch: int) -> int:
+    """Return how many parts of an operation there are for thread blocks to share."""
+    places = pooled(op.height) * pooled(op.width) * batch
+    rows = parts(batch, WARP)
+    return {
+        Kind.CONVOLVE: parts(places, THREADS) * parts(op.outputs, CHUNK),
+        Kind.NORMALISE: op.outputs,
+        Kind.DENSE: rows * parts(op.outputs, CHUNK),
+        Kind.LOSS: parts(batch, WARPS),
+        Kind.DENSE_WEIGHT: parts(op.inputs, WARP) * parts(op.outputs, WARPS),
+        Kind.DENSE_INPUT: rows * parts(op.inputs, WARPS * FEW),
+        Kind.NORMALISE_BACK: op.outputs,
+        Kind.CONVOLVE_WEIGHT: op.splits * op.inputs * parts(op.outputs, FEW),
+        Kind.CONVOLVE_INPUT: parts(places, THREADS) * parts(op.inputs, FEW),
+        Kind.COLLECT: parts(op.outputs * op.inputs * TAPS, THREADS),
+        Kind.UPDATE: parts(op.inputs, THREADS * FEW),
+    }[Kind(op.kind)]
+
+
+def parts(size: int, most: int) -> int:
+    """Return how many parts of at most so much there are."""
+    return -(-size // most)
+
+
 class Allocator:
     """Hands out places in a buffer that is made later."""
 
@@ -104,15 +112,12 @@ class Allocator:
     def __call__(self, *shape: int) -> int:
         """Return where this many values lie."""
         place = self.size
-        self.size += -(-math.prod(shape) // ALIGNMENT) * ALIGNMENT
+        self.size += parts(math.prod(shape), ALIGNMENT) * ALIGNMENT
         return place
 
 
 class Program:
-    """The step of a population, launch by launch.
-
-    Each candidate has a list of stages, of which each needs the one before. The launches go
-    through the lists of all candidates side by side, whatever their topologies.
+    """The step of a population: for each candidate stages, each needing the one before.
 
     Parameters
     ----------
@@ -120,78 +125,104 @@ class Program:
         The candidates' weights, which lie one stack behind the other in one tensor.
     batch : int
         Rows of a batch.
+    updates : bool
+        Whether the last stage updates the weights.
 
     Attributes
     ----------
     ops : ndarray of uint8
         All operations, as they lie in memory.
-    launches : list of ndarray of shape (n_blocks, 2), int32
-        For each block of threads of a launch, the operation and which of its tiles.
+    stages : ndarray of int32
+        Where the stages of each candidate begin, then where the operations of each stage do.
     n_candidates : int
         Of all stacks.
+    most_ops : int
+        Operations that a candidate has at the most.
     n_values, n_codes : int
         Sizes of the buffers `work` and `codes`.
     """
 
-    def __init__(self, stacks: Sequence[Stack], batch: int) -> None:
+    def __init__(self, stacks: Sequence[Stack], batch: int, *, updates: bool) -> None:
         self._batch = batch
         self._work, self._codes = Allocator(), Allocator()
         lists: list[list[list[Op]]] = []
         offset = 0
         for stack in stacks:
             for member in range(len(stack)):
+                sizes = {name: math.prod(slot.shape[1:]) for name, slot in stack.slots.items()}
                 places = {
-                    name: offset + slot.offset + member * math.prod(slot.shape[1:])
+                    name: offset + slot.offset + member * sizes[name]
                     for name, slot in stack.slots.items()
                 }
-                lists.append(self._stages(len(lists), stack.topology, places))
+                stages = list(self._stages(len(lists), stack.topology, places))
+                if updates:
+                    stages.append(
+                        [
+                            Op(Kind.UPDATE, len(lists), inputs=sizes[name], weight=place)
+                            for name, place in places.items()
+                        ]
+                    )
+                lists.append(stages)
             offset += len(stack.flat)
         self.n_candidates = len(lists)
         self.n_values, self.n_codes = self._work.size, self._codes.size
-        ops: list[Op] = []
-        self.launches: list[NDArray[np.int32]] = []
-        for stages in zip_longest(*lists, fillvalue=()):
-            blocks = []
-            for op in itertools.chain(*stages):
-                tiles = np.arange(op.tiles(batch))
-                blocks.append(np.stack([np.full_like(tiles, len(ops)), tiles], 1))
-                ops.append(op)
-            self.launches.append(np.concatenate(blocks).astype(np.int32))
+        self.most_ops = max(sum(map(len, stages)) for stages in lists)
+        every = list(itertools.chain(*lists))
+        ops = [replace(op, n_tiles=n_tiles(op, batch)) for stage in every for op in stage]
         self.ops = np.array([astuple(op) for op in ops], dtype=LAYOUT).view(np.uint8)
+        self.stages: NDArray[np.int32] = np.array(
+            [*begins(map(len, lists)), *begins(map(len, every))], dtype=np.int32
+        )
 
     def _stages(
         self, candidate: int, topology: Topology, places: dict[str, int]
-    ) -> list[list[Op]]:
-        """Return the stages of a candidate: forwards, loss, backwards."""
+    ) -> Iterator[list[Op]]:
+        """Yield the stages of a candidate: forwards, loss, backwards."""
         cells = self._cells(candidate, topology, places)
         layers = self._layers(candidate, topology, places, cells)
-        forward = [[as_(kind, op)] for op in cells for kind in (Kind.CONVOLVE, Kind.NORMALISE)]
-        forward += [[op] for op in layers]
-        loss = [as_(Kind.LOSS, layers[-1])]
-        backward = [back(op, Kind.DENSE_WEIGHT, Kind.DENSE_INPUT) for op in reversed(layers)]
+        for op in cells:
+            yield [as_(Kind.CONVOLVE, op)]
+            yield [as_(Kind.NORMALISE, op)]
+        for op in layers:
+            yield [op]
+        yield [as_(Kind.LOSS, layers[-1])]
+        for op in reversed(layers):
+            yield back(op, Kind.DENSE_WEIGHT, Kind.DENSE_INPUT)
+        left: list[Op] = []
         for op in reversed(cells):
-            backward.append([as_(Kind.NORMALISE_BACK, op)])
-            backward.append(back(op, Kind.CONVOLVE_WEIGHT, Kind.CONVOLVE_INPUT))
-        return [*forward, loss, *backward]
+            yield [as_(Kind.NORMALISE_BACK, op), *left]
+            yield back(op, Kind.CONVOLVE_WEIGHT, Kind.CONVOLVE_INPUT)
+            left = [as_(Kind.COLLECT, op)] if op.splits > 1 else []
+        if left:
+            yield left
 
     def _cells(self, candidate: int, topology: Topology, places: dict[str, int]) -> list[Op]:
         cells: list[Op] = []
         for i, cell in enumerate(topology.cells):
-            size = (cell.channels, *topology.map_sizes[i + 1], self._batch)
+            height, width = topology.map_sizes[i + 1]
+            inputs, size = topology.channels[i], (cell.channels, height, width, self._batch)
+            tiles = inputs * parts(cell.channels, FEW)
+            splits = min(
+                parts(PARTS_OF_A_GRADIENT, tiles), parts(math.prod(size[1:]), 2 * THREADS)
+            )
             maximum = cell.pooling == "max"
             op = Op(
                 Kind.CONVOLVE,
                 candidate,
-                *topology.map_sizes[i],
-                inputs=topology.channels[i],
+                height=topology.map_sizes[i][0],
+                width=topology.map_sizes[i][1],
+                inputs=inputs,
                 outputs=cell.channels,
                 maximum=int(maximum),
+                splits=splits,
                 weight=places[f"cells.{i}.conv.weight"],
                 gamma=places[f"cells.{i}.norm.weight"],
                 beta=places[f"cells.{i}.norm.bias"],
                 y=self._work(*size),
                 dy=self._work(*size),
+                z=self._work(*size),
                 norms=self._work(NORMS, cell.channels),
+                parts=self._work(splits, cell.channels, inputs, TAPS) if splits > 1 else -1,
                 codes=self._codes(*size) if maximum else -1,
             )
             cells.append(behind(cells[-1], op) if cells else op)
@@ -226,19 +257,15 @@ def as_(kind: Kind, op: Op) -> Op:
 
 def back(op: Op, weight: Kind, inputs: Kind) -> list[Op]:
     """Return the way back through a layer; there is no gradient of the batch."""
-    kinds = [weight] if op.x < 0 else [weight, inputs]
+    kinds = [weight] if op.x < 0 else [inputs, weight]
     return [as_(kind, op) for kind in kinds]
 
 
 def behind(before: Op, op: Op) -> Op:
     """Return an operation that takes what the layer before puts out."""
-    if before.norms < 0:
-        return replace(op, x=before.y, dx=before.dy)
-    return replace(
-        op,
-        x=before.y,
-        dx=before.dy,
-        x_norms=before.norms,
-        x_channels=before.outputs,
-        x_area=pooled(before.height) * pooled(before.width),
-    )
+    return replace(op, x=before.y, dx=before.dy)
+
+
+def begins(lengths: Iterator[int]) -> list[int]:
+    """Return where parts of these lengths begin, and where the last one ends."""
+    return list(itertools.accumulate(lengths, initial=0))
