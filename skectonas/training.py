@@ -257,10 +257,11 @@ def evaluate(logits: Tensor, rows: Rows, scorer: Scorer, train_loss: float) -> E
     """Return what is recorded of a network that gives these logits on the validation rows."""
     if not bool(logits.isfinite().all()):
         return Evaluation(train_loss, float("inf"), float("-inf"))
-    losses = cross_entropy(logits, rows.labels, reduction="none")
+    losses = cross_entropy(logits, rows.labels.to(logits.device), reduction="none")
     if rows.weights is not None and bool(rows.weights.any()):
+        weights = rows.weights.to(logits.device)
         # Where, because a row that counts nothing may have an infinite loss.
-        losses = torch.where(rows.weights > 0, losses * rows.weights, 0) / rows.weights.mean()
+        losses = torch.where(weights > 0, losses * weights, 0) / weights.mean()
     score = scorer(logits.softmax(1).cpu().numpy())
     if math.isnan(score):
         score = float("-inf")

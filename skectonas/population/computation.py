@@ -37,6 +37,14 @@ class Computation(Protocol):
         ...
 
 
+class ComputationFactory(Protocol):
+    """Makes a computation."""
+
+    def __call__(
+        self, stacks: dict[int, Stack], feed: Feed, optimizer: OptimizerSpec
+    ) -> Computation: ...
+
+
 class StackComputation:
     """Trains one stack after the other, each of them as a stacked computation in torch.
 

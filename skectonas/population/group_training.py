@@ -166,11 +166,12 @@ class GroupTraining:
             members = range(begin, min(begin + size, len(due)))
             part = stack.take(members)
             inference = Inference(part, data)
+            # All at once: a device is waited for here.
+            logits = inference.logits.cpu()
             for member, place in enumerate(due[begin : begin + size]):
                 i = self._members[place]
-                logits = inference.logits[member]
                 self._records[i].append(
-                    evaluate(logits, data.validation, scorer, train_losses[place])
+                    evaluate(logits[member], data.validation, scorer, train_losses[place])
                 )
                 if place in ending:
                     self._weights[i] = full_weights(part, inference, member)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -147,7 +147,6 @@ def bundled(
     candidates: Sequence[Candidate],
     batch: int,
     n_workers: int,
-    kind: Callable[[Topology], Hashable] = kind_of_input,
 ) -> list[list[Group]]:
     """Deal the groups out to workers, those that can share a feed together.
 
@@ -163,13 +162,11 @@ def bundled(
         Rows of a batch.
     n_workers : int
         Each kind of input is dealt out to so many bundles at the most.
-    kind : callable
-        A topology to its kind of input.
     """
     kinds: dict[Hashable, list[list[Group]]] = {}
     for group in groups:
         dtype = dtype_of(candidates[group.members[0]].weights)
-        bundles = kinds.setdefault((kind(group.topology), dtype), [])
+        bundles = kinds.setdefault((kind_of_input(group.topology), dtype), [])
         if len(bundles) < n_workers:
             bundles.append([group])
         else:

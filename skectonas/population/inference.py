@@ -21,6 +21,9 @@ from skectonas.topology import linear_name
 CHUNK_VALUES = 2**22
 """Values of the largest activation of a chunk of rows, at the most."""
 
+ON_DEVICE = 32
+"""So many times more on a device, which has more memory and takes longer to start anything."""
+
 CALIBRATED_VALUES = 2**24
 """Values of the largest map of all calibration rows, of the members that are done at once."""
 
@@ -156,7 +159,7 @@ def members_at_once(stack: Stack, data: TrainingData) -> int:
         topology.map_sizes[1:], topology.channels[1:], strict=True
     ):
         largest = max(largest, height * width * channels * len(data.calibration))
-    return max(CALIBRATED_VALUES // largest, 1)
+    return max(times(stack) * CALIBRATED_VALUES // largest, 1)
 
 
 def chunk_rows(stack: Stack) -> int:
@@ -169,4 +172,9 @@ def chunk_rows(stack: Stack) -> int:
     ):
         largest = max(largest, height * width * max(9 * before, 4 * after) * len(stack))
     largest = max(largest, *(width * len(stack) for width in topology.widths[1:]))
-    return min(max(CHUNK_VALUES // largest, 8), 1024)
+    return min(max(times(stack) * CHUNK_VALUES // largest, 8), times(stack) * 1024)
+
+
+def times(stack: Stack) -> int:
+    """Return how many times more is done at once where the stack lies."""
+    return 1 if stack.flat.device.type == "cpu" else ON_DEVICE

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from skectonas.candidate import Candidate
 from skectonas.data import TrainingData
-from skectonas.population.computation import Computation, StackComputation
-from skectonas.population.feed import Feed, batches_at_once, kind_of_input, plain
+from skectonas.population.computation import ComputationFactory, StackComputation
+from skectonas.population.feed import Feed, batches_at_once, plain
 from skectonas.population.group_training import GroupTraining, Part, Work, segments
 from skectonas.population.grouping import Group, bundled, cut
 from skectonas.population.kernels.compiled import can_compile
-from skectonas.population.kernels.computation import KernelComputation
+from skectonas.population.kernels.computation import KernelComputation, for_kernels
 from skectonas.population.optimizer import is_stackable
 from skectonas.population.sharing import Shared
 from skectonas.population.stack import dtype_of
@@ -25,6 +25,9 @@ from skectonas.population.stopping import Workers
 from skectonas.scoring import Scorer
 from skectonas.topology import Topology
 from skectonas.training import Key, OptimizerSpec, PlainTrainer, one_thread
+
+Train: TypeAlias = Callable[..., list[list[Candidate]]]
+"""Trains groups: see `_train_stacked`."""
 
 
 class FusedTrainer:
@@ -99,15 +102,7 @@ class FusedTrainer:
         device = self.data.train.images.device
         # A device has a queue of its own, and its graphs are captured one at a time.
         n_jobs = self.n_jobs if device.type == "cpu" else 1
-        if is_stackable(self.optimizer):
-            batch = rows.shape[1]
-            groups = cut(candidates, busy, batch)
-            n_workers = effective_n_jobs(n_jobs)
-            bundles = bundled(groups, candidates, batch, n_workers, _kind_on(device))
-            train = _train_together
-        else:
-            bundles = [[Group(candidates[i].topology, (i,))] for i in busy]
-            train = _train_alone
+        tasks = self._tasks(candidates, busy, rows.shape[1], device, effective_n_jobs(n_jobs))
         # Here too, so that the workers find and leave one thread, in whatever order they end.
         with one_thread(), self._workers.stopped_at_an_exception():
             results = Parallel(n_jobs=n_jobs, prefer="threads")(
@@ -124,13 +119,37 @@ class FusedTrainer:
                     Batches(key, rows),
                     self._workers,
                 )
-                for bundle in bundles
+                for train, bundle in tasks
             )
         trained = {i: candidates[i] for i in range(len(candidates))}
-        for bundle, parts in zip(bundles, results, strict=True):
+        for (_, bundle), parts in zip(tasks, results, strict=True):
             for group, part in zip(bundle, parts, strict=True):
                 trained |= zip(group.members, part, strict=True)
         return list(trained.values())
+
+    def _tasks(
+        self,
+        candidates: Sequence[Candidate],
+        busy: Sequence[int],
+        batch: int,
+        device: torch.device,
+        n_workers: int,
+    ) -> list[tuple[Train, list[Group]]]:
+        """Return what is to be done: functions, each with the groups that it trains."""
+        if not is_stackable(self.optimizer):
+            return [(_train_alone, [Group(candidates[i].topology, (i,))]) for i in busy]
+        groups = cut(candidates, busy, batch)
+        small: list[Group] = []
+        if can_compile(device):
+            small, groups = for_kernels(groups, batch)
+        by_dtype: dict[torch.dtype, list[Group]] = {}
+        for group in small:
+            dtype = dtype_of(candidates[group.members[0]].weights)
+            by_dtype.setdefault(dtype, []).append(group)
+        return [
+            *((_train_by_kernels, bundle) for bundle in by_dtype.values()),
+            *((_train_stacked, b) for b in bundled(groups, candidates, batch, n_workers)),
+        ]
 
 
 class Batches(NamedTuple):
@@ -140,17 +159,30 @@ class Batches(NamedTuple):
     rows: NDArray[np.int64]
 
 
-def _kind_on(device: torch.device) -> Callable[[Topology], Hashable]:
-    """Return what groups must have in common to be trained together on a device."""
-    if can_compile(device):
-        return lambda topology: kind_of_input(plain(topology))
-    return kind_of_input
-
-
-def _train_together(
+def _train_stacked(
     shared: Shared[Work], parts: list[Part], batches: Batches, workers: Workers
 ) -> list[list[Candidate]]:
     """Train groups of one kind of input, which share the feed."""
+    topology = parts[0].topology
+    return _train_together(shared, parts, batches, workers, topology, StackComputation)
+
+
+def _train_by_kernels(
+    shared: Shared[Work], parts: list[Part], batches: Batches, workers: Workers
+) -> list[list[Candidate]]:
+    """Train groups of any kind in the same launches."""
+    topology = plain(parts[0].topology)
+    return _train_together(shared, parts, batches, workers, topology, KernelComputation)
+
+
+def _train_together(
+    shared: Shared[Work],
+    parts: list[Part],
+    batches: Batches,
+    workers: Workers,
+    input_of: Topology,
+    computation_of: ComputationFactory,
+) -> list[list[Candidate]]:
     work = shared.value
     device = work.data.train.images.device
     # A copy, because what comes from another process may be read only.
@@ -159,15 +191,12 @@ def _train_together(
     with one_thread(), workers.one_more():
         groups = [GroupTraining(work, part) for part in parts]
         stops = set().union(*(group.stops for group in groups))
-        batch, topology = order.shape[1], parts[0].topology
-        if can_compile(device):
-            topology = plain(topology)
-        plan = list(segments(sorted(stops), batches_at_once(topology, batch, device)))
+        batch = order.shape[1]
+        plan = list(segments(sorted(stops), batches_at_once(input_of, batch, device)))
         dtype = dtype_of(parts[0].candidates[0].weights)
-        feed = Feed(topology, work.data, max(map(len, plan)), batch, dtype)
-        compute = KernelComputation if can_compile(device) else StackComputation
+        feed = Feed(input_of, work.data, max(map(len, plan)), batch, dtype)
         starts = {i: group.start for i, group in enumerate(groups)}
-        computation: Computation = compute(starts, feed, work.optimizer)
+        computation = computation_of(starts, feed, work.optimizer)
         for steps in plan:
             workers.check()
             feed.load(order[steps.start : steps.stop])

@@ -10,17 +10,19 @@ from typing import Any
 import torch
 
 from skectonas.network import BATCH_NORM_EPSILON
-from skectonas.population.kernels.program import THREADS
 
 Launch = Callable[[int, int, Sequence[Any]], None]
 """Number of candidates, bytes of shared memory and arguments; on the current stream."""
+
+BLOCKS = 8
+"""Blocks of a cluster; more is not portable."""
 
 _REALS = {torch.float32: "float", torch.float64: "double"}
 _WITH_CLUSTERS = (9, 0)  # compute capability
 
 
 def can_compile(device: torch.device) -> bool:
-    """Return whether the kernel can be compiled for a device, which needs clusters of blocks."""
+    """Return whether the kernel can be compiled for a device; it must know clusters."""
     return (
         device.type == "cuda"
         and torch.version.cuda is not None
@@ -30,28 +32,29 @@ def can_compile(device: torch.device) -> bool:
 
 
 @functools.cache
-def compiled(device: torch.device, dtype: torch.dtype, blocks: int) -> Launch:
-    """Return the kernel, with so many blocks of threads for each candidate.
+def compiled(device: torch.device, dtype: torch.dtype, threads: int) -> Launch:
+    """Return the kernel, with so many threads in each of the blocks of a cluster.
 
     It is compiled in memory, by the NVRTC that comes with torch: nothing is written to disk,
     and no compiler has to be installed.
     """
     head = (
-        f"typedef {_REALS[dtype]} real;\nconst int THREADS = {THREADS};\n"
-        f"const int BLOCKS = {blocks};\nconst double EPSILON = {BATCH_NORM_EPSILON!r};\n"
+        f"typedef {_REALS[dtype]} real;\nconst int THREADS = {threads};\n"
+        f"const int BLOCKS = {BLOCKS};\nconst double EPSILON = {BATCH_NORM_EPSILON!r};\n"
     )
     source = head + files("skectonas.population.kernels").joinpath("train.cu").read_text()
     with torch.cuda.device(device):
         kernel = torch.cuda._compile_kernel(source, "train")
 
     def launch(n_candidates: int, shared_bytes: int, arguments: Sequence[Any]) -> None:
-        grid, block = (n_candidates * blocks, 1, 1), (THREADS, 1, 1)
+        grid, block = (n_candidates * BLOCKS, 1, 1), (threads, 1, 1)
         kernel(grid, block, arguments, shared_bytes)
 
     return launch
 
 
-def blocks_for(n_candidates: int, device: torch.device) -> int:
-    """Return how many blocks train a candidate, so that all of them run at the same time."""
+def threads_for(n_candidates: int, device: torch.device, dtype: torch.dtype) -> int:
+    """Return how many threads a block has: few if many clusters are to run at the same time."""
     processors = torch.cuda.get_device_properties(device).multi_processor_count
-    return 8 if 8 * n_candidates <= 2 * processors else 4
+    is_single = dtype == torch.float32
+    return 512 if is_single and BLOCKS * n_candidates <= processors else 256

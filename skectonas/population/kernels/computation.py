@@ -10,11 +10,17 @@ from torch import Tensor
 
 from skectonas.population.feed import Feed
 from skectonas.population.graph import steps_on
-from skectonas.population.kernels.compiled import blocks_for, compiled
-from skectonas.population.kernels.program import LAYOUT, Program
+from skectonas.population.grouping import Group
+from skectonas.population.kernels.compiled import compiled, threads_for
+from skectonas.population.kernels.program import LAYOUT, Program, fits, multiplications
 from skectonas.population.optimizer import StackOptimizer
 from skectonas.population.stack import Stack
 from skectonas.training import OptimizerSpec
+
+# Measured on an H100.
+LARGE = 4_000_000  # multiplications forwards
+MULTIPLICATIONS_PER_SECOND = 30e9
+SECONDS_PER_STACK = 170e-6
 
 RULE = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
 """Settings of `torch.optim.SGD` that the kernel knows, in the order in which it takes them."""
@@ -49,13 +55,14 @@ class KernelComputation:
             stacks[i].move_to(part)
         device, batch = flat.device, self._feed.weights.shape[1]
         self._built_in = is_built_in(self._spec)
-        program = Program(list(stacks.values()), batch, updates=self._built_in)
+        threads = threads_for(sum(map(len, stacks.values())), device, flat.dtype)
+        program = Program(list(stacks.values()), batch, threads, updates=self._built_in)
         gradient = torch.zeros_like(flat)
         self._velocity, self._fresh = torch.zeros_like(flat), True
         losses = flat.new_zeros(program.n_candidates, batch)
         members = [len(stack) for stack in stacks.values()]
         self._losses = dict(zip(stacks, losses.split(members), strict=True))
-        self._tables = [torch.from_numpy(a).to(device) for a in (program.stages, program.ops)]
+        self._tables = [torch.from_numpy(a).to(device) for a in (program.begins, program.ops)]
         self._buffers = [
             flat,
             gradient,
@@ -66,7 +73,7 @@ class KernelComputation:
         ]
         self._n_candidates = program.n_candidates
         self._shared_bytes = program.most_ops * LAYOUT.itemsize
-        self._kernel = compiled(device, flat.dtype, blocks_for(len(losses), device))
+        self._kernel = compiled(device, flat.dtype, threads)
         if not self._built_in:
             self._optimizer = StackOptimizer(self._spec, flat, gradient)
             self._steps = steps_on(device, capturable=self._optimizer.is_capturable)
@@ -91,7 +98,7 @@ class KernelComputation:
         if self._built_in:
             *numbers, nesterov = (self._spec.settings.get(name, 0) for name in RULE)
             rule = [*map(float, numbers), int(nesterov)]
-        arguments = [*self._tables, *loaded, *self._buffers, self._n_candidates, n_steps]
+        arguments = [*self._tables, *loaded, *self._buffers, n_steps]
         arguments += [*sizes, *rule, int(self._fresh)]
         self._kernel(self._n_candidates, self._shared_bytes, arguments)
 
@@ -133,6 +140,20 @@ class KernelComputation:
             self._fresh = fresh
 
         return carry_over
+
+
+def for_kernels(groups: Sequence[Group], batch: int) -> tuple[list[Group], list[Group]]:
+    """Return the groups that the kernel trains, and those that are left to stacks.
+
+    A large candidate would keep the others waiting: the products of libraries do it faster,
+    unless there are many groups of such candidates, which they train one after the other.
+    """
+    left = [group for group in groups if multiplications(group.topology, batch) > LARGE]
+    most = max((multiplications(group.topology, batch) for group in left), default=0)
+    if most / MULTIPLICATIONS_PER_SECOND < len(left) * SECONDS_PER_STACK:
+        left = []
+    left += [group for group in groups if group not in left and not fits(group.topology)]
+    return [group for group in groups if group not in left], left
 
 
 def is_built_in(spec: OptimizerSpec) -> bool:

@@ -9,21 +9,17 @@ from dataclasses import astuple, dataclass, fields, replace
 from enum import IntEnum
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skectonas.population.stack import Stack
 from skectonas.topology import KERNEL, Topology, linear_name, pooled
 
-THREADS = 256
-"""Threads of a block."""
-
-WARP, CHUNK, FEW = 32, 8, 4  # as in train.cu
-WARPS = THREADS // WARP
+WARP, FEW, INPUTS, UNITS, FEW_UNITS = 32, 4, 128, 16, 32  # as in train.cu
 TAPS = KERNEL**2
 NORMS = 3  # values that a channel has in `norms`
-SMALL_FIELDS = 10  # of an operation: those behind them are offsets
+SMALL_FIELDS = 11  # of an operation: those behind them are offsets
 ALIGNMENT = 32  # values; what a warp reads at once begins here
-PARTS_OF_A_GRADIENT = 16  # tiles of the gradient of a convolution that are worth having
+MOST_OPS = 70  # of a candidate
+PARTS_OF_A_GRADIENT = 8  # tiles of the gradient of a convolution that are worth having
 
 
 class Kind(IntEnum):
@@ -56,6 +52,7 @@ class Op:
     maximum: int = 0
     relu: int = 0
     splits: int = 1
+    ends: int = 0
     x: int = -1
     dx: int = -1
     weight: int = -1
@@ -74,27 +71,29 @@ LAYOUT = np.dtype(
     [
         (field.name, np.int32 if place < SMALL_FIELDS else np.int64)
         for place, field in enumerate(fields(Op))
-    ]
+    ],
+    align=True,
 )
 """How an operation lies in memory."""
 
 
-def n_tiles(op: Op, batch: int) -> int:
-    """Return how many parts of an operation there are for thread blocks to share."""
-    places = pooled(op.height) * pooled(op.width) * batch
-    rows = parts(batch, WARP)
+def n_tiles(op: Op, batch: int, threads: int) -> int:
+    """Return how many parts of an operation there are for blocks of threads to share."""
+    places = parts(pooled(op.height) * pooled(op.width) * batch, threads)
+    rows, warps = parts(batch, WARP), threads // WARP
+    units = 2 if op.outputs <= FEW_UNITS else 8
     return {
-        Kind.CONVOLVE: parts(places, THREADS) * parts(op.outputs, CHUNK),
+        Kind.CONVOLVE: places * parts(op.outputs, FEW),
         Kind.NORMALISE: op.outputs,
-        Kind.DENSE: rows * parts(op.outputs, CHUNK),
-        Kind.LOSS: parts(batch, WARPS),
-        Kind.DENSE_WEIGHT: parts(op.inputs, WARP) * parts(op.outputs, WARPS),
-        Kind.DENSE_INPUT: rows * parts(op.inputs, WARPS * FEW),
+        Kind.DENSE: rows * parts(op.outputs, units),
+        Kind.LOSS: parts(batch, warps),
+        Kind.DENSE_WEIGHT: parts(op.inputs, INPUTS) * parts(op.outputs, UNITS),
+        Kind.DENSE_INPUT: rows * parts(op.inputs, warps * FEW),
         Kind.NORMALISE_BACK: op.outputs,
         Kind.CONVOLVE_WEIGHT: op.splits * op.inputs * parts(op.outputs, FEW),
-        Kind.CONVOLVE_INPUT: parts(places, THREADS) * parts(op.inputs, FEW),
-        Kind.COLLECT: parts(op.outputs * op.inputs * TAPS, THREADS),
-        Kind.UPDATE: parts(op.inputs, THREADS * FEW),
+        Kind.CONVOLVE_INPUT: places * parts(op.inputs, FEW),
+        Kind.COLLECT: parts(op.inputs, threads),
+        Kind.UPDATE: parts(op.inputs, threads),
     }[Kind(op.kind)]
 
 
@@ -125,6 +124,8 @@ class Program:
         The candidates' weights, which lie one stack behind the other in one tensor.
     batch : int
         Rows of a batch.
+    threads : int
+        Of a block.
     updates : bool
         Whether the last stage updates the weights.
 
@@ -132,8 +133,8 @@ class Program:
     ----------
     ops : ndarray of uint8
         All operations, as they lie in memory.
-    stages : ndarray of int32
-        Where the stages of each candidate begin, then where the operations of each stage do.
+    begins : ndarray of int32
+        Where the operations of each candidate begin, and where the last one's end.
     n_candidates : int
         Of all stacks.
     most_ops : int
@@ -142,8 +143,10 @@ class Program:
         Sizes of the buffers `work` and `codes`.
     """
 
-    def __init__(self, stacks: Sequence[Stack], batch: int, *, updates: bool) -> None:
-        self._batch = batch
+    def __init__(
+        self, stacks: Sequence[Stack], batch: int, threads: int, *, updates: bool
+    ) -> None:
+        self._batch, self._threads = batch, threads
         self._work, self._codes = Allocator(), Allocator()
         lists: list[list[list[Op]]] = []
         offset = 0
@@ -155,24 +158,23 @@ class Program:
                     for name, slot in stack.slots.items()
                 }
                 stages = list(self._stages(len(lists), stack.topology, places))
-                if updates:
-                    stages.append(
-                        [
-                            Op(Kind.UPDATE, len(lists), inputs=sizes[name], weight=place)
-                            for name, place in places.items()
-                        ]
-                    )
-                lists.append(stages)
+                lists.append([*stages, self._last(stages, places, sizes, updates=updates)])
             offset += len(stack.flat)
         self.n_candidates = len(lists)
         self.n_values, self.n_codes = self._work.size, self._codes.size
-        self.most_ops = max(sum(map(len, stages)) for stages in lists)
-        every = list(itertools.chain(*lists))
-        ops = [replace(op, n_tiles=n_tiles(op, batch)) for stage in every for op in stage]
-        self.ops = np.array([astuple(op) for op in ops], dtype=LAYOUT).view(np.uint8)
-        self.stages: NDArray[np.int32] = np.array(
-            [*begins(map(len, lists)), *begins(map(len, every))], dtype=np.int32
-        )
+        # Not all may run at the same time: the longest ones come first.
+        topologies = [stack.topology for stack in stacks for _ in stack.members]
+        order = np.argsort([-multiplications(t, batch) for t in topologies], kind="stable")
+        lists = [lists[i] for i in order]
+        n_ops = [sum(map(len, stages)) for stages in lists]
+        self.most_ops = max(n_ops)
+        self.begins = np.array([0, *itertools.accumulate(n_ops)], dtype=np.int32)
+        ops = [
+            astuple(replace(op, n_tiles=n_tiles(op, batch, threads), ends=int(op is stage[-1])))
+            for stage in itertools.chain(*lists)
+            for op in stage
+        ]
+        self.ops = np.array(ops, dtype=LAYOUT).view(np.uint8)
 
     def _stages(
         self, candidate: int, topology: Topology, places: dict[str, int]
@@ -188,13 +190,28 @@ class Program:
         yield [as_(Kind.LOSS, layers[-1])]
         for op in reversed(layers):
             yield back(op, Kind.DENSE_WEIGHT, Kind.DENSE_INPUT)
-        left: list[Op] = []
         for op in reversed(cells):
-            yield [as_(Kind.NORMALISE_BACK, op), *left]
+            yield [as_(Kind.NORMALISE_BACK, op)]
             yield back(op, Kind.CONVOLVE_WEIGHT, Kind.CONVOLVE_INPUT)
-            left = [as_(Kind.COLLECT, op)] if op.splits > 1 else []
-        if left:
-            yield left
+
+    def _last(
+        self,
+        stages: list[list[Op]],
+        places: dict[str, int],
+        sizes: dict[str, int],
+        *,
+        updates: bool,
+    ) -> list[Op]:
+        """Return what is done with the gradients."""
+        split = {op.weight: op for op in itertools.chain(*stages) if op.splits > 1}
+        ops = []
+        for name, place in places.items():
+            if place in split or updates:
+                kind = Kind.UPDATE if updates else Kind.COLLECT
+                whole = Op(kind, stages[0][0].candidate, inputs=sizes[name], weight=place)
+                of = split.get(place, whole)
+                ops.append(replace(whole, splits=of.splits, parts=of.parts))
+        return ops
 
     def _cells(self, candidate: int, topology: Topology, places: dict[str, int]) -> list[Op]:
         cells: list[Op] = []
@@ -203,7 +220,7 @@ class Program:
             inputs, size = topology.channels[i], (cell.channels, height, width, self._batch)
             tiles = inputs * parts(cell.channels, FEW)
             splits = min(
-                parts(PARTS_OF_A_GRADIENT, tiles), parts(math.prod(size[1:]), 2 * THREADS)
+                parts(PARTS_OF_A_GRADIENT, tiles), parts(math.prod(size[1:]), 2 * self._threads)
             )
             maximum = cell.pooling == "max"
             op = Op(
@@ -250,6 +267,24 @@ class Program:
         return layers
 
 
+def multiplications(topology: Topology, batch: int) -> int:
+    """Return how many multiplications it takes to pass a batch forwards."""
+    total = 0
+    for i, cell in enumerate(topology.cells):
+        before, after = topology.channels[i : i + 2]
+        height, width = topology.map_sizes[i + 1]
+        pixels = 4 if cell.pooling == "max" else 1
+        total += TAPS * before * after * height * width * pixels
+    total += sum(before * after for before, after in itertools.pairwise(topology.widths))
+    return total * batch
+
+
+def fits(topology: Topology) -> bool:
+    """Return whether the operations of a candidate fit in the memory that is kept for them."""
+    n_ops = 8 * len(topology.cells) + 5 * (len(topology.dense) + 1) + 1
+    return n_ops <= MOST_OPS
+
+
 def as_(kind: Kind, op: Op) -> Op:
     """Return another operation on the same layer."""
     return replace(op, kind=kind)
@@ -264,8 +299,3 @@ def back(op: Op, weight: Kind, inputs: Kind) -> list[Op]:
 def behind(before: Op, op: Op) -> Op:
     """Return an operation that takes what the layer before puts out."""
     return replace(op, x=before.y, dx=before.dy)
-
-
-def begins(lengths: Iterator[int]) -> list[int]:
-    """Return where parts of these lengths begin, and where the last one ends."""
-    return list(itertools.accumulate(lengths, initial=0))

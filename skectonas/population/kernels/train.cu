@@ -8,15 +8,37 @@
 // neighbouring threads read neighbouring values. A sum is always taken in the same order: the
 // same input gives the same bits.
 //
+// A step runs through the whole code once, so that reading the instructions is a good part of its
+// time: loops are unrolled no further than it takes to have enough loads under way.
+//
 // `real` (float or double), THREADS, BLOCKS (of a cluster) and EPSILON (of the batch norm) are
 // defined in front of this file.
 
 const int WARP = 32;
 const int WARPS = THREADS / WARP;
 const int TAPS = 9;
-const int CHUNK = 8;  // channels or units of a tile
-const int SLICE = 16; // channels whose kernels are held at once
-const int FEW = 4;    // channels or inputs of a tile of which each thread keeps several values
+const int SLICE = 16;   // channels whose kernels are held at once
+const int FEW = 4;      // channels or inputs of a tile
+const int INPUTS = 128; // of the tile of a dense layer's gradient
+const int UNITS = 16;
+const int FEW_UNITS = 32; // that a layer has whose tiles are small
+const int SHARED = INPUTS * (WARP + 1) + UNITS * WARP; // values, enough for each operation
+
+// What is read from shared memory at once.
+struct __align__(16) Vector {
+    real values[16 / sizeof(real)];
+};
+
+template <int N>
+__device__ void load(real values[N], const real *source) {
+    const int LENGTH = 16 / sizeof(real);
+#pragma unroll
+    for (int i = 0; i < N / LENGTH; ++i) {
+        const Vector vector = ((const Vector *)source)[i];
+#pragma unroll
+        for (int j = 0; j < LENGTH; ++j) values[i * LENGTH + j] = vector.values[j];
+    }
+}
 
 enum Kind {
     CONVOLVE,         // convolution and pooling
@@ -43,6 +65,7 @@ struct Op {
     int maximum;          // whether the maximum is pooled, or else the average
     int relu;             // whether relu follows a dense layer
     int splits;           // parts in which the gradient of a convolution is computed
+    int ends;             // whether the next operation needs what this one and others have done
     long long x;          // what comes in; -1 for the batch
     long long dx;         // its gradient
     long long weight, bias;
@@ -74,10 +97,16 @@ __device__ const real *input(const Op &op, const Memory &m) {
     return op.x < 0 ? m.images : m.work + op.x;
 }
 
-// The sum over all threads, for all of them.
-__device__ real sum_of_block(real value, real *shared) {
+__device__ real sum_of_warp(real value) {
+#pragma unroll 1
     for (int offset = WARP / 2; offset > 0; offset /= 2)
         value += __shfl_xor_sync(0xffffffff, value, offset);
+    return value;
+}
+
+// The sum over all threads, for all of them.
+__device__ real sum_of_block(real value, real *shared) {
+    value = sum_of_warp(value);
     __syncthreads();
     if (threadIdx.x % WARP == 0) shared[threadIdx.x / WARP] = value;
     __syncthreads();
@@ -86,31 +115,50 @@ __device__ real sum_of_block(real value, real *shared) {
     return total;
 }
 
-// The 4x4 pixels that the four convolutions of a pooling window see; zero outside the map.
-__device__ void load_patch(const Op &op, const Memory &m, int channel, int row, int column, int b,
-                           real patch[4][4]) {
-    const real *x = input(op, m) + channel * op.height * op.width * m.batch + b;
+// The place in a map of the 4x4 pixels that the convolutions of a pooling window see.
+struct Patch {
+    int rows[4], columns[4]; // offsets
+    int inside;              // a bit for each pixel
+
+    __device__ Patch(int row, int column, int b, int height, int width, int batch) {
+        inside = 0;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        int r = 2 * row - 1 + i;
+        for (int i = 0; i < 4; ++i) {
+            const int r = 2 * row - 1 + i, c = 2 * column - 1 + i;
+            rows[i] = min(max(r, 0), height - 1) * width * batch + b;
+            columns[i] = min(max(c, 0), width - 1) * batch;
+            if (r >= 0 && r < height) inside |= 0xf << 4 * i;
+        }
 #pragma unroll
-        for (int j = 0; j < 4; ++j) {
-            int c = 2 * column - 1 + j;
-            bool inside = r >= 0 && r < op.height && c >= 0 && c < op.width;
-            patch[i][j] = inside ? x[(r * op.width + c) * m.batch] : real(0);
+        for (int i = 0; i < 4; ++i) {
+            const int c = 2 * column - 1 + i;
+            if (c < 0 || c >= width) inside &= ~(0x1111 << i);
         }
     }
-}
+
+    // Outside the map there are zeros.
+    __device__ void load(real pixels[4][4], const real *map) const {
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+#pragma unroll
+            for (int j = 0; j < 4; ++j) pixels[i][j] = map[rows[i] + columns[j]];
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+#pragma unroll
+            for (int j = 0; j < 4; ++j)
+                if (!(inside >> (4 * i + j) & 1)) pixels[i][j] = 0;
+    }
+};
 
 // The mean, over the pixels of a pooling window, of what each tap of a kernel meets. The last
 // window of an odd side has one pixel only.
-__device__ void average(const real patch[4][4], bool below, bool right, real mean[TAPS]) {
+__device__ void average(const real pixels[4][4], bool below, bool right, real mean[TAPS]) {
     real share = (below ? real(0.5) : real(1)) * (right ? real(0.5) : real(1));
 #pragma unroll
     for (int i = 0; i < 3; ++i) {
         real rows[4];
 #pragma unroll
-        for (int j = 0; j < 4; ++j) rows[j] = patch[i][j] + (below ? patch[i + 1][j] : real(0));
+        for (int j = 0; j < 4; ++j) rows[j] = pixels[i][j] + (below ? pixels[i + 1][j] : real(0));
 #pragma unroll
         for (int j = 0; j < 3; ++j)
             mean[3 * i + j] = share * (rows[j] + (right ? rows[j + 1] : real(0)));
@@ -120,90 +168,107 @@ __device__ void average(const real patch[4][4], bool below, bool right, real mea
 __device__ bool exceeds(real value, real most) { return value > most || value != value; }
 
 template <bool MAXIMUM>
-__device__ void convolve(const Op &op, const Memory &m, int tile, real *shared) {
+__device__ void convolve(const Op &from, const Memory &m, int tile, real *shared) {
+    const Op op = from; // in registers
     const int h = (op.height + 1) / 2, w = (op.width + 1) / 2, n = h * w * m.batch;
-    const int chunks = (op.outputs + CHUNK - 1) / CHUNK;
-    const int first = tile % chunks * CHUNK;
-    const int at = tile / chunks * THREADS + threadIdx.x;
-    const bool active = at < n;
-    const int b = at % m.batch, column = at / m.batch % w, row = at / m.batch / w;
-    const bool below = 2 * row + 1 < op.height, right = 2 * column + 1 < op.width;
-    real sums[MAXIMUM ? 4 : 1][CHUNK] = {};
-    for (int begin = 0; begin < op.inputs; begin += SLICE) {
-        const int slice = min(SLICE, op.inputs - begin);
-        __syncthreads();
-        for (int k = threadIdx.x; k < slice * TAPS * CHUNK; k += THREADS) {
-            int channel = first + k % CHUNK;
-            long long weight = op.weight + (channel * op.inputs + begin) * TAPS + k / CHUNK;
-            shared[k] = channel < op.outputs ? m.weights[weight] : real(0);
-        }
-        __syncthreads();
-        if (!active) continue;
-        for (int i = 0; i < slice; ++i) {
-            real patch[4][4];
-            load_patch(op, m, begin + i, row, column, b, patch);
-            const real *kernels = shared + i * TAPS * CHUNK;
-            if (MAXIMUM) {
-#pragma unroll
-                for (int tap = 0; tap < TAPS; ++tap)
-#pragma unroll
-                    for (int o = 0; o < CHUNK; ++o)
-#pragma unroll
-                        for (int pixel = 0; pixel < 4; ++pixel)
-                            sums[pixel % (MAXIMUM ? 4 : 1)][o] +=
-                                kernels[tap * CHUNK + o] *
-                                patch[pixel / 2 + tap / 3][pixel % 2 + tap % 3];
-            } else {
-                real mean[TAPS];
-                average(patch, below, right, mean);
-#pragma unroll
-                for (int tap = 0; tap < TAPS; ++tap)
-#pragma unroll
-                    for (int o = 0; o < CHUNK; ++o)
-                        sums[0][o] += kernels[tap * CHUNK + o] * mean[tap];
+    const int places = (n + THREADS - 1) / THREADS, area = op.height * op.width * m.batch;
+    const real *x = input(op, m);
+#pragma unroll 1
+    for (int held = -1; tile < op.n_tiles; tile += BLOCKS) {
+        const int chunk = tile / places, first = chunk * FEW;
+        const int at = tile % places * THREADS + threadIdx.x;
+        const int place = at / m.batch, b = at - place * m.batch;
+        const int row = place / w, column = place - row * w;
+        const bool below = 2 * row + 1 < op.height, right = 2 * column + 1 < op.width;
+        const Patch patch(row, column, b, op.height, op.width, m.batch);
+        real sums[MAXIMUM ? 4 : 1][FEW] = {};
+#pragma unroll 1
+        for (int begin = 0; begin < op.inputs; begin += SLICE) {
+            const int slice = min(SLICE, op.inputs - begin);
+            if (held != chunk || op.inputs > SLICE) {
+                __syncthreads();
+#pragma unroll 1
+                for (int k = threadIdx.x; k < slice * TAPS * FEW; k += THREADS) {
+                    const int channel = first + k % FEW;
+                    const int weight = (channel * op.inputs + begin) * TAPS + k / FEW;
+                    shared[k] = channel < op.outputs ? m.weights[op.weight + weight] : real(0);
+                }
+                __syncthreads();
+                held = chunk;
             }
-        }
-    }
-    if (!active) return;
+            if (at >= n) continue;
+#pragma unroll 1
+            for (int i = 0; i < slice; ++i) {
+                real pixels[4][4];
+                patch.load(pixels, x + (begin + i) * area);
+                const real *kernels = shared + i * TAPS * FEW;
+                if (MAXIMUM) {
 #pragma unroll
-    for (int o = 0; o < CHUNK; ++o) {
-        if (first + o >= op.outputs) break;
-        real value = sums[0][o];
-        if (MAXIMUM) {
-            unsigned char code = 0;
+                    for (int tap = 0; tap < TAPS; ++tap) {
+                        real weights[FEW];
+                        load<FEW>(weights, kernels + tap * FEW);
 #pragma unroll
-            for (int pixel = 1; pixel < 4; ++pixel) {
-                bool inside = (pixel / 2 == 0 || below) && (pixel % 2 == 0 || right);
-                real other = sums[pixel % (MAXIMUM ? 4 : 1)][o];
-                // Of equal values the first one counts.
-                if (inside && exceeds(other, value)) {
-                    value = other;
-                    code = pixel;
+                        for (int o = 0; o < FEW; ++o)
+#pragma unroll
+                            for (int pixel = 0; pixel < 4; ++pixel)
+                                sums[pixel % (MAXIMUM ? 4 : 1)][o] +=
+                                    weights[o] *
+                                    pixels[pixel / 2 + tap / 3][pixel % 2 + tap % 3];
+                    }
+                } else {
+                    real mean[TAPS];
+                    average(pixels, below, right, mean);
+#pragma unroll
+                    for (int tap = 0; tap < TAPS; ++tap) {
+                        real weights[FEW];
+                        load<FEW>(weights, kernels + tap * FEW);
+#pragma unroll
+                        for (int o = 0; o < FEW; ++o) sums[0][o] += weights[o] * mean[tap];
+                    }
                 }
             }
-            m.codes[op.codes + (first + o) * n + at] = code;
         }
-        m.work[op.z + (first + o) * n + at] = value;
+        if (at >= n) continue;
+#pragma unroll
+        for (int o = 0; o < FEW; ++o) {
+            if (first + o >= op.outputs) break;
+            real value = sums[0][o];
+            if (MAXIMUM) {
+                unsigned char code = 0;
+#pragma unroll
+                for (int pixel = 1; pixel < 4; ++pixel) {
+                    const bool inside = (pixel / 2 == 0 || below) && (pixel % 2 == 0 || right);
+                    const real other = sums[pixel % (MAXIMUM ? 4 : 1)][o];
+                    // Of equal values the first one counts.
+                    if (inside && exceeds(other, value)) {
+                        value = other;
+                        code = pixel;
+                    }
+                }
+                m.codes[op.codes + (first + o) * n + at] = code;
+            }
+            m.work[op.z + (first + o) * n + at] = value;
+        }
     }
 }
 
 enum Norm { MEAN, FACTOR, DEVIATION };
 
-__device__ void normalise(const Op &op, const Memory &m, int channel, real *shared) {
+__device__ void normalise(const Op &from, const Memory &m, int channel, real *shared) {
+    const Op op = from; // in registers
     const int n = (op.height + 1) / 2 * ((op.width + 1) / 2) * m.batch;
     const real *z = m.work + op.z + channel * n;
     real *y = m.work + op.y + channel * n;
-    real sum = 0;
+    const real gamma = m.weights[op.gamma + channel], beta = m.weights[op.beta + channel];
+    real sum = 0, squares = 0;
 #pragma unroll 8
     for (int at = threadIdx.x; at < n; at += THREADS) sum += z[at];
     const real mean = sum_of_block(sum, shared) / n;
-    real squares = 0;
-#pragma unroll 8
+#pragma unroll 4
     for (int at = threadIdx.x; at < n; at += THREADS) squares += (z[at] - mean) * (z[at] - mean);
     const real deviation = rsqrt(sum_of_block(squares, shared) / n + real(EPSILON));
-    const real factor = m.weights[op.gamma + channel] * deviation;
-    const real beta = m.weights[op.beta + channel];
-#pragma unroll 8
+    const real factor = gamma * deviation;
+#pragma unroll 4
     for (int at = threadIdx.x; at < n; at += THREADS) {
         const real value = (z[at] - mean) * factor + beta;
         y[at] = value < 0 ? real(0) : value; // what is not a number stays so
@@ -216,57 +281,61 @@ __device__ void normalise(const Op &op, const Memory &m, int channel, real *shar
 }
 
 // A warp takes every so many inputs of the same units, a lane one row of the batch.
-__device__ void dense(const Op &op, const Memory &m, int tile, real *shared) {
-    const int chunks = (op.outputs + CHUNK - 1) / CHUNK;
-    const int first = tile % chunks * CHUNK;
+template <int N, int AHEAD>
+__device__ void dense(const Op &from, const Memory &m, int tile, real *shared) {
+    const Op op = from; // in registers
+    const int chunks = (op.outputs + N - 1) / N, first = tile % chunks * N;
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     const int begin = tile / chunks * WARP, b = min(begin + lane, m.batch - 1);
-    const int units = min(CHUNK, op.outputs - first);
+    const int units = min(N, op.outputs - first);
     const real *weight = m.weights + op.weight + (long long)first * op.inputs;
     const real *x = input(op, m) + b;
-    real sums[CHUNK] = {};
-#pragma unroll 4
+    real sums[N] = {};
+#pragma unroll AHEAD
     for (int k = warp; k < op.inputs; k += WARPS) {
         real value = x[k * m.batch];
 #pragma unroll
-        for (int u = 0; u < CHUNK; ++u)
-            sums[u] += weight[min(u, units - 1) * op.inputs + k] * value;
+        for (int u = 0; u < N; ++u) sums[u] += weight[min(u, units - 1) * op.inputs + k] * value;
     }
-#pragma unroll
-    for (int u = 0; u < CHUNK; ++u) shared[(warp * CHUNK + u) * WARP + lane] = sums[u];
     __syncthreads();
-    const int u = warp;
-    if (u >= units || begin + lane >= m.batch) return;
-    real value = m.weights[op.bias + first + u];
-    for (int i = 0; i < WARPS; ++i) value += shared[(i * CHUNK + u) * WARP + lane];
-    if (op.relu && value < 0) value = 0;
-    m.work[op.y + (first + u) * m.batch + begin + lane] = value;
+#pragma unroll
+    for (int u = 0; u < N; ++u) shared[(warp * N + u) * WARP + lane] = sums[u];
+    __syncthreads();
+#pragma unroll 1
+    for (int u = warp; u < units; u += WARPS) {
+        if (begin + lane >= m.batch) break;
+        real value = m.weights[op.bias + first + u];
+#pragma unroll 8
+        for (int i = 0; i < WARPS; ++i) value += shared[(i * N + u) * WARP + lane];
+        if (op.relu && value < 0) value = 0;
+        m.work[op.y + (first + u) * m.batch + begin + lane] = value;
+    }
 }
 
 // Softmax, cross-entropy and its gradient; a warp for each row of the batch. A target is minus
 // the share of the row in the mean, in the place of its label, and zero elsewhere.
-__device__ void loss(const Op &op, const Memory &m, int tile) {
+__device__ void loss(const Op &from, const Memory &m, int tile) {
+    const Op op = from; // in registers
     const int lane = threadIdx.x % WARP, b = tile * WARPS + threadIdx.x / WARP;
     if (b >= m.batch) return;
     const real *logits = m.work + op.y + b;
-    real most = logits[0];
+    real most = logits[0], sum = 0, total = 0;
+#pragma unroll 1
     for (int c = lane; c < op.outputs; c += WARP) most = max(most, logits[c * m.batch]);
+#pragma unroll 1
     for (int offset = WARP / 2; offset > 0; offset /= 2)
         most = max(most, __shfl_xor_sync(0xffffffff, most, offset));
-    real sum = 0;
+#pragma unroll 1
     for (int c = lane; c < op.outputs; c += WARP) sum += exp(logits[c * m.batch] - most);
-    for (int offset = WARP / 2; offset > 0; offset /= 2)
-        sum += __shfl_xor_sync(0xffffffff, sum, offset);
-    const real logarithm = most + log(sum);
-    real total = 0;
+    const real logarithm = most + log(sum_of_warp(sum));
+#pragma unroll 1
     for (int c = lane; c < op.outputs; c += WARP) {
-        real target = m.targets[c * m.batch + b];
-        real value = logits[c * m.batch] - logarithm;
+        const real target = m.targets[c * m.batch + b];
+        const real value = logits[c * m.batch] - logarithm;
         total += value * target;
         m.work[op.dy + c * m.batch + b] = target + exp(value) * m.shares[b];
     }
-    for (int offset = WARP / 2; offset > 0; offset /= 2)
-        total += __shfl_xor_sync(0xffffffff, total, offset);
+    total = sum_of_warp(total);
     if (lane == 0) m.losses[op.candidate * m.batch + b] += total;
 }
 
@@ -276,47 +345,69 @@ __device__ real dense_slope(const Op &op, const Memory &m, int unit, int b) {
     return op.relu && !(m.work[op.y + unit * m.batch + b] > 0) ? real(0) : dy;
 }
 
-// A lane takes an input, a warp a unit.
-__device__ void dense_weight(const Op &op, const Memory &m, int tile, real *shared) {
-    const int chunks = (op.outputs + WARPS - 1) / WARPS;
+// A lane takes an input, a warp a few units.
+__device__ void dense_weight(const Op &from, const Memory &m, int tile, real *shared) {
+    const Op op = from; // in registers
+    const int SIDE = INPUTS / WARP;            // warps side by side
+    const int OWN = UNITS / (WARPS / SIDE);    // units of a warp
+    const int chunks = (op.outputs + UNITS - 1) / UNITS;
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    const int first = tile % chunks * WARPS, begin = tile / chunks * WARP;
-    const int unit = first + warp, k = begin + lane;
+    const int first = tile % chunks * UNITS, begin = tile / chunks * INPUTS;
+    const int own = warp / SIDE * OWN, k = warp % SIDE * WARP + lane;
     const real *source = input(op, m);
-    real *x = shared, *slopes = shared + WARP * (WARP + 1);
-    real sum = 0, bias = 0;
+    // Gradients of the units side by side, to be read at once.
+    real *x = shared + UNITS * WARP, *slopes = shared;
+    real sums[OWN] = {}, bias = 0;
+#pragma unroll 1
     for (int rows = 0; rows < m.batch; rows += WARP) {
         const int b = rows + lane;
         __syncthreads();
-        for (int i = warp; i < WARP; i += WARPS) {
-            bool inside = begin + i < op.inputs && b < m.batch;
+#pragma unroll 4
+        for (int i = warp; i < INPUTS; i += WARPS) {
+            const bool inside = begin + i < op.inputs && b < m.batch;
             x[i * (WARP + 1) + lane] = inside ? source[(begin + i) * m.batch + b] : real(0);
         }
-        bool inside = unit < op.outputs && b < m.batch;
-        real own = inside ? dense_slope(op, m, unit, b) : real(0);
-        slopes[warp * WARP + lane] = own;
-        bias += own;
+#pragma unroll
+        for (int i = warp; i < UNITS; i += WARPS) {
+            const bool inside = first + i < op.outputs && b < m.batch;
+            slopes[lane * UNITS + i] = inside ? dense_slope(op, m, first + i, b) : real(0);
+        }
         __syncthreads();
-#pragma unroll 8
-        for (int i = 0; i < WARP; ++i) sum += slopes[warp * WARP + i] * x[lane * (WARP + 1) + i];
+#pragma unroll 4
+        for (int i = 0; i < WARP; ++i) {
+            const real value = x[k * (WARP + 1) + i];
+            real weights[OWN];
+            load<OWN>(weights, slopes + i * UNITS + own);
+#pragma unroll
+            for (int u = 0; u < OWN; ++u) sums[u] += weights[u] * value;
+        }
+        if (threadIdx.x < UNITS)
+#pragma unroll 1
+            for (int i = 0; i < WARP; ++i) bias += slopes[i * UNITS + threadIdx.x];
     }
-    for (int offset = WARP / 2; offset > 0; offset /= 2)
-        bias += __shfl_xor_sync(0xffffffff, bias, offset);
-    if (unit >= op.outputs) return;
-    if (k < op.inputs) m.gradient[op.weight + (long long)unit * op.inputs + k] = sum;
-    if (begin == 0 && lane == 0) m.gradient[op.bias + unit] = bias;
+    if (begin == 0 && threadIdx.x < UNITS && first + threadIdx.x < op.outputs)
+        m.gradient[op.bias + first + threadIdx.x] = bias;
+    if (begin + k >= op.inputs) return;
+#pragma unroll
+    for (int u = 0; u < OWN; ++u) {
+        const int unit = first + own + u;
+        if (unit < op.outputs)
+            m.gradient[op.weight + (long long)unit * op.inputs + begin + k] = sums[u];
+    }
 }
 
 // A lane takes a row of the batch, a warp a few inputs.
-__device__ void dense_input(const Op &op, const Memory &m, int tile) {
+__device__ void dense_input(const Op &from, const Memory &m, int tile) {
+    const Op op = from; // in registers
     const int chunks = (op.inputs + WARPS * FEW - 1) / (WARPS * FEW);
     const int first = (tile % chunks * WARPS + threadIdx.x / WARP) * FEW;
     const int b = tile / chunks * WARP + threadIdx.x % WARP;
     if (first >= op.inputs || b >= m.batch) return;
+    const real *weights = m.weights + op.weight;
     real sums[FEW] = {};
 #pragma unroll 4
     for (int unit = 0; unit < op.outputs; ++unit) {
-        const real *weight = m.weights + op.weight + (long long)unit * op.inputs;
+        const real *weight = weights + (long long)unit * op.inputs;
         const real slope = dense_slope(op, m, unit, b);
 #pragma unroll
         for (int i = 0; i < FEW; ++i) sums[i] += weight[min(first + i, op.inputs - 1)] * slope;
@@ -326,7 +417,8 @@ __device__ void dense_input(const Op &op, const Memory &m, int tile) {
         if (first + i < op.inputs) m.work[op.dx + (first + i) * m.batch + b] = sums[i];
 }
 
-__device__ void normalise_back(const Op &op, const Memory &m, int channel, real *shared) {
+__device__ void normalise_back(const Op &from, const Memory &m, int channel, real *shared) {
+    const Op op = from; // in registers
     const int n = (op.height + 1) / 2 * ((op.width + 1) / 2) * m.batch;
     const real *z = m.work + op.z + channel * n, *y = m.work + op.y + channel * n;
     real *dy = m.work + op.dy + channel * n;
@@ -355,165 +447,240 @@ __device__ void normalise_back(const Op &op, const Memory &m, int channel, real 
 
 // A tile is one channel that comes in, a few that go out, and a part of the places.
 template <bool MAXIMUM>
-__device__ void convolve_weight(const Op &op, const Memory &m, int tile, real *shared) {
+__device__ void convolve_weight(const Op &from, const Memory &m, int tile, real *shared) {
+    const Op op = from; // in registers
     const int h = (op.height + 1) / 2, w = (op.width + 1) / 2, n = h * w * m.batch;
     const int part = tile % op.splits, channel = tile / op.splits % op.inputs;
     const int first = tile / op.splits / op.inputs * FEW;
     const int length = (n + op.splits - 1) / op.splits, end = min(n, (part + 1) * length);
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    const real *map = input(op, m) + channel * op.height * op.width * m.batch;
     real sums[FEW][TAPS] = {};
+#pragma unroll 1
     for (int at = part * length + threadIdx.x; at < end; at += THREADS) {
-        const int b = at % m.batch, column = at / m.batch % w, row = at / m.batch / w;
-        real patch[4][4], mean[TAPS];
-        load_patch(op, m, channel, row, column, b, patch);
-        if (!MAXIMUM)
-            average(patch, 2 * row + 1 < op.height, 2 * column + 1 < op.width, mean);
+        const int place = at / m.batch, b = at - place * m.batch;
+        const int row = place / w, column = place - row * w;
+        real pixels[4][4], mean[TAPS], slopes[FEW];
+        int codes[FEW];
 #pragma unroll
         for (int o = 0; o < FEW; ++o) {
-            const int out = min(first + o, op.outputs - 1);
-            const real dz = m.work[op.dy + out * n + at];
-            const int code = MAXIMUM ? m.codes[op.codes + out * n + at] : 0;
+            const int there = min(first + o, op.outputs - 1) * n + at;
+            slopes[o] = m.work[op.dy + there];
+            codes[o] = MAXIMUM ? m.codes[op.codes + there] : 0;
+        }
+        Patch(row, column, b, op.height, op.width, m.batch).load(pixels, map);
+        if (!MAXIMUM)
+            average(pixels, 2 * row + 1 < op.height, 2 * column + 1 < op.width, mean);
+#pragma unroll
+        for (int o = 0; o < FEW; ++o)
 #pragma unroll
             for (int tap = 0; tap < TAPS; ++tap) {
                 if (MAXIMUM) {
 #pragma unroll
                     for (int pixel = 0; pixel < 4; ++pixel)
-                        sums[o][tap] += (code == pixel ? dz : real(0)) *
-                                        patch[pixel / 2 + tap / 3][pixel % 2 + tap % 3];
+                        sums[o][tap] += (codes[o] == pixel ? slopes[o] : real(0)) *
+                                        pixels[pixel / 2 + tap / 3][pixel % 2 + tap % 3];
                 } else {
-                    sums[o][tap] += dz * mean[tap];
+                    sums[o][tap] += slopes[o] * mean[tap];
                 }
             }
-        }
     }
-#pragma unroll
-    for (int o = 0; o < FEW; ++o)
+    const int size = op.outputs * op.inputs * TAPS;
+    real *target = m.gradient + op.weight;
+    if (op.splits > 1) target = m.work + op.parts + part * size;
+#pragma unroll 1
+    for (int o = 0; o < FEW && first + o < op.outputs; ++o) {
+        __syncthreads();
 #pragma unroll
         for (int tap = 0; tap < TAPS; ++tap) {
-            real value = sums[o][tap];
-            for (int offset = WARP / 2; offset > 0; offset /= 2)
-                value += __shfl_xor_sync(0xffffffff, value, offset);
-            if (lane == 0) shared[warp * FEW * TAPS + o * TAPS + tap] = value;
+            shared[tap * THREADS + threadIdx.x] = sums[0][tap];
+            for (int next = 1; next < FEW; ++next) sums[next - 1][tap] = sums[next][tap];
         }
-    __syncthreads();
-    const int o = threadIdx.x / TAPS, tap = threadIdx.x % TAPS;
-    if (o >= FEW || first + o >= op.outputs) return;
-    real total = 0;
-    for (int i = 0; i < WARPS; ++i) total += shared[i * FEW * TAPS + threadIdx.x];
-    const int weight = ((first + o) * op.inputs + channel) * TAPS + tap;
-    if (op.splits == 1) m.gradient[op.weight + weight] = total;
-    else m.work[op.parts + part * op.outputs * op.inputs * TAPS + weight] = total;
+        __syncthreads();
+#pragma unroll 1
+        for (int tap = warp; tap < TAPS; tap += WARPS) {
+            real value = 0;
+#pragma unroll 8
+            for (int i = 0; i < WARPS; ++i) value += shared[tap * THREADS + i * WARP + lane];
+            value = sum_of_warp(value);
+            if (lane == 0) target[((first + o) * op.inputs + channel) * TAPS + tap] = value;
+        }
+    }
 }
 
-__device__ void collect(const Op &op, const Memory &m, int tile) {
-    const int n = op.outputs * op.inputs * TAPS, at = tile * THREADS + threadIdx.x;
-    if (at >= n) return;
+// Behind an average, a pixel meets the gradient of a pooling window by one or two taps of each
+// row and column: these are the sums that occur.
+const int SUMS = 5;
+
+__device__ real sum_of_taps(const real *kernel, int sum) {
+    const int row = sum / SUMS, column = sum % SUMS;
     real total = 0;
-    for (int part = 0; part < op.splits; ++part) total += m.work[op.parts + part * n + at];
-    m.gradient[op.weight + at] = total;
+#pragma unroll 1
+    for (int i = row < 3 ? row : row - 3; i <= (row < 3 ? row : row - 2); ++i)
+#pragma unroll 1
+        for (int j = column < 3 ? column : column - 3; j <= (column < 3 ? column : column - 2); ++j)
+            total += kernel[3 * i + j];
+    return total;
 }
 
 // A thread takes the 2x2 pixels of a pooling window, in a few channels that come in.
 template <bool MAXIMUM>
-__device__ void convolve_input(const Op &op, const Memory &m, int tile, real *shared) {
+__device__ void convolve_input(const Op &from, const Memory &m, int tile, real *shared) {
+    const Op op = from; // in registers
+    const int NUMBERS = MAXIMUM ? TAPS : SUMS * SUMS; // of a kernel
     const int h = (op.height + 1) / 2, w = (op.width + 1) / 2, n = h * w * m.batch;
-    const int chunks = (op.inputs + FEW - 1) / FEW;
-    const int first = tile % chunks * FEW;
-    const int at = tile / chunks * THREADS + threadIdx.x;
-    const bool active = at < n;
-    const int b = at % m.batch, column = at / m.batch % w, row = at / m.batch / w;
-    const bool below = 2 * row + 1 < op.height, right = 2 * column + 1 < op.width;
-    real sums[FEW][4] = {};
-    for (int begin = 0; begin < op.outputs; begin += SLICE) {
-        const int slice = min(SLICE, op.outputs - begin);
-        __syncthreads();
-        for (int k = threadIdx.x; k < slice * FEW * TAPS; k += THREADS) {
-            int channel = first + k / TAPS % FEW, out = begin + k / (TAPS * FEW);
-            long long weight = op.weight + (out * op.inputs + channel) * TAPS + k % TAPS;
-            shared[k] = channel < op.inputs ? m.weights[weight] : real(0);
-        }
-        __syncthreads();
-        if (!active) continue;
-        for (int i = 0; i < slice; ++i) {
-            // Gradients of the convolution at the 4x4 pixels around, before the pooling.
-            real around[4][4];
+    const int places = (n + THREADS - 1) / THREADS;
+#pragma unroll 1
+    for (int held = -1; tile < op.n_tiles; tile += BLOCKS) {
+        const int chunk = tile / places, first = chunk * FEW;
+        const int at = tile % places * THREADS + threadIdx.x;
+        const int place = at / m.batch, b = at - place * m.batch;
+        const int row = place / w, column = place - row * w;
+        const bool below = 2 * row + 1 < op.height, right = 2 * column + 1 < op.width;
+        int around[3][3]; // the windows around
+        real shares[3][3];
 #pragma unroll
-            for (int u = 0; u < 3; ++u)
+        for (int u = 0; u < 3; ++u)
 #pragma unroll
-                for (int v = 0; v < 3; ++v) {
-                    int r = row - 1 + u, c = column - 1 + v;
-                    bool inside = r >= 0 && r < h && c >= 0 && c < w;
-                    int there = (r * w + c) * m.batch + b;
-                    real dz = inside ? m.work[op.dy + (begin + i) * n + there] : real(0);
-                    int code = 0;
-                    if (MAXIMUM && inside) code = m.codes[op.codes + (begin + i) * n + there];
-                    if (!MAXIMUM) {
-                        dz *= 2 * r + 1 < op.height ? real(0.5) : real(1);
-                        dz *= 2 * c + 1 < op.width ? real(0.5) : real(1);
-                    }
-                    // Row -1 of the four is the second of the window above, and so on.
+            for (int v = 0; v < 3; ++v) {
+                const int r = row - 1 + u, c = column - 1 + v;
+                const bool inside = r >= 0 && r < h && c >= 0 && c < w;
+                around[u][v] = inside ? (r * w + c) * m.batch + b : at;
+                shares[u][v] = inside ? real(1) : real(0);
+                if (!MAXIMUM && 2 * r + 1 < op.height) shares[u][v] /= 2;
+                if (!MAXIMUM && 2 * c + 1 < op.width) shares[u][v] /= 2;
+            }
+        // Which taps, by row or column, join pixel p to the first and the second of its windows.
+        const int rows[2][2] = {{2, below ? 3 : 1}, {4, 0}};
+        const int columns[2][2] = {{2, right ? 3 : 1}, {4, 0}};
+        real sums[FEW][4] = {};
+#pragma unroll 1
+        for (int begin = 0; begin < op.outputs; begin += SLICE) {
+            const int slice = min(SLICE, op.outputs - begin);
+            if (held != chunk || op.outputs > SLICE) {
+                __syncthreads();
+#pragma unroll 1
+                for (int k = threadIdx.x; k < slice * FEW * NUMBERS; k += THREADS) {
+                    const int channel = first + k % FEW, number = k / FEW % NUMBERS;
+                    const int out = begin + k / (NUMBERS * FEW);
+                    const real *kernel =
+                        m.weights + op.weight + (out * op.inputs + channel) * TAPS;
+                    if (channel >= op.inputs) shared[k] = 0;
+                    else shared[k] = MAXIMUM ? kernel[number] : sum_of_taps(kernel, number);
+                }
+                __syncthreads();
+                held = chunk;
+            }
+            if (at >= n) continue;
+#pragma unroll 1
+            for (int i = 0; i < slice; ++i) {
+                const real *dz = m.work + op.dy + (begin + i) * n;
+                const real *kernels = shared + i * FEW * NUMBERS;
+                real slopes[3][3];
+#pragma unroll
+                for (int u = 0; u < 3; ++u)
+#pragma unroll
+                    for (int v = 0; v < 3; ++v) slopes[u][v] = dz[around[u][v]] * shares[u][v];
+                if (MAXIMUM) {
+                    // Gradients at the 4x4 pixels around, in front of the pooling. The first of
+                    // the four rows is the second of the window above, and so on.
+                    const unsigned char *codes = m.codes + op.codes + (begin + i) * n;
+                    real pixels[4][4];
 #pragma unroll
                     for (int p = 0; p < 4; ++p)
 #pragma unroll
                         for (int q = 0; q < 4; ++q) {
-                            if ((p + 1) / 2 != u || (q + 1) / 2 != v) continue;
-                            const int pixel = (p + 1) % 2 * 2 + (q + 1) % 2;
-                            bool exists = (p != 2 || below) && (q != 2 || right);
-                            bool takes = !MAXIMUM || code == pixel;
-                            around[p][q] = exists && takes ? dz : real(0);
+                            const int u = (p + 1) / 2, v = (q + 1) / 2;
+                            const int own = (p + 1) % 2 * 2 + (q + 1) % 2;
+                            const bool takes = codes[around[u][v]] == own;
+                            pixels[p][q] = takes ? slopes[u][v] : real(0);
                         }
-                }
 #pragma unroll
-            for (int c = 0; c < FEW; ++c)
+                    for (int tap = 0; tap < TAPS; ++tap) {
+                        real weights[FEW];
+                        load<FEW>(weights, kernels + tap * FEW);
 #pragma unroll
-                for (int tap = 0; tap < TAPS; ++tap) {
-                    const real weight = shared[(i * FEW + c) * TAPS + tap];
+                        for (int c = 0; c < FEW; ++c)
+#pragma unroll
+                            for (int pixel = 0; pixel < 4; ++pixel)
+                                sums[c][pixel] +=
+                                    weights[c] *
+                                    pixels[pixel / 2 + 2 - tap / 3][pixel % 2 + 2 - tap % 3];
+                    }
+                } else {
 #pragma unroll
                     for (int pixel = 0; pixel < 4; ++pixel)
-                        sums[c][pixel] +=
-                            weight * around[pixel / 2 + 2 - tap / 3][pixel % 2 + 2 - tap % 3];
+#pragma unroll
+                        for (int u = 0; u < 2; ++u)
+#pragma unroll
+                            for (int v = 0; v < 2; ++v) {
+                                const int number =
+                                    rows[pixel / 2][u] * SUMS + columns[pixel % 2][v];
+                                real weights[FEW];
+                                load<FEW>(weights, kernels + number * FEW);
+#pragma unroll
+                                for (int c = 0; c < FEW; ++c)
+                                    sums[c][pixel] +=
+                                        weights[c] * slopes[pixel / 2 + u][pixel % 2 + v];
+                            }
                 }
+            }
         }
-    }
-    if (!active) return;
+        if (at >= n) continue;
 #pragma unroll
-    for (int c = 0; c < FEW; ++c) {
-        if (first + c >= op.inputs) break;
+        for (int c = 0; c < FEW; ++c) {
+            if (first + c >= op.inputs) break;
 #pragma unroll
-        for (int pixel = 0; pixel < 4; ++pixel) {
-            if ((pixel / 2 && !below) || (pixel % 2 && !right)) continue;
-            int r = 2 * row + pixel / 2, k = 2 * column + pixel % 2;
-            int to = (((first + c) * op.height + r) * op.width + k) * m.batch + b;
-            m.work[op.dx + to] = sums[c][pixel];
+            for (int pixel = 0; pixel < 4; ++pixel) {
+                if ((pixel / 2 && !below) || (pixel % 2 && !right)) continue;
+                const int r = 2 * row + pixel / 2, k = 2 * column + pixel % 2;
+                const int to = (((first + c) * op.height + r) * op.width + k) * m.batch + b;
+                m.work[op.dx + to] = sums[c][pixel];
+            }
         }
     }
 }
 
-// As torch.optim.SGD does it; `inputs` is the number of weights.
-__device__ void update(const Op &op, const Memory &m, int tile) {
-    for (int i = 0; i < FEW; ++i) {
-        const int at = (tile * FEW + i) * THREADS + threadIdx.x;
-        if (at >= op.inputs) return;
-        real &weight = m.weights[op.weight + at];
-        real slope = m.gradient[op.weight + at] + m.rule.decay * weight;
-        if (m.rule.momentum != 0) {
-            real &velocity = m.velocity[op.weight + at];
-            real pull = m.rule.fresh ? slope : (1 - m.rule.dampening) * slope;
-            velocity = m.rule.fresh ? pull : m.rule.momentum * velocity + pull;
-            slope = m.rule.nesterov ? slope + m.rule.momentum * velocity : velocity;
-        }
-        weight -= m.rule.rate * slope;
-    }
+// The gradient of weight number `at` of an operation, which may have been computed in parts.
+__device__ real gradient_of(const Op &op, const Memory &m, int n, int at) {
+    if (op.splits == 1) return m.gradient[op.weight + at];
+    real total = 0;
+#pragma unroll 4
+    for (int part = 0; part < op.splits; ++part) total += m.work[op.parts + part * n + at];
+    return total;
 }
 
-__device__ void run(const Op &op, const Memory &m, int tile, real *shared) {
+// `inputs` is the number of weights, also in an update.
+__device__ void collect(const Op &from, const Memory &m, int tile) {
+    const Op op = from; // in registers
+    const int at = tile * THREADS + threadIdx.x;
+    if (at < op.inputs) m.gradient[op.weight + at] = gradient_of(op, m, op.inputs, at);
+}
+
+// As torch.optim.SGD does it.
+__device__ void update(const Op &from, const Memory &m, int tile) {
+    const Op op = from; // in registers
+    const Rule &rule = m.rule;
+    const int at = tile * THREADS + threadIdx.x;
+    if (at >= op.inputs) return;
+    const real weight = m.weights[op.weight + at];
+    real slope = gradient_of(op, m, op.inputs, at) + rule.decay * weight;
+    if (rule.momentum != 0) {
+        real &velocity = m.velocity[op.weight + at];
+        const real pull = rule.fresh ? slope : (1 - rule.dampening) * slope;
+        velocity = rule.fresh ? pull : rule.momentum * velocity + pull;
+        slope = rule.nesterov ? slope + rule.momentum * velocity : velocity;
+    }
+    m.weights[op.weight + at] = weight - rule.rate * slope;
+}
+
+__device__ void run_tile(const Op &op, const Memory &m, int tile, real *shared) {
     switch (op.kind) {
-    case CONVOLVE:
-        if (op.maximum) convolve<true>(op, m, tile, shared);
-        else convolve<false>(op, m, tile, shared);
-        break;
     case NORMALISE: normalise(op, m, tile, shared); break;
-    case DENSE: dense(op, m, tile, shared); break;
+    case DENSE:
+        if (op.outputs <= FEW_UNITS) dense<2, 8>(op, m, tile, shared);
+        else dense<8, 4>(op, m, tile, shared);
+        break;
     case LOSS: loss(op, m, tile); break;
     case DENSE_WEIGHT: dense_weight(op, m, tile, shared); break;
     case DENSE_INPUT: dense_input(op, m, tile); break;
@@ -522,12 +689,22 @@ __device__ void run(const Op &op, const Memory &m, int tile, real *shared) {
         if (op.maximum) convolve_weight<true>(op, m, tile, shared);
         else convolve_weight<false>(op, m, tile, shared);
         break;
-    case CONVOLVE_INPUT:
-        if (op.maximum) convolve_input<true>(op, m, tile, shared);
-        else convolve_input<false>(op, m, tile, shared);
-        break;
     case COLLECT: collect(op, m, tile); break;
     case UPDATE: update(op, m, tile); break;
+    }
+}
+
+// Every so many tiles of an operation.
+__device__ void run(const Op &op, const Memory &m, int tile, real *shared) {
+    if (op.kind == CONVOLVE) {
+        if (op.maximum) convolve<true>(op, m, tile, shared);
+        else convolve<false>(op, m, tile, shared);
+    } else if (op.kind == CONVOLVE_INPUT) {
+        if (op.maximum) convolve_input<true>(op, m, tile, shared);
+        else convolve_input<false>(op, m, tile, shared);
+    } else {
+#pragma unroll 1
+        for (; tile < op.n_tiles; tile += BLOCKS) run_tile(op, m, tile, shared);
     }
 }
 
@@ -536,38 +713,37 @@ __device__ void wait_for_cluster() {
     asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
 }
 
-// `stages` holds, for each candidate, where its stages begin, then where the operations of each
-// stage begin; behind the last of both stands the end.
-extern "C" __global__ __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(THREADS, 2) void train(
-    const int *stages, const Op *ops, const real *images, const real *targets, const real *shares,
+// `begins` tells where the operations of each candidate begin; behind the last stands the end.
+extern "C" __global__ __cluster_dims__(BLOCKS, 1, 1)
+__launch_bounds__(THREADS, 512 / THREADS) void train(
+    const int *begins, const Op *ops, const real *images, const real *targets, const real *shares,
     real *weights, real *gradient, real *velocity, real *work, unsigned char *codes, real *losses,
-    int n_candidates, int n_steps, int n_pixels, int n_classes, int batch, double rate,
-    double momentum, double dampening, double decay, int nesterov, int fresh) {
-    __shared__ real shared[WARPS * CHUNK * WARP];
+    int n_steps, int n_pixels, int n_classes, int batch, double rate, double momentum,
+    double dampening, double decay, int nesterov, int fresh) {
+    __shared__ __align__(16) real shared[SHARED];
     extern __shared__ long long held[];
     const int candidate = blockIdx.x / BLOCKS, rank = blockIdx.x % BLOCKS;
-    const int begin = stages[candidate], end = stages[candidate + 1];
-    const int *operations = stages + n_candidates + 1;
-    const int first = operations[begin], n_words = (operations[end] - first) * sizeof(Op) / 8;
-    for (int i = threadIdx.x; i < n_words; i += THREADS)
-        held[i] = ((const long long *)(ops + first))[i];
+    const int n_ops = begins[candidate + 1] - begins[candidate];
+    const long long *words = (const long long *)(ops + begins[candidate]);
+#pragma unroll 1
+    for (int i = threadIdx.x; i < n_ops * sizeof(Op) / 8; i += THREADS) held[i] = words[i];
     __syncthreads();
-    const Op *list = (const Op *)held;
     Memory m = {images, targets, shares, weights, gradient, velocity, work, codes, losses, batch,
                 {real(rate), real(momentum), real(dampening), real(decay), nesterov != 0,
                  fresh != 0}};
+#pragma unroll 1
     for (int step = 0; step < n_steps; ++step) {
-        for (int stage = begin; stage < end; ++stage) {
-            int tile = rank;
-            for (int i = operations[stage]; i < operations[stage + 1]; ++i) {
-                const Op &op = list[i - first];
-                for (; tile < op.n_tiles; tile += BLOCKS) {
-                    run(op, m, tile, shared);
-                    __syncthreads();
-                }
-                tile -= op.n_tiles;
+        int tile = rank;
+#pragma unroll 1
+        for (int i = 0; i < n_ops; ++i) {
+            const Op &op = ((const Op *)held)[i];
+            if (tile < op.n_tiles) run(op, m, tile, shared);
+            // Whose turn it is goes on from operation to operation.
+            tile = (tile + BLOCKS - op.n_tiles % BLOCKS) % BLOCKS;
+            if (op.ends) {
+                wait_for_cluster();
+                tile = rank;
             }
-            wait_for_cluster();
         }
         m.images += (long long)n_pixels * batch;
         m.targets += n_classes * batch;
