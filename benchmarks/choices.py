@@ -40,7 +40,6 @@ from skectonas.morphisms.base import (
     reader_of_cell,
     reader_of_dense,
 )
-from skectonas.morphisms.reconnect import activations
 from skectonas.network import Weights, build, initial_weights
 from skectonas.population import FusedTrainer
 from skectonas.scoring import make_scorer
@@ -144,7 +143,8 @@ def by_svd(
     kept = new.dense[site].units
     u, incoming = u[:, :kept], s[:kept, None] * vt[:kept]
     bias = u.T @ b1
-    z = activations(weights, old, context.images, site) @ incoming.T + bias
+    inputs = context.activations(weights, old).inputs_of(site).double()
+    z = inputs @ incoming.T + bias
     flip = z.clamp(min=0).square().sum(0) < (-z).clamp(min=0).square().sum(0)
     sign = torch.where(flip, -1.0, 1.0).double()
     changed = {

@@ -309,8 +309,10 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
             X, labels, weights = X[rows], labels[rows], weights[rows]
         seed = draw_seed(self.random_state)
         device = check_device(self.device)
-        # A precision that is set around the call is not meant for networks of this size.
-        with one_thread(), torch.autocast(device.type, enabled=False):
+        # A precision that is set around the call is not meant for networks of this size; and
+        # wherever they are trained, their changes are computed on the CPU.
+        on_device, on_cpu = (torch.autocast(d, enabled=False) for d in (device.type, "cpu"))
+        with one_thread(), on_device, on_cpu:
             search, start = self._prepare(X, labels, weights, seed, device)
             outcome = search.run(start.topology)
         if outcome.interrupted:

@@ -15,7 +15,7 @@ from torch import Tensor
 from skectonas.candidate import Candidate
 from skectonas.fitness import Fitness, Greedy
 from skectonas.ledger import PHASES, Entry, Ledger
-from skectonas.morphisms import MORPHISMS, Context, Morphism
+from skectonas.morphisms import MORPHISMS, Activations, Context, Morphism
 from skectonas.network import initial_weights
 from skectonas.topology import Topology
 from skectonas.tournament import draw_brackets
@@ -184,28 +184,30 @@ class Search:
     def _mutate(self) -> list[Candidate]:
         """Return the children of all parents, degenerates rejected."""
         rng = self._rng(MUTATION)
-        children = [
-            self._child(parent, morphism, site, rng)
-            for parent in self.parents
-            for morphism in self.settings.morphisms
-            for site in morphism.sites(parent.topology)
-        ]
+        children = []
+        for parent in self.parents:
+            seen = Activations(parent.weights, parent.topology, self.images)
+            context = Context(rng, self.images, seen)
+            children += [
+                self._child(parent, morphism, site, context)
+                for morphism in self.settings.morphisms
+                for site in morphism.sites(parent.topology)
+            ]
         return [child for child in children if child is not None]
 
     def _child(
-        self, parent: Candidate, morphism: Morphism, site: int, rng: np.random.Generator
+        self, parent: Candidate, morphism: Morphism, site: int, context: Context
     ) -> Candidate | None:
         old = parent.topology
-        new = morphism.rewrite(old, site, rng)
+        new = morphism.rewrite(old, site, context.rng)
         most = (1 + self.settings.max_growth) * old.n_parameters
         if new.n_parameters > min(most, self.settings.max_parameters):
             return None
-        weights = morphism.carry(parent.weights, old, new, site, Context(rng, self.images))
         child = replace(
             parent,
             id=next(self._ids),
             topology=new,
-            weights=weights,
+            weights=morphism.carry(parent.weights, old, new, site, context),
             generation=self.generation,
             morphism=morphism.name,
             parent=parent.as_ancestor(),

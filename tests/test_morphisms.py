@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from skectonas import ConvCell, Dense, Topology
 from skectonas.morphisms import (
     MORPHISMS,
+    Activations,
     AddCell,
     AddChannels,
     AddDense,
@@ -117,6 +118,21 @@ def test_change_stays_near_the_function(morphism: Morphism, name: str, site: int
         assert expected.var(0).max() < 1e-12
     else:  # better than the best constant
         assert (found - expected).square().mean() < expected.var(0, correction=0).mean()
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_children_may_share_what_their_parent_sees(name: str) -> None:
+    topology = TOPOLOGIES[name]
+    weights = {key: value.float() for key, value in trained(topology).items()}
+    seen = Activations(weights, topology, images_for(topology))
+    for morphism in MORPHISMS:
+        for site in morphism.sites(topology):
+            new, alone = changed(morphism, topology, weights, site)
+            context = Context(np.random.default_rng(0), images_for(topology), seen)
+            assert morphism.rewrite(topology, site, context.rng) == new
+            child = morphism.carry(weights, topology, new, site, context)
+            assert child.keys() == alone.keys()
+            assert all(torch.equal(child[key], value) for key, value in alone.items())
 
 
 def random_network(topology: Topology, seed: int = 0) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -18,6 +19,7 @@ from skectonas.candidate import Candidate, Evaluation
 from skectonas.fitness import Balanced, Fitness, Greedy, Random
 from skectonas.ledger import Ledger
 from skectonas.morphisms import (
+    Activations,
     AddCell,
     AddUnits,
     Identity,
@@ -233,6 +235,28 @@ def test_a_child_with_weights_that_are_not_finite_dies_before_training() -> None
 
     _, history, _, _ = run(100, morphisms=(Identity(), Poison()))
     assert set(history["morphism"]) == {"start", "identity"}
+
+
+def test_children_of_one_parent_share_what_it_sees_and_then_it_is_forgotten() -> None:
+    seen: list[weakref.ref[Activations]] = []
+
+    class Watched(AddUnits):
+        name = "watched"
+
+        def carry(self, weights, old, new, site, context):
+            assert context.parent.weights is weights
+            assert context.activations(weights, old) is context.parent
+            assert all(ref() is None or ref() is context.parent for ref in seen)
+            seen.append(weakref.ref(context.parent))
+            return super().carry(weights, old, new, site, context)
+
+    class Watching(FakeTrainer):
+        def train(self, *arguments):
+            assert all(ref() is None for ref in seen)
+            return super().train(*arguments)
+
+    run(400, Watching(), morphisms=(AddUnits(), AddCell(), Watched()))
+    assert len(seen) > 4
 
 
 def test_diverged_children_lose_and_a_diverged_start_is_an_error() -> None:

@@ -4,6 +4,7 @@ To add one, write a class with the members of `Morphism` and add an instance to 
 contract tests then take it up.
 """
 
+from skectonas.morphisms.activations import Activations
 from skectonas.morphisms.base import Context, Morphism
 from skectonas.morphisms.cells import AddCell, RemoveCell
 from skectonas.morphisms.deepen import AddDense
@@ -33,6 +34,7 @@ GREEDY_MORPHISMS: tuple[Morphism, ...] = tuple(
 __all__ = [
     "GREEDY_MORPHISMS",
     "MORPHISMS",
+    "Activations",
     "AddCell",
     "AddChannels",
     "AddDense",

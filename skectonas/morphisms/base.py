@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from skectonas.morphisms.activations import Activations
 from skectonas.network import Weights
 from skectonas.topology import Topology, linear_name
 
@@ -23,10 +24,20 @@ class Context:
         Where its random numbers come from.
     images : Tensor of shape (n, height, width, channels)
         A batch of training images as the network sees them, float.
+    parent : Activations or None, default=None
+        What the layers of the network that is changed see of them. All its children are made
+        with the same one, so that it is computed once.
     """
 
     rng: np.random.Generator
     images: Tensor
+    parent: Activations | None = None
+
+    def activations(self, weights: Weights, topology: Topology) -> Activations:
+        """Return what the layers of a network see of the images."""
+        if self.parent is not None and self.parent.weights is weights:
+            return self.parent
+        return Activations(weights, topology, self.images)
 
 
 class Morphism(Protocol):

@@ -10,12 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
+from skectonas.morphisms.activations import Activations, fast_pool
 from skectonas.morphisms.base import Context, by_input, like_before, reader_of_cell, renumbered
-from skectonas.morphisms.reconnect import (
-    maps_behind,
-    reconnect_first_dense,
-    ridge_regression,
-)
+from skectonas.morphisms.reconnect import reconnect_first_dense, ridge_regression
 from skectonas.network import BATCH_NORM_EPSILON, Weights, glorot, identity_norm, pool
 from skectonas.topology import KERNEL, POOLINGS, ConvCell, Topology, linear_name
 
@@ -68,28 +65,29 @@ class AddCell:
         extra = new.channels[site + 1] - old.channels[site]
         wider = like_before(pad(reading, (0, 0, 0, extra)), like)
         child = renumbered({**weights, reader: wider}, "cells", site, 1)
-        cell = self._cell(weights, old, new, site, context)
-        child |= {name: value.to(like) for name, value in cell.items()}
+        before = context.activations(weights, old)
+        cell = self._cell(before.maps_behind(site), new.cells[site], context.rng)
+        child |= {f"cells.{site}.{name}": value.to(like) for name, value in cell.items()}
         first = f"{linear_name(new, 0)}.weight"
         child[first] = _summed_over_windows(child[first], old.map_sizes[-1])
-        return reconnect_first_dense(child, new, weights, old, context.images)
+        return reconnect_first_dense(child, new, before)
 
     def _cell(
-        self, weights: Weights, old: Topology, new: Topology, site: int, context: Context
+        self, maps: Tensor, cell: ConvCell, rng: np.random.Generator
     ) -> dict[str, Tensor]:
-        name, n_old, n_new = f"cells.{site}", old.channels[site], new.channels[site + 1]
+        n_old, n_new = maps.shape[1], cell.channels
         transparent = torch.zeros(n_old, n_old, KERNEL, KERNEL)
         transparent[range(n_old), range(n_old), KERNEL // 2, KERNEL // 2] = 1.0
-        fresh = glorot((n_new - n_old, n_old, KERNEL, KERNEL), context.rng)
-        cell = identity_norm(f"{name}.norm", n_new)
-        cell[f"{name}.conv.weight"] = torch.cat([transparent, fresh])
+        fresh = glorot((n_new - n_old, n_old, KERNEL, KERNEL), rng)
+        weights = identity_norm("norm", n_new)
+        weights["conv.weight"] = torch.cat([transparent, fresh])
         # The batch normalisation of the channels that are handed on undoes itself, whether it
         # takes the running statistics or those of a batch.
-        seen = pool(maps_behind(weights, old, site, context.images), new.cells[site].pooling)
+        seen = fast_pool(maps, cell.pooling)
         mean, variance = seen.mean((0, 2, 3)), seen.var((0, 2, 3), correction=0)
-        cell[f"{name}.norm.weight"][:n_old] = (variance + BATCH_NORM_EPSILON).sqrt()
-        cell[f"{name}.norm.bias"][:n_old] = mean
-        return cell
+        weights["norm.weight"][:n_old] = (variance + BATCH_NORM_EPSILON).sqrt()
+        weights["norm.bias"][:n_old] = mean
+        return weights
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,8 @@ class RemoveCell:
         self, weights: Weights, old: Topology, new: Topology, site: int, context: Context
     ) -> dict[str, Tensor]:
         """Merge a linear stand-in for the cell into the layer behind it."""
-        mixing, constant = _linear_stand_in(weights, old, site, context.images)
+        before = context.activations(weights, old)
+        mixing, constant = _linear_stand_in(before, site)
         reader, first = reader_of_cell(old, site), linear_name(old, 0)
         like = weights[reader]
         reading = by_input(like, old.channels[site + 1]).double()
@@ -138,16 +137,13 @@ class RemoveCell:
             child[f"{first}.weight"], old.map_sizes[-1], new.map_sizes[-1]
         )
         child = renumbered(child, "cells", site + 1, -1)
-        return reconnect_first_dense(child, new, weights, old, context.images)
+        return reconnect_first_dense(child, new, before)
 
 
-def _linear_stand_in(
-    weights: Weights, topology: Topology, cell: int, images: Tensor
-) -> tuple[Tensor, Tensor]:
+def _linear_stand_in(before: Activations, cell: int) -> tuple[Tensor, Tensor]:
     """Return the matrix (channels in, channels out) and constant closest to a cell."""
-    before = pool(maps_behind(weights, topology, cell, images), "average")
-    behind = maps_behind(weights, topology, cell + 1, images)
-    x, y = (maps.movedim(1, -1).flatten(0, -2) for maps in (before, behind))
+    ins, outs = pool(before.maps_behind(cell), "average"), before.maps_behind(cell + 1)
+    x, y = (maps.movedim(1, -1).flatten(0, -2).double() for maps in (ins, outs))
     x_mean, y_mean = x.mean(0), y.mean(0)
     mixing = ridge_regression(x - x_mean, y - y_mean, 1e-6)
     return mixing, y_mean - x_mean @ mixing

@@ -18,7 +18,7 @@ from skectonas.morphisms.base import (
     reader_of_cell,
     reader_of_dense,
 )
-from skectonas.morphisms.reconnect import activations, maps_behind, reconnect_first_dense
+from skectonas.morphisms.reconnect import reconnect_first_dense
 from skectonas.network import Weights
 from skectonas.topology import ConvCell, Dense, Topology, linear_name
 
@@ -63,7 +63,7 @@ class RemoveUnits:
         self, weights: Weights, old: Topology, new: Topology, site: int, context: Context
     ) -> dict[str, Tensor]:
         """Remove units and hand their outgoing weights to the others."""
-        outputs = activations(weights, old, context.images, site + 1)
+        outputs = context.activations(weights, old).inputs_of(site + 1).double()
         reader = reader_of_dense(old, site)
         rows = [f"dense.{site}.weight", f"dense.{site}.bias"]
         child, constant = _pruned(weights, rows, reader, outputs, new.dense[site].units)
@@ -107,8 +107,8 @@ class RemoveChannels:
         self, weights: Weights, old: Topology, new: Topology, site: int, context: Context
     ) -> dict[str, Tensor]:
         """Remove channels and hand their outgoing weights to the others."""
-        maps = maps_behind(weights, old, site + 1, context.images)
-        outputs = maps.movedim(1, -1).flatten(0, -2)
+        before = context.activations(weights, old)
+        outputs = before.maps_behind(site + 1).movedim(1, -1).flatten(0, -2).double()
         reader = reader_of_cell(old, site)
         rows = cell_weights(weights, site)
         child, constant = _pruned(weights, rows, reader, outputs, new.cells[site].channels)
@@ -117,7 +117,7 @@ class RemoveChannels:
             bias = f"{first}.bias"
             child[bias] = weights[bias] + constant.sum(1).to(weights[bias])
         # Behind a convolution the constant goes into the running mean, with the other changes.
-        return reconnect_first_dense(child, new, weights, old, context.images)
+        return reconnect_first_dense(child, new, before)
 
 
 def _pruned(

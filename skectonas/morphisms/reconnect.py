@@ -1,36 +1,20 @@
-"""What the layers see of the data, and how a layer is fitted to go on as before."""
+"""How a dense layer is fitted to go on as before, after what is in front of it has changed."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from skectonas.network import Weights, build, weights_of
+from skectonas.morphisms.activations import Activations
+from skectonas.network import Weights
 from skectonas.topology import Topology, linear_name
 
 
-def maps_behind(weights: Weights, topology: Topology, n_cells: int, images: Tensor) -> Tensor:
-    """Return the maps behind `n_cells` cells: (n, channels, height, width), float64."""
-    network = build(topology, weights).double().eval()
-    with torch.no_grad():
-        return network.maps_behind(images.double(), n_cells)
-
-
-def activations(weights: Weights, topology: Topology, images: Tensor, layer: int) -> Tensor:
-    """Return what dense layer `layer` sees of the images in evaluation mode, in float64."""
-    network = build(topology, weights).double().eval()
-    with torch.no_grad():
-        return network.inputs_of(images.double(), layer)
-
-
 def reconnect_first_dense(
-    child: Weights, new: Topology, parent: Weights, old: Topology, images: Tensor
+    child: Weights, new: Topology, parent: Activations
 ) -> dict[str, Tensor]:
-    """Let the first dense layer put out what it put out in the parent."""
-    name = linear_name(old, 0)
-    inputs = activations(parent, old, images, 0)
-    wanted = inputs @ parent[f"{name}.weight"].double().T + parent[f"{name}.bias"].double()
-    return reconnect(child, new, 0, wanted, images)
+    """Let the first dense layer put out what it put out in the parent: see `reconnect`."""
+    return reconnect(child, new, 0, parent.outputs_of(0), parent)
 
 
 def reconnect(
@@ -38,14 +22,15 @@ def reconnect(
     topology: Topology,
     layer: int,
     wanted: Tensor,
-    images: Tensor,
+    parent: Activations,
     ridge: float = 1e-2,
 ) -> dict[str, Tensor]:
     """Let a dense layer put out what it put out before the layers in front of it changed.
 
-    The running statistics are set to those of the changed network, then the layer's weights are
-    moved by the ridge regression of what is missing, so that directions that the images say
-    nothing about keep the weights that were carried over.
+    The running statistics of the changed cells, and of those behind them, are set to those of
+    the images, then the layer's weights are moved by the ridge regression of what is missing,
+    so that directions that the images say nothing about keep the weights that were carried
+    over.
 
     Parameters
     ----------
@@ -57,8 +42,8 @@ def reconnect(
         Index of the dense layer; the one behind the last is the output layer.
     wanted : Tensor of shape (n, units)
         What the layer put out before, without the activation.
-    images : Tensor of shape (n, height, width, channels)
-        The images for which it did.
+    parent : Activations
+        The network before the change, on the images for which it did.
     ridge : float, default=1e-2
         Penalty, relative to the mean square of the layer's inputs.
 
@@ -66,31 +51,38 @@ def reconnect(
     -------
     dict of str to Tensor
     """
-    network = build(topology, weights).double().eval()
-    images = images.double()
-    network.calibrate(images)
-    with torch.no_grad():
-        inputs = network.inputs_of(images, layer)
-    name = linear_name(topology, layer)
-    parameters = network.get_submodule(name)
-    missing = wanted - parameters(inputs).detach()
+    changed = Activations(weights, topology, parent.images, parent)
+    inputs = changed.inputs_of(layer)
+    missing = (wanted - changed.outputs_of(layer)).to(inputs)
     mean, shift = inputs.mean(0), missing.mean(0)
     change = ridge_regression(inputs - mean, missing - shift, ridge)
-    calibrated = weights_of(network)
-    calibrated[f"{name}.weight"] += change.T
-    calibrated[f"{name}.bias"] += shift - mean @ change
-    return {key: value.to(weights[key].dtype) for key, value in calibrated.items()}
+    name = linear_name(topology, layer)
+    moved = {f"{name}.weight": change.T, f"{name}.bias": shift - mean @ change}
+    fitted = {key: (weights[key] + by).to(weights[key]) for key, by in moved.items()}
+    return {**weights, **changed.running_statistics(), **fitted}
 
 
 def ridge_regression(inputs: Tensor, targets: Tensor, ridge: float) -> Tensor:
-    """Return the weights (inputs, targets) of a ridge regression without intercept."""
+    """Return the weights (inputs, targets) of a ridge regression without intercept.
+
+    Products are summed in the precision of the inputs, the equations are solved in float64.
+    """
     n_rows, n_inputs = inputs.shape
+    few_inputs = n_inputs <= n_rows
+    equations = _lower_gram(inputs.T if few_inputs else inputs).double()
     penalty = ridge * inputs.square().sum() / n_inputs + torch.finfo(inputs.dtype).tiny
-    eye = torch.eye(min(n_rows, n_inputs), dtype=inputs.dtype, device=inputs.device)
-    if n_inputs <= n_rows:
-        weights: Tensor = torch.linalg.solve(
-            inputs.T @ inputs + penalty * eye, inputs.T @ targets
-        )
-        return weights
-    dual: Tensor = torch.linalg.solve(inputs @ inputs.T + penalty * eye, targets)
-    return inputs.T @ dual
+    equations.diagonal().add_(penalty)
+    factor, _ = torch.linalg.cholesky_ex(equations)
+    if few_inputs:
+        return torch.cholesky_solve((inputs.T @ targets).double(), factor).to(inputs)
+    return inputs.T @ torch.cholesky_solve(targets.double(), factor).to(inputs)
+
+
+def _lower_gram(rows: Tensor, n_blocks: int = 4) -> Tensor:
+    """Return the products of all rows; above the diagonal, which nobody reads, not all."""
+    size = -(-len(rows) // n_blocks)
+    gram = rows.new_zeros(len(rows), len(rows))
+    for start in range(0, len(rows), size):
+        end = start + size
+        gram[start:end, :end] = rows[start:end] @ rows[:end].T
+    return gram

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from skectonas.morphisms.base import Context, renumbered
-from skectonas.morphisms.reconnect import activations, reconnect
+from skectonas.morphisms.reconnect import reconnect
 from skectonas.network import Weights
 from skectonas.topology import Topology, linear_name
 
@@ -48,7 +48,8 @@ class RemoveDense:
         first, second = f"dense.{site}", linear_name(old, site + 1)
         w1, b1 = weights[f"{first}.weight"].double(), weights[f"{first}.bias"].double()
         w2, b2 = weights[f"{second}.weight"].double(), weights[f"{second}.bias"].double()
-        z = activations(weights, old, context.images, site) @ w1.T + b1
+        before = context.activations(weights, old)
+        z = before.outputs_of(site).double()
         slope, intercept = _line_through_relu(z)
         kept = {k: v for k, v in weights.items() if not k.startswith(f"{first}.")}
         child = renumbered(kept, "dense", site + 1, -1)
@@ -56,8 +57,7 @@ class RemoveDense:
         like = weights[f"{first}.weight"]
         child[f"{merged}.weight"] = ((w2 * slope) @ w1).to(like)
         child[f"{merged}.bias"] = (w2 @ (slope * b1 + intercept) + b2).to(like)
-        wanted = torch.relu(z) @ w2.T + b2
-        return reconnect(child, new, site, wanted, context.images)
+        return reconnect(child, new, site, before.outputs_of(site + 1), before)
 
 
 def _line_through_relu(z: Tensor) -> tuple[Tensor, Tensor]:
