@@ -170,9 +170,8 @@ def main() -> None:
 
     def note(**row: Any) -> None:
         rows.append({"device": device_name, "torch": torch.__version__, **row})
-        print(
-            {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()}, flush=True
-        )
+        shown = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()}
+        print(shown, flush=True)
 
     print(f"{device_name}, torch {torch.__version__}")
     n = 3 if arguments.quick else 12

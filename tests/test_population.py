@@ -326,17 +326,3 @@ def test_precisions_do_not_mix() -> None:
     candidates = [candidate(0, topology), candidate(1, topology, torch.float32)]
     found = FusedTrainer(data, SGD, scorer_for(data)).train(candidates, [2, 2], KEY)
     assert [c.weights["output.bias"].dtype for c in found] == [torch.float64, torch.float32]
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_the_device_of_the_data_computes() -> None:
-    data = training_data((9, 7, 2), n_rows=64)
-    candidates = networks((9, 7, 2), 3, MIXED)
-    # Several blocks of batches: the first runs as it is, the next ones as a captured graph.
-    n_steps = [24 + i % 4 for i in range(len(candidates))]
-    scorer = scorer_for(data)
-    expected = FusedTrainer(data, SGD, scorer).train(candidates, n_steps, KEY)
-    there = data.to(torch.device("cuda"))
-    found = FusedTrainer(there, SGD, scorer).train(candidates, n_steps, KEY)
-    assert_close(found, expected)

@@ -21,7 +21,7 @@ from skectonas.topology import linear_name
 CHUNK_VALUES = 2**22
 """Values of the largest activation of a chunk of rows, at the most."""
 
-ON_DEVICE = 16
+ON_DEVICE = 32
 """So many times more on a device, which has more memory and takes longer to start anything."""
 
 CALIBRATED_VALUES = 2**24

@@ -56,6 +56,5 @@ def compiled(device: torch.device, dtype: torch.dtype, threads: int) -> Launch:
 def threads_for(n_candidates: int, device: torch.device, dtype: torch.dtype) -> int:
     """Return how many threads a block has: few if many clusters are to run at the same time."""
     processors = torch.cuda.get_device_properties(device).multi_processor_count
-    # The processors come in groups, which hold whole clusters: not all of them can be used.
-    room = dtype == torch.float32 and BLOCKS * n_candidates <= 0.75 * processors
-    return 512 if room else 256
+    is_single = dtype == torch.float32
+    return 512 if is_single and BLOCKS * n_candidates <= processors else 256

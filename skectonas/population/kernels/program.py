@@ -13,7 +13,7 @@ import numpy as np
 from skectonas.population.stack import Stack
 from skectonas.topology import KERNEL, Topology, linear_name, pooled
 
-WARP, FEW, CHUNK, INPUTS, UNITS, FEW_UNITS = 32, 4, 8, 128, 16, 32  # as in train.cu
+WARP, FEW, INPUTS, UNITS, FEW_UNITS = 32, 4, 128, 16, 32  # as in train.cu
 TAPS = KERNEL**2
 NORMS = 3  # values that a channel has in `norms`
 SMALL_FIELDS = 11  # of an operation: those behind them are offsets
@@ -82,9 +82,8 @@ def n_tiles(op: Op, batch: int, threads: int) -> int:
     places = parts(pooled(op.height) * pooled(op.width) * batch, threads)
     rows, warps = parts(batch, WARP), threads // WARP
     units = 2 if op.outputs <= FEW_UNITS else 8
-    channels = FEW if op.maximum or op.outputs <= FEW else CHUNK
     return {
-        Kind.CONVOLVE: places * parts(op.outputs, channels),
+        Kind.CONVOLVE: places * parts(op.outputs, FEW),
         Kind.NORMALISE: op.outputs,
         Kind.DENSE: rows * parts(op.outputs, units),
         Kind.LOSS: parts(batch, warps),

@@ -19,7 +19,6 @@ const int WARPS = THREADS / WARP;
 const int TAPS = 9;
 const int SLICE = 16;   // channels whose kernels are held at once
 const int FEW = 4;      // channels or inputs of a tile
-const int CHUNK = 8;    // channels of a tile of a wide convolution with an average
 const int INPUTS = 128; // of the tile of a dense layer's gradient
 const int UNITS = 16;
 const int FEW_UNITS = 32; // that a layer has whose tiles are small
@@ -168,7 +167,7 @@ __device__ void average(const real pixels[4][4], bool below, bool right, real me
 
 __device__ bool exceeds(real value, real most) { return value > most || value != value; }
 
-template <bool MAXIMUM, int N>
+template <bool MAXIMUM>
 __device__ void convolve(const Op &from, const Memory &m, int tile, real *shared) {
     const Op op = from; // in registers
     const int h = (op.height + 1) / 2, w = (op.width + 1) / 2, n = h * w * m.batch;
@@ -176,22 +175,22 @@ __device__ void convolve(const Op &from, const Memory &m, int tile, real *shared
     const real *x = input(op, m);
 #pragma unroll 1
     for (int held = -1; tile < op.n_tiles; tile += BLOCKS) {
-        const int chunk = tile / places, first = chunk * N;
+        const int chunk = tile / places, first = chunk * FEW;
         const int at = tile % places * THREADS + threadIdx.x;
         const int place = at / m.batch, b = at - place * m.batch;
         const int row = place / w, column = place - row * w;
         const bool below = 2 * row + 1 < op.height, right = 2 * column + 1 < op.width;
         const Patch patch(row, column, b, op.height, op.width, m.batch);
-        real sums[MAXIMUM ? 4 : 1][N] = {};
+        real sums[MAXIMUM ? 4 : 1][FEW] = {};
 #pragma unroll 1
         for (int begin = 0; begin < op.inputs; begin += SLICE) {
             const int slice = min(SLICE, op.inputs - begin);
             if (held != chunk || op.inputs > SLICE) {
                 __syncthreads();
 #pragma unroll 1
-                for (int k = threadIdx.x; k < slice * TAPS * N; k += THREADS) {
-                    const int channel = first + k % N;
-                    const int weight = (channel * op.inputs + begin) * TAPS + k / N;
+                for (int k = threadIdx.x; k < slice * TAPS * FEW; k += THREADS) {
+                    const int channel = first + k % FEW;
+                    const int weight = (channel * op.inputs + begin) * TAPS + k / FEW;
                     shared[k] = channel < op.outputs ? m.weights[op.weight + weight] : real(0);
                 }
                 __syncthreads();
@@ -202,14 +201,14 @@ __device__ void convolve(const Op &from, const Memory &m, int tile, real *shared
             for (int i = 0; i < slice; ++i) {
                 real pixels[4][4];
                 patch.load(pixels, x + (begin + i) * area);
-                const real *kernels = shared + i * TAPS * N;
+                const real *kernels = shared + i * TAPS * FEW;
                 if (MAXIMUM) {
 #pragma unroll
                     for (int tap = 0; tap < TAPS; ++tap) {
-                        real weights[N];
-                        load<N>(weights, kernels + tap * N);
+                        real weights[FEW];
+                        load<FEW>(weights, kernels + tap * FEW);
 #pragma unroll
-                        for (int o = 0; o < N; ++o)
+                        for (int o = 0; o < FEW; ++o)
 #pragma unroll
                             for (int pixel = 0; pixel < 4; ++pixel)
                                 sums[pixel % (MAXIMUM ? 4 : 1)][o] +=
@@ -221,17 +220,17 @@ __device__ void convolve(const Op &from, const Memory &m, int tile, real *shared
                     average(pixels, below, right, mean);
 #pragma unroll
                     for (int tap = 0; tap < TAPS; ++tap) {
-                        real weights[N];
-                        load<N>(weights, kernels + tap * N);
+                        real weights[FEW];
+                        load<FEW>(weights, kernels + tap * FEW);
 #pragma unroll
-                        for (int o = 0; o < N; ++o) sums[0][o] += weights[o] * mean[tap];
+                        for (int o = 0; o < FEW; ++o) sums[0][o] += weights[o] * mean[tap];
                     }
                 }
             }
         }
         if (at >= n) continue;
 #pragma unroll
-        for (int o = 0; o < N; ++o) {
+        for (int o = 0; o < FEW; ++o) {
             if (first + o >= op.outputs) break;
             real value = sums[0][o];
             if (MAXIMUM) {
@@ -698,9 +697,8 @@ __device__ void run_tile(const Op &op, const Memory &m, int tile, real *shared) 
 // Every so many tiles of an operation.
 __device__ void run(const Op &op, const Memory &m, int tile, real *shared) {
     if (op.kind == CONVOLVE) {
-        if (op.maximum) convolve<true, FEW>(op, m, tile, shared);
-        else if (op.outputs <= FEW) convolve<false, FEW>(op, m, tile, shared);
-        else convolve<false, CHUNK>(op, m, tile, shared);
+        if (op.maximum) convolve<true>(op, m, tile, shared);
+        else convolve<false>(op, m, tile, shared);
     } else if (op.kind == CONVOLVE_INPUT) {
         if (op.maximum) convolve_input<true>(op, m, tile, shared);
         else convolve_input<false>(op, m, tile, shared);
