@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_population import (
+from populations import (
     KEY,
     MIXED,
     SGD,

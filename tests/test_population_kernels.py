@@ -1,0 +1,139 @@
+"""What the CUDA kernel works off, as far as it can be seen without a device."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from populations import topologies
+
+from skectonas import ConvCell, Dense, Topology
+from skectonas.population.grouping import Group
+from skectonas.population.kernels import program
+from skectonas.population.kernels.computation import for_kernels, is_built_in
+from skectonas.population.kernels.program import LAYOUT, Kind, Program, fits
+from skectonas.population.stack import Stack, trained_shapes
+from skectonas.training import resolve_optimizer
+
+SOURCE = files("skectonas.population.kernels").joinpath("train.cu").read_text()
+FORWARDS = (Kind.CONVOLVE, Kind.NORMALISE, Kind.DENSE, Kind.LOSS)
+
+
+def stack_of(topology: Topology, n: int) -> Stack:
+    return Stack(topology, [topology] * n, torch.float32, torch.device("cpu"))
+
+
+def test_the_source_declares_the_same_operation() -> None:
+    body = re.sub(r"//.*", "", SOURCE.partition("struct Op {")[2].partition("};")[0])
+    declared = [
+        (name.strip(), np.dtype(np.int32 if kind == "int" else np.int64))
+        for kind, names in re.findall(r"(int|long long) ([\w, ]+);", body)
+        for name in names.split(",")
+    ]
+    assert declared == [(name, LAYOUT[name]) for name in LAYOUT.names]
+    assert LAYOUT.isalignedstruct
+
+
+def test_the_source_has_the_same_kinds_and_sizes() -> None:
+    body = re.sub(r"//.*", "", SOURCE.partition("enum Kind {")[2].partition("}")[0])
+    assert re.findall(r"\w+", body) == [kind.name for kind in Kind]
+    for name in ("WARP", "FEW", "INPUTS", "UNITS", "FEW_UNITS"):
+        (value,) = re.findall(rf"^const int {name} = (\d+);", SOURCE, re.MULTILINE)
+        assert int(value) == getattr(program, name)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(
+    st.lists(st.tuples(topologies((9, 12, 2), 3), st.integers(1, 3)), min_size=1, max_size=4),
+    st.integers(1, 40),
+)
+def test_every_candidate_has_a_whole_step_and_memory_of_its_own(drawn, batch) -> None:
+    stacks = [stack_of(topology, n) for topology, n in drawn]
+    made = Program(stacks, batch, 256, updates=True)
+    members = [topology for topology, n in drawn for _ in range(n)]
+    ops = made.ops.view(LAYOUT)
+    values, codes, weights = [], [], []
+    seen = set()
+    for begin, end in pairwise(made.begins):
+        own = ops[begin:end]
+        (candidate,) = set(own["candidate"])
+        seen.add(candidate)
+        topology = members[candidate]
+        kinds = [Kind(kind) for kind in own["kind"]]
+        n_cells, n_layers = len(topology.cells), len(topology.dense) + 1
+        assert kinds[: 2 * n_cells + n_layers + 1] == [
+            *[Kind.CONVOLVE, Kind.NORMALISE] * n_cells,
+            *[Kind.DENSE] * n_layers,
+            Kind.LOSS,
+        ]
+        # Only the gradient of the batch itself is not wanted.
+        n_inputs = kinds.count(Kind.DENSE_INPUT) + kinds.count(Kind.CONVOLVE_INPUT)
+        assert n_inputs == n_cells + n_layers - 1
+        assert own["ends"][-1]
+        assert (own["n_tiles"] > 0).all()
+        assert fits(topology)
+        assert len(own) <= program.MOST_OPS
+        for op in own:
+            if op["kind"] in (Kind.CONVOLVE, Kind.DENSE):
+                sides = -(-op["height"] // 2) * -(-op["width"] // 2)
+                size = op["outputs"] * (sides if op["kind"] == Kind.CONVOLVE else 1) * batch
+                values += [(op["y"], size), (op["dy"], size)]
+                if op["z"] >= 0:
+                    values += [(op["z"], size), (op["norms"], 3 * op["outputs"])]
+                if op["parts"] >= 0:
+                    values.append(
+                        (op["parts"], op["splits"] * op["outputs"] * op["inputs"] * 9)
+                    )
+                if op["codes"] >= 0:
+                    codes.append((op["codes"], size))
+            if op["kind"] == Kind.UPDATE:
+                weights.append((op["weight"], op["inputs"]))
+        shapes = [int(np.prod(shape)) for shape in trained_shapes(topology).values()]
+        assert sum(op["inputs"] for op in own if op["kind"] == Kind.UPDATE) == sum(shapes)
+    assert seen == set(range(len(members)))
+    for places, length in (
+        (values, made.n_values),
+        (codes, made.n_codes),
+        (weights, sum(len(stack.flat) for stack in stacks)),
+    ):
+        places.sort()
+        assert all(a + size <= b for (a, size), (b, _) in pairwise(places))
+        assert max((a + size for a, size in places), default=0) <= length
+
+
+def test_without_an_update_gradients_in_parts_are_collected() -> None:
+    topology = Topology((28, 28, 1), [ConvCell(3)], [], 10)
+    made = Program([stack_of(topology, 1)], 32, 256, updates=False)
+    kinds = made.ops.view(LAYOUT)["kind"].tolist()
+    assert kinds.count(Kind.COLLECT) == 1
+    assert Kind.UPDATE not in kinds
+
+
+def test_large_candidates_are_left_to_stacks_unless_there_are_many() -> None:
+    small = Topology((28, 28, 1), [], [Dense(10)], 10)
+    large = [Topology((28, 28, 1), [], [Dense(1000 + i)], 10) for i in range(40)]
+    groups = [Group(small, (0, 1)), Group(large[0], (2,))]
+    assert for_kernels(groups, 32) == ([groups[0]], [groups[1]])
+    many = [Group(topology, (i,)) for i, topology in enumerate(large)]
+    assert for_kernels(many, 32) == (many, [])
+    deep = Group(Topology((28, 28, 1), [], [Dense(3)] * 40, 10), (0,))
+    assert for_kernels([deep], 32) == ([], [deep])
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "expected"),
+    [
+        ("SGD", {}, True),
+        ("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}, True),
+        ("SGD", {"maximize": True}, False),
+        ("Adam", {}, False),
+    ],
+)
+def test_which_optimizers_the_kernel_has_built_in(name, params, expected) -> None:
+    assert is_built_in(resolve_optimizer(name, 0.1, params)) is expected
