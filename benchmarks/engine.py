@@ -1,10 +1,11 @@
-"""Fused trainer against the plain loop, in one thread and one process, in alternation.
+"""Fused trainer against the plain loop and skorch, in one thread and process, in alternation.
 
     OMP_NUM_THREADS=1 python benchmarks/engine.py [--quick] [--csv engine.csv]
 
 Prints a table and writes it as CSV. Times are milliseconds per 1,000 samples and candidate;
-GFLOP/s counts the multiplications and additions of a plain implementation, those that folding
-saves included, so that it may pass the rate of `sgemm`.
+skorch trains the candidates one by one, as the plain loop does. GFLOP/s counts the multiplications
+and additions of a plain implementation, those that folding saves included, so that it may pass the
+rate of `sgemm`.
 """
 
 from __future__ import annotations
@@ -12,18 +13,19 @@ from __future__ import annotations
 import argparse
 import csv
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+from skorch import NeuralNetClassifier
 
 from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Candidate
 from skectonas.data import Rows, TrainingData
-from skectonas.network import initial_weights
+from skectonas.network import build, initial_weights
 from skectonas.population import FusedTrainer
-from skectonas.training import PlainTrainer, Trainer, one_thread, resolve_optimizer
+from skectonas.training import Key, PlainTrainer, Trainer, one_thread, resolve_optimizer
 
 CLASSES = 10
 
@@ -71,8 +73,10 @@ class Result:
     input: str
     population: int
     batch: int
+    skorch_ms: float
     plain_ms: float
     fused_ms: float
+    over_skorch: float
     ratio: float
     target: float | None
     gflops: float
@@ -129,6 +133,32 @@ class Timing:
         return (self.best[self.n_steps + 1] - self.best[1]) / self.n_steps
 
 
+class SkorchTrainer:
+    """One candidate after the other with skorch: the same module, optimiser and batches."""
+
+    def __init__(self, data: TrainingData) -> None:
+        self._images = data.scaled(data.train.images, torch.float32).numpy()
+        self._labels, self._batch_size = data.train.labels.numpy(), data.batch_size
+
+    def train(
+        self, candidates: Sequence[Candidate], n_steps: Sequence[int], key: Key
+    ) -> list[Candidate]:
+        """Train for so many batches; the candidates come back as they were."""
+        for candidate, steps in zip(candidates, n_steps, strict=True):
+            net = NeuralNetClassifier(
+                build(candidate.topology, candidate.weights),
+                criterion=torch.nn.CrossEntropyLoss,
+                lr=0.01,
+                batch_size=self._batch_size,
+                train_split=None,
+                callbacks=None,
+                verbose=0,
+            )
+            rows = steps * self._batch_size
+            net.fit(self._images[:rows], self._labels[:rows], epochs=1)
+        return list(candidates)
+
+
 def measure(shape: Shape, population: int, batch: int, budget: float) -> Result:
     """Time both trainers in alternation and keep the best of each."""
     topology = shape.topology
@@ -145,6 +175,7 @@ def measure(shape: Shape, population: int, batch: int, budget: float) -> Result:
     trainers = {
         "plain": PlainTrainer(data, optimizer, score),
         "fused": FusedTrainer(data, optimizer, score),
+        "skorch": SkorchTrainer(data),
     }
     timings = {name: Timing(trainer, candidates) for name, trainer in trainers.items()}
     for timing in timings.values():
@@ -161,8 +192,10 @@ def measure(shape: Shape, population: int, batch: int, budget: float) -> Result:
         "x".join(map(str, topology.input_shape)),
         population,
         batch,
+        best["skorch"] / samples * 1e6,
         best["plain"] / samples * 1e6,
         best["fused"] / samples * 1e6,
+        best["skorch"] / best["fused"],
         best["plain"] / best["fused"],
         shape.target if (population, batch) == (16, 32) else None,
         flops(topology) * samples / best["fused"] / 1e9,
@@ -195,7 +228,9 @@ def line(result: Result) -> str:
     aim = "" if result.target is None else f"{result.target:g}x"
     return (
         f"{result.shape:28}{result.input:>9}{result.population:>5}{result.batch:>6}"
-        f"{result.plain_ms:>10.2f}{result.fused_ms:>10.3f}{result.ratio:>8.1f}x{aim:>6}"
+        f"{result.skorch_ms:>10.2f}"
+        f"{result.plain_ms:>10.2f}{result.fused_ms:>10.3f}{result.over_skorch:>8.1f}x"
+        f"{result.ratio:>8.1f}x{aim:>6}"
         f"{result.gflops:>8.1f}"
     )
 
@@ -213,8 +248,8 @@ def main() -> None:
     with one_thread(), open(arguments.csv, "w", newline="") as file:
         print(machine_rates())
         print(
-            f"{'shape':28}{'input':>9}{'n':>5}{'batch':>6}{'plain':>10}{'fused':>10}"
-            f"{'ratio':>9}{'aim':>6}{'GFLOP/s':>8}"
+            f"{'shape':28}{'input':>9}{'n':>5}{'batch':>6}{'skorch':>10}{'plain':>10}{'fused':>10}"
+            f"{'/ skorch':>9}{'/ plain':>9}{'aim':>6}{'GFLOP/s':>8}"
         )
         writer = csv.DictWriter(file, list(Result.__annotations__))
         writer.writeheader()

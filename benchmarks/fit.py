@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/fit.py [--budget 100] [--repeat 1] [--csv fit.csv]
 
-Fashion-MNIST, 60,000 images of which 54,000 are trained on, `start="medium_cnn"`. Prints how long
-each fit takes, how much of it is spent outside the trainer, and the accuracy; the rows are written
-as they come.
+Fashion-MNIST, 60,000 images of which 54,000 are trained on, `start="medium_cnn"`. Prints how
+long each fit takes, how much of it is spent outside the trainer, and the accuracy; the rows are
+written as they come.
 """
 
 from __future__ import annotations

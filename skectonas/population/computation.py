@@ -11,7 +11,7 @@ from torch import Tensor
 from skectonas.population.feed import Feed
 from skectonas.population.graph import steps_on
 from skectonas.population.lockstep import Lockstep
-from skectonas.population.optimizer import StackOptimizer
+from skectonas.population.optimizer import StackOptimizer, plain_rate
 from skectonas.population.stack import Stack
 from skectonas.training import OptimizerSpec
 
@@ -98,8 +98,11 @@ class _Running:
 
     def __init__(self, stack: Stack, feed: Feed, spec: OptimizerSpec) -> None:
         self.stack = stack
-        self.lockstep = Lockstep(stack, feed)
-        self.optimizer = StackOptimizer(spec, stack.flat, self.lockstep.gradient)
+        rate = plain_rate(spec)
+        self.lockstep = Lockstep(stack, feed, rate)
+        # What the layers do not move by themselves.
+        left = slice(None if rate is None else stack.n_small)
+        self.optimizer = StackOptimizer(spec, stack.flat[left], self.lockstep.gradient[left])
         self._steps = steps_on(stack.flat.device, capturable=self.optimizer.is_capturable)
 
     def run(self, n_steps: int) -> None:

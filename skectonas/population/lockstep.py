@@ -59,9 +59,12 @@ class Lockstep:
     Parameters
     ----------
     stack : Stack
-        The weights, which are read only.
+        The weights.
     feed : Feed
         Where the batches come from.
+    rate : float or None, default=None
+        The matrices of dense layers are moved by so much of their gradient, which is not set;
+        with None all weights are only read.
 
     Attributes
     ----------
@@ -71,7 +74,8 @@ class Lockstep:
         Adds up the losses.
     """
 
-    def __init__(self, stack: Stack, feed: Feed) -> None:
+    def __init__(self, stack: Stack, feed: Feed, rate: float | None = None) -> None:
+        self._rate = rate
         self.gradient = torch.zeros_like(stack.flat)
         self._stack, self._feed = stack, feed
         self._batch = feed.weights.shape[1]
@@ -87,7 +91,7 @@ class Lockstep:
         self._backwards = self._stages[::-1]
 
     def step(self, step: int) -> None:
-        """Set the gradients of one of the loaded batches, and add its losses up."""
+        """Set the gradients of a loaded batch, or move weights; add its losses up."""
         for stage in self._stages:
             stage.forward(step)
         self.loss.step(step)
@@ -148,7 +152,8 @@ class Lockstep:
         topology = self._stack.topology
         name = linear_name(topology, 0)
         weights, gradients = self._pair(f"{name}.weight", f"{name}.bias")
-        layer = SharedDense(weights, gradients, self._feed.columns, relu=bool(topology.dense))
+        relu = bool(topology.dense)
+        layer = SharedDense(weights, gradients, self._feed.columns, relu=relu, rate=self._rate)
         self._stages.append(layer)
         return layer
 
@@ -158,7 +163,8 @@ class Lockstep:
         for i in range(first, len(topology.dense) + 1):
             name = linear_name(topology, i)
             weights, gradients = self._pair(f"{name}.weight", f"{name}.bias")
-            layer = DenseRelu(weights, gradients, x, dx, relu=i < len(topology.dense))
+            relu = i < len(topology.dense)
+            layer = DenseRelu(weights, gradients, x, dx, relu=relu, rate=self._rate)
             self._stages.append(layer)
             x, dx = layer.y, layer.dy
         return x, dx

@@ -50,6 +50,13 @@ def is_stackable(spec: OptimizerSpec) -> bool:
     return bool((padding == 0).all())
 
 
+def plain_rate(spec: OptimizerSpec) -> float | None:
+    """Return the rate of plain gradient descent, or None if the optimiser is any other."""
+    others = {name: value for name, value in spec.settings.items() if name != "lr"}
+    is_plain = spec.cls is torch.optim.SGD and not any(others.values())
+    return float(spec.settings["lr"]) if is_plain else None
+
+
 class StackOptimizer:
     """An optimiser of one flat tensor, in which the weights of many candidates lie.
 

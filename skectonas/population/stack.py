@@ -45,6 +45,11 @@ def trained_shapes(topology: Topology) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def is_matrix(name: str) -> bool:
+    """Return whether a weight is the matrix of a dense layer: most of all weights."""
+    return name.endswith(".weight") and not name.startswith("cells.")
+
+
 def corner(shape: Sequence[int]) -> tuple[slice, ...]:
     """Return where a candidate's own weight lies in its padded one.
 
@@ -77,6 +82,8 @@ class Stack:
         All weights, zeros at first. One tensor, so that an optimiser has one to step.
     slots : dict of str to Slot
         Where each name lies in `flat`.
+    n_small : int
+        Where the matrices of dense layers begin in `flat`: they come last.
     views : dict of str to Tensor
         Windows into `flat`.
     """
@@ -91,11 +98,14 @@ class Stack:
         self.topology = topology
         self.members = tuple(members)
         self.slots: dict[str, Slot] = {}
-        end = 0
-        for name, shape in trained_shapes(topology).items():
-            slot = Slot(end, (len(self.members), *shape))
+        shapes = trained_shapes(topology)
+        end = self.n_small = 0
+        for name in sorted(shapes, key=is_matrix):
+            slot = Slot(end, (len(self.members), *shapes[name]))
             self.slots[name] = slot
             end += -(-math.prod(slot.shape) // _ALIGNMENT) * _ALIGNMENT
+            if not is_matrix(name):
+                self.n_small = end
         self.flat = torch.zeros(end, dtype=dtype, device=device)
         self.views = self.views_of(self.flat)
 
