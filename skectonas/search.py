@@ -297,7 +297,7 @@ class Search:
     def _retire(self, candidates: Iterable[Candidate]) -> None:
         """Update the front by candidates that are trained no further.
 
-        Not before: the front would forget whom a candidate beats that is worse later on.
+        Not before: a candidate may still get worse, and whom it beat would be forgotten.
         """
         if not self.settings.keep_front:
             candidates = (replace(candidate, weights={}) for candidate in candidates)

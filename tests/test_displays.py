@@ -313,6 +313,8 @@ def test_front_of_the_estimator(digits: Any, budget: float) -> None:
         assert display.ax_.get_xlabel() == "parameters"
         low, high = display.ax_.get_ylim()
         assert low < display.winner_.get_ydata().item() < high
+        line = EvolutionDisplay.from_estimator(clf.with_candidate(candidate)).lines_[0]
+        assert line.get_ydata()[-1] == display.winner_.get_ydata().item()
 
 
 # --- networks --------------------------------------------------------------------------------

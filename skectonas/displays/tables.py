@@ -13,7 +13,7 @@ HISTORY = (
 )  # fmt: skip
 LINEAGE = ("candidate", "morphism", "n_parameters", "epochs_total", "validation_score")
 
-HALF_A_STEP = 1e-9  # epochs: what rounding may do to a sum of whole batches
+ROUNDING = 1e-9  # epochs: far below one batch
 
 
 def check_table(name: str, table: pd.DataFrame, columns: tuple[str, ...]) -> None:
@@ -88,7 +88,7 @@ def course(history: pd.DataFrame, lineage: pd.DataFrame) -> pd.DataFrame:
     ends = [*born.iloc[1:], lineage["epochs_total"].iloc[-1]]
     parts = [
         history[
-            (history["candidate"] == candidate) & (history["epochs_total"] <= end + HALF_A_STEP)
+            (history["candidate"] == candidate) & (history["epochs_total"] <= end + ROUNDING)
         ]
         for candidate, end in zip(lineage["candidate"], ends, strict=True)
     ]
