@@ -18,12 +18,14 @@ from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from skectonas.candidate import Candidate
 from skectonas.data import Rows, TrainingData
 from skectonas.fitness import Balanced, Fitness, Greedy, Random
 from skectonas.inputs import InputEncoder
 from skectonas.ledger import Ledger
 from skectonas.morphisms import GREEDY_MORPHISMS, MORPHISMS, Morphism
-from skectonas.network import build
+from skectonas.network import TopologyNetwork, build
+from skectonas.notebook import beside
 from skectonas.population import FusedTrainer
 from skectonas.scoring import make_scorer
 from skectonas.search import Outcome, Search, Settings
@@ -111,6 +113,9 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
     selection : {"fitness", "random"} or Fitness, default="fitness"
         Who wins a bracket: by Eq. 2 of the paper, by chance (the paper's ablation, not meant
         for use), or by an object of your own, see `skectonas.fitness.Fitness`.
+    keep_candidates : {"pareto"} or None, default=None
+        Whose weights are kept besides the winner's: with "pareto" those of the candidates in
+        `pareto_front_`, so that `with_candidate` can make each of them the model.
     n_jobs : int or None, default=None
         Workers that train parts of the population side by side, as in scikit-learn; the results
         do not depend on it.
@@ -135,8 +140,16 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
         `skectonas.ledger.Entry`.
     lineage_ : pandas.DataFrame
         A row for the start and for each of its descendants down to the winner.
+    pareto_front_ : pandas.DataFrame
+        The candidates that no other beats, the smallest first, with the columns of
+        `lineage_`. A candidate beats another that has no fewer parameters and no higher
+        ``validation_score``, the score that selection goes by: the mean over the last
+        `score_window` evaluations, after the last training of the candidate. Training at the
+        end of the budget counts only if it raised the score. The winner may be missing: who
+        lost a bracket to one that got worse later on may beat it.
     validation_score_ : float
-        The winner's score on the validation rows.
+        The winner's score on the validation rows: the mean over the last `score_window`
+        evaluations.
     n_parameters_ : int
         The winner's number of trained weights.
     classes_ : ndarray of shape (n_classes,)
@@ -208,6 +221,7 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
         "max_growth": [Interval(Real, 0, None, closed="both")],
         "max_parameters": [Interval(Integral, 1, None, closed="left")],
         "selection": [StrOptions({"fitness", "random"}), HasMethods(["__call__", "final"])],
+        "keep_candidates": [StrOptions({"pareto"}), None],
         "n_jobs": [
             Interval(Integral, None, -1, closed="right"),
             Interval(Integral, 1, None, closed="left"),
@@ -243,6 +257,7 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
         max_growth: float = 3.0,
         max_parameters: int = 8_000_000,
         selection: Literal["fitness", "random"] | Fitness = "fitness",
+        keep_candidates: Literal["pareto"] | None = None,
         n_jobs: int | None = None,
         device: str | torch.device = "auto",
         random_state: int | np.random.RandomState | np.random.Generator | None = None,
@@ -270,6 +285,7 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
         self.max_growth = max_growth
         self.max_parameters = max_parameters
         self.selection = selection
+        self.keep_candidates = keep_candidates
         self.n_jobs = n_jobs
         self.device = device
         self.random_state = random_state
@@ -319,6 +335,84 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
             self._report_interruption()
         self._keep(outcome, search.ledger, start)
         return self
+
+    def summary(self) -> pd.DataFrame:
+        """Return the layers of the network as a table.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each layer, with its name in ``layer`` (that of its weights in
+            `network_`), its ``kind``, its ``output_shape`` for one row of X, channels last, and
+            its ``n_parameters``, which add up to `n_parameters_`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from skectonas import ECToNASClassifier
+        >>> X, y = load_digits(return_X_y=True)
+        >>> clf = ECToNASClassifier(budget=5, start="medium_cnn", random_state=0).fit(X, y)
+        >>> print(clf.summary().to_string(index=False))
+           layer                                         kind output_shape  n_parameters
+         cells.0 conv 3x3, average pooling, batch norm, relu    (4, 4, 3)            33
+         cells.1 conv 3x3, average pooling, batch norm, relu    (2, 2, 6)           174
+         dense.0                                 dense, relu        (10,)           250
+         dense.1                                 dense, relu        (10,)           110
+          output                              dense, softmax        (10,)           110
+        """
+        check_is_fitted(self, "network_")
+        columns = ["layer", "kind", "output_shape", "n_parameters"]
+        return pd.DataFrame(self.best_topology_.layers, columns=columns)
+
+    def with_candidate(self, candidate: int) -> Self:
+        """Return a copy that has another candidate of the search as its model.
+
+        Parameters
+        ----------
+        candidate : int
+            Its number in `pareto_front_`, or that of the model at hand.
+
+        Returns
+        -------
+        ECToNASClassifier
+            A fitted estimator, whose `network_`, `best_topology_`, `n_parameters_`,
+            `validation_score_` and `lineage_` are those of the candidate. The rest is as here,
+            and this estimator stays as it is.
+
+        Raises
+        ------
+        ValueError
+            If there was no such candidate, or its weights were not kept.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from skectonas import ECToNASClassifier
+        >>> X, y = load_digits(return_X_y=True)
+        >>> clf = ECToNASClassifier(budget=60, keep_candidates="pareto", random_state=0)
+        >>> front = clf.fit(X, y).pareto_front_
+        >>> smallest = clf.with_candidate(front["candidate"].iloc[0])
+        >>> assert smallest.n_parameters_ == front["n_parameters"].min()
+        >>> smallest.predict(X).shape
+        (1797,)
+        """
+        check_is_fitted(self, "network_")
+        if candidate not in self._kept and candidate != self.lineage_["candidate"].iloc[-1]:
+            known = set(self.history_["candidate"])
+            if candidate not in known:
+                raise ValueError(
+                    f"candidate must be one of those in history_, 0 to {max(known)}, "
+                    f"got {candidate!r}."
+                )
+            raise ValueError(
+                f"The weights of candidate {candidate!r} were not kept: with keep_candidates="
+                f"{self.keep_candidates!r}, those of {sorted(self._kept)} were, and with "
+                f'"pareto" those of {self.pareto_front_["candidate"].tolist()} would be.'
+            )
+        copy = deepcopy(self)
+        if candidate in self._kept:
+            copy._take(deepcopy(self._kept[candidate]))
+        return copy
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the probabilities of the classes.
@@ -418,6 +512,7 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
             max_growth=self.max_growth,
             max_parameters=self.max_parameters,
             score_window=self.score_window,
+            keep_front=self.keep_candidates is not None,
             morphisms=check_morphisms(
                 self.morphisms, GREEDY_MORPHISMS if self.alpha == 1 else MORPHISMS
             ),
@@ -432,27 +527,23 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
 
     def _keep(self, outcome: Outcome, ledger: Ledger, start: _Start) -> None:
         """Set the fitted attributes: all at once, so that a failed fit leaves no mixture."""
-        winner = outcome.winner
+        model = _Model.of(outcome.lineage, ledger)
+        kept = [outcome.lineage, *outcome.front] if self.keep_candidates else []
+        self._kept = {line[-1].id: _Model.of(line, ledger) for line in kept}
         self.classes_ = start.classes
         self.encoder_ = start.encoder
         self.image_shape_ = start.encoder.image_shape_
-        self.best_topology_ = winner.topology
-        self.n_parameters_ = winner.n_parameters
-        self.validation_score_ = winner.score
-        self.network_ = build(winner.topology, winner.weights).eval()
         self.history_ = ledger.to_frame()
-        self.lineage_ = pd.DataFrame(
-            {
-                "generation": candidate.generation,
-                "candidate": candidate.id,
-                "morphism": candidate.morphism,
-                "topology": str(candidate.topology),
-                "n_parameters": candidate.n_parameters,
-                "epochs_total": candidate.n_steps / ledger.steps_per_epoch,
-                "validation_score": candidate.score,
-            }
-            for candidate in outcome.lineage
-        )
+        self.pareto_front_ = _table([line[-1] for line in outcome.front], ledger)
+        self._take(model)
+
+    def _take(self, model: _Model) -> None:
+        """Set what depends on the candidate that is the model."""
+        self.network_ = model.network
+        self.best_topology_ = model.network.topology
+        self.n_parameters_ = self.best_topology_.n_parameters
+        self.lineage_ = model.lineage
+        self.validation_score_ = float(model.lineage["validation_score"].iloc[-1])
 
     def _report_interruption(self) -> None:
         if _inside_another_estimator():
@@ -471,6 +562,22 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
             flush=True,
         )
 
+    def _html_repr(self) -> str:
+        """Return what a notebook shows: scikit-learn's diagram and what was found."""
+        diagram: str = super()._html_repr()
+        if not hasattr(self, "network_"):
+            return diagram
+        history, scoring = self.history_, self.scoring
+        of = f" ({scoring})" if isinstance(scoring, str) else ""
+        found = {
+            "Topology": str(self.best_topology_),
+            "Parameters": f"{self.n_parameters_:,}",
+            f"Validation score{of}": f"{self.validation_score_:.4f}",
+            "Candidates": f"{history['candidate'].nunique():,}",
+            "Epochs spent": f"{history['budget_spent'].iloc[-1]:,.1f}",
+        }
+        return beside(diagram, found, self.summary())
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
@@ -483,6 +590,38 @@ class _Start(NamedTuple):
     topology: Topology
     encoder: InputEncoder
     classes: NDArray[Any]
+
+
+class _Model(NamedTuple):
+    """A candidate as it can be predicted with."""
+
+    network: TopologyNetwork
+    lineage: pd.DataFrame
+
+    @classmethod
+    def of(cls, lineage: Sequence[Candidate], ledger: Ledger) -> _Model:
+        candidate = lineage[-1]
+        network = build(candidate.topology, candidate.weights).eval()
+        return cls(network, _table(lineage, ledger))
+
+
+def _table(candidates: Sequence[Candidate], ledger: Ledger) -> pd.DataFrame:
+    columns = ["generation", "candidate", "morphism", "topology", "n_parameters"]
+    return pd.DataFrame(
+        [
+            (
+                candidate.generation,
+                candidate.id,
+                candidate.morphism,
+                str(candidate.topology),
+                candidate.n_parameters,
+                candidate.n_steps / ledger.steps_per_epoch,
+                candidate.score,
+            )
+            for candidate in candidates
+        ],
+        columns=[*columns, "epochs_total", "validation_score"],
+    )
 
 
 def _rows(

@@ -15,7 +15,7 @@ DTYPES = {
     **dict.fromkeys(("bracket", "parent"), "Int64"),
     **dict.fromkeys(("epochs", "epochs_total", "budget_spent", "seconds"), "float64"),
     **dict.fromkeys(("train_loss", "validation_loss"), "float64"),
-    **dict.fromkeys(("validation_score", "fitness"), "float64"),
+    **dict.fromkeys(("validation_score", "mean_loss", "mean_score", "fitness"), "float64"),
     "won": "boolean",
 }
 
@@ -48,6 +48,9 @@ class Entry:
         Batches that its weights have been trained on, those of its ancestors included.
     train_loss, validation_loss, validation_score : float
         As recorded last in this row.
+    mean_loss, mean_score : float
+        Means of the last ``score_window`` validation losses and scores since the candidate was
+        born, which its selection goes by.
     fitness : float or None
         What the bracket was decided by.
     won : bool or None
@@ -70,6 +73,8 @@ class Entry:
     train_loss: float
     validation_loss: float
     validation_score: float
+    mean_loss: float
+    mean_score: float
     fitness: float | None
     won: bool | None
     seconds: float

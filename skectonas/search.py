@@ -17,6 +17,7 @@ from skectonas.fitness import Fitness, Greedy
 from skectonas.ledger import PHASES, Entry, Ledger
 from skectonas.morphisms import MORPHISMS, Activations, Context, Morphism
 from skectonas.network import initial_weights
+from skectonas.pareto import unbeaten
 from skectonas.topology import Topology
 from skectonas.tournament import draw_brackets
 from skectonas.training import Trainer
@@ -47,6 +48,8 @@ class Settings:
         The score is the mean of this many last evaluations.
     morphisms : sequence of Morphism
         The changes to choose from.
+    keep_front : bool, default=False
+        Whether the candidates that no other beats keep their weights.
     """
 
     warmup_epochs: float = 10
@@ -57,6 +60,7 @@ class Settings:
     max_parameters: int = 8_000_000
     score_window: int = 3
     morphisms: Sequence[Morphism] = MORPHISMS
+    keep_front: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,12 +74,16 @@ class Outcome:
     lineage : tuple of Candidate
         From the start to the winner, ancestors as they were when they had their last child;
         only the winner still has its weights.
+    front : tuple of tuple of Candidate
+        For each candidate that no other beats, the smallest first, its lineage; it has its
+        weights if that was asked for.
     interrupted : bool
         Whether the search was stopped by Ctrl-C.
     """
 
     winner: Candidate
     lineage: tuple[Candidate, ...]
+    front: tuple[tuple[Candidate, ...], ...]
     interrupted: bool
 
 
@@ -136,6 +144,7 @@ class Search:
         self._start: Candidate
         self._ids = itertools.count()
         self._known: dict[int, Candidate] = {}
+        self._front: list[Candidate] = []  # of those that are trained no further
         self._finished = False  # no further round can be paid or played
         self._stopped = False  # by `on_generation`
 
@@ -162,7 +171,9 @@ class Search:
                 raise
             interrupted = True
         winner = self._select([self.best, *self.survivors])
-        return Outcome(winner, self._lineage(winner), interrupted)
+        self._retire(self.survivors)
+        front = tuple(self._lineage(candidate) for candidate in self._front)
+        return Outcome(winner, self._lineage(winner), front, interrupted)
 
     def _warm_up(self, topology: Topology) -> None:
         start = Candidate(
@@ -282,13 +293,26 @@ class Search:
             round_,
             lambda trained: _judge(trained, sizes, fitness),
         )
+        self._retire(c for c, verdict in zip(trained, verdicts, strict=True) if not verdict.won)
         return [c for c, verdict in zip(trained, verdicts, strict=True) if verdict.won]
+
+    def _retire(self, candidates: Iterable[Candidate]) -> None:
+        """Update the front by candidates that are trained no further.
+
+        Not before: a candidate may still get worse, and whom it beat would be forgotten.
+        """
+        if not self.settings.keep_front:
+            candidates = (replace(candidate, weights={}) for candidate in candidates)
+        pool = sorted([*self._front, *candidates], key=lambda c: (c.id, c.n_steps))
+        sizes, scores = [c.n_parameters for c in pool], [c.score for c in pool]
+        self._front = [pool[i] for i in unbeaten(sizes, scores, [c.loss for c in pool])]
 
     def _evolve(self, winners: list[Candidate]) -> None:
         """Make the winners the next parents."""
         if not winners:
             return
         self.parents = self.survivors = winners
+        self._retire(winners)
         self.best = self._select([self.best, *winners])
         self._stopped = self.on_generation is not None and bool(self.on_generation(self))
 
@@ -403,6 +427,8 @@ def _entry(
         train_loss=last.train_loss,
         validation_loss=last.validation_loss,
         validation_score=last.validation_score,
+        mean_loss=candidate.loss,
+        mean_score=candidate.score,
         fitness=verdict.fitness,
         won=verdict.won,
         seconds=seconds,

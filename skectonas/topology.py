@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -10,6 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 Pooling: TypeAlias = Literal["average", "max"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
+SHORT: dict[Pooling, str] = {"average": "avg", "max": "max"}
 
 KERNEL = 3  # every convolution is 3x3, stride 1, padded with zeros to the same size
 
@@ -129,6 +131,8 @@ class Topology:
     >>> topology.n_parameters
     3267
     >>> Topology.from_dict(topology.to_dict()) == topology
+    True
+    >>> Topology.from_string(str(topology)) == topology
     True
     >>> topology.is_cnn
     True
@@ -253,10 +257,34 @@ class Topology:
         except TypeError as error:
             raise ValueError(f"Not a topology: {dict(plain)!r} ({error}).") from error
 
+    @classmethod
+    def from_string(cls, line: str) -> Topology:
+        """Build a topology from what `str` gave, such as a cell of ``history_``.
+
+        Raises
+        ------
+        ValueError
+            If the line is not of that kind.
+        """
+        poolings = {short: pooling for pooling, short in SHORT.items()}
+        cell, layer = rf" > conv (\d+) ({'|'.join(poolings)})", r" > dense (\d+)"
+        found = re.fullmatch(
+            r"(\d+)x(\d+)x(\d+)"
+            rf"(?P<cells>(?:{cell})*)(?P<dense>(?:{layer})*) > (?P<n>\d+) classes",
+            str(line),
+        )
+        if found is None:
+            raise ValueError(f"Not a topology in one line: {line!r}.")
+        height, width, channels = map(int, found.group(1, 2, 3))
+        cells = [
+            ConvCell(int(n), poolings[short]) for n, short in re.findall(cell, found["cells"])
+        ]
+        dense = [Dense(int(n)) for n in re.findall(layer, found["dense"])]
+        return cls((height, width, channels), tuple(cells), tuple(dense), int(found["n"]))
+
     def __str__(self) -> str:
-        short = {"average": "avg", "max": "max"}
         parts = ["x".join(map(str, self.input_shape))]
-        parts += [f"conv {cell.channels} {short[cell.pooling]}" for cell in self.cells]
+        parts += [f"conv {cell.channels} {SHORT[cell.pooling]}" for cell in self.cells]
         parts += [f"dense {layer.units}" for layer in self.dense]
         parts.append(f"{self.n_classes} classes")
         return " > ".join(parts)

@@ -18,8 +18,11 @@ ROOT = Path(skectonas.__file__).parent
 FLOORS = {
     "topology": 0.0,
     "ledger": 0.0,
+    "pareto": 0.0,
+    "notebook": 0.0,
     "starts": 1.0,
     "network": 1.0,
+    "displays": 1.0,
     "candidate": 1.5,
     "data": 2.0,
     "scoring": 2.0,
@@ -52,7 +55,9 @@ STRANGERS = {
     "tables": LOWEST,
     "tournament": LOWEST,
 }
-WITHOUT_TORCH = ["topology", "starts", "ledger", "tournament", "fitness", "scoring"]
+WITHOUT_TORCH = [
+    *("topology", "starts", "ledger", "pareto", "notebook", "tournament", "fitness", "scoring")
+]
 
 FILES = sorted(ROOT.rglob("*.py"))
 

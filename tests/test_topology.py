@@ -112,6 +112,7 @@ def test_the_line_tells_all(topology: Topology) -> None:
         int(last.removesuffix(" classes")),
     )
     assert read == topology
+    assert Topology.from_string(str(topology)) == topology
     assert "\n" not in str(topology)
 
 
@@ -267,3 +268,14 @@ def test_what_is_no_dict_gives_a_value_error(value: Any) -> None:
 def test_from_dict_says_what_is_wrong(plain: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Topology.from_dict(plain)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "8x8 > 10 classes", "8x8x1 > conv 3 > 10 classes", "8x8x1 > conv 3 mean > 10 classes",
+     "8x8x1 > dense 10 > conv 3 avg > 10 classes", "8x8x1 > dense 10", "8x8x1 > 10 classes ",
+     "8x8x1 > dense 0 > 10 classes", "1x1x1 > conv 3 avg > 2 classes", None],
+)  # fmt: skip
+def test_from_string_takes_only_what_str_gives(line: Any) -> None:
+    with pytest.raises(ValueError, match=r"Not a topology|positive integer|no 2x2 pixels"):
+        Topology.from_string(line)

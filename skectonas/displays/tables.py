@@ -1,0 +1,96 @@
+"""What the pictures read off the tables of a search."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from sklearn.utils.validation import check_is_fitted
+
+HISTORY = (
+    "generation", "phase", "candidate", "parent", "morphism", "n_parameters", "epochs",
+    "epochs_total", "mean_loss", "mean_score", "won",
+)  # fmt: skip
+LINEAGE = ("candidate", "morphism", "n_parameters", "epochs_total", "validation_score")
+
+ROUNDING = 1e-9  # epochs: far below one batch
+
+
+def check_table(name: str, table: pd.DataFrame, columns: tuple[str, ...]) -> None:
+    """Look whether a table has rows and columns.
+
+    Raises
+    ------
+    ValueError
+        If it is no data frame, is empty, or lacks a column.
+    """
+    if not isinstance(table, pd.DataFrame) or table.empty:
+        raise ValueError(f"{name} must be a data frame of the fitted estimator, got {table!r}.")
+    lacking = [column for column in columns if column not in table.columns]
+    if lacking:
+        raise ValueError(f"{name} lacks the columns {lacking}.")
+
+
+def check_fitted(estimator: Any, caller: str) -> None:
+    """Look whether there is anything to show.
+
+    Raises
+    ------
+    TypeError
+        If it is no estimator of this package.
+    NotFittedError
+        If it is not fitted.
+    """
+    if not hasattr(estimator, "with_candidate"):
+        raise TypeError(
+            f"{caller} takes an ECToNASClassifier, got {type(estimator).__name__}: of a "
+            "pipeline or a search hand over the estimator itself, such as pipeline[-1] or "
+            "grid.best_estimator_."
+        )
+    check_is_fitted(estimator, "lineage_")
+
+
+def births(history: pd.DataFrame) -> pd.Series[float]:
+    """Return by candidate the epochs that its weights had been trained at its birth."""
+    first = history.drop_duplicates("candidate").set_index("candidate")
+    begin: pd.Series[float] = first["epochs_total"] - first["epochs"]
+    return begin
+
+
+def standings(history: pd.DataFrame, *, final: bool = True) -> pd.DataFrame:
+    """Return by candidate the row of history that it stands with.
+
+    It is that of its last training. A training at the end of the budget counts only if it made
+    the candidate better, and never with ``final=False``: descendants come from what was before.
+    """
+    last = history["phase"] == "final"
+    rows = history[~last].drop_duplicates("candidate", keep="last")
+    if final:
+        # Stable, so that of equal rows the one before the final training stays.
+        rows = pd.concat([history[last], rows]).sort_values(
+            ["mean_score", "mean_loss"], ascending=[True, False], kind="stable"
+        )
+    unique = rows.drop_duplicates("candidate", keep="last")
+    return unique.set_index("candidate").sort_index()
+
+
+def settled(history: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the scores right after a change, by which nothing is decided."""
+    rounds = history["phase"] != "recovery"
+    competed = history["candidate"].isin(history["candidate"][rounds])
+    chosen: pd.DataFrame = history[rounds | ~competed]
+    return chosen
+
+
+def course(history: pd.DataFrame, lineage: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of history along a lineage: each candidate's, until the next is born."""
+    born = births(history)[lineage["candidate"]]
+    ends = [*born.iloc[1:], lineage["epochs_total"].iloc[-1]]
+    parts = [
+        history[
+            (history["candidate"] == candidate) & (history["epochs_total"] <= end + ROUNDING)
+        ]
+        for candidate, end in zip(lineage["candidate"], ends, strict=True)
+    ]
+    rows: pd.DataFrame = pd.concat(parts, ignore_index=True)
+    return rows
