@@ -18,6 +18,8 @@ ROOT = Path(skectonas.__file__).parent
 FLOORS = {
     "topology": 0.0,
     "ledger": 0.0,
+    "extras": 0.0,
+    "files": 0.0,
     "starts": 1.0,
     "network": 1.0,
     "candidate": 1.5,
@@ -31,8 +33,11 @@ FLOORS = {
     "training": 3.0,
     "inputs": 3.0,
     "population": 4.0,
+    "portable": 4.0,
+    "saving": 4.0,
     "search": 5.0,
     "validation": 5.0,
+    "export": 5.5,
     "classifier": 6.0,
     "__init__": 7.0,
 }
