@@ -57,7 +57,16 @@ STRANGERS = {
     "tables": LOWEST,
     "tournament": LOWEST,
 }
-WITHOUT_TORCH = ["topology", "starts", "ledger", "tournament", "fitness", "scoring"]
+WITHOUT_TORCH = [
+    "extras",
+    "files",
+    "topology",
+    "starts",
+    "ledger",
+    "tournament",
+    "fitness",
+    "scoring",
+]
 
 FILES = sorted(ROOT.rglob("*.py"))
 

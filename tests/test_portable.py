@@ -137,6 +137,17 @@ def test_weights_are_given_or_drawn(fitted: ECToNASClassifier, digits: Any) -> N
     )
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("kind", ["8-bit images", "digits", "table"])
+def test_it_computes_where_it_is_moved_to(kind: str) -> None:
+    X, y, settings = KINDS[kind]
+    clf = quick(11, device="cpu", **settings).fit(X, y)
+    found = clf.to_torch().double().cuda()(torch.from_numpy(X).cuda()).softmax(1)
+    assert found.device.type == "cuda"
+    np.testing.assert_allclose(found.detach().cpu(), clf.predict_proba(X), rtol=0, atol=1e-12)
+
+
 def test_an_estimator_that_is_not_fitted_has_no_network() -> None:
     with pytest.raises(ValueError, match="not fitted"):
         quick().to_torch()

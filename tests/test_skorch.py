@@ -292,6 +292,16 @@ def test_a_compiled_module_has_the_weights_too(
     np.testing.assert_allclose(net.predict_proba(digits[0]), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_it_trains_on_a_gpu(searched: ECToNASClassifier, digits: Any) -> None:
+    net = searched.to_skorch(device="cuda", max_epochs=1)
+    expected = searched.predict_proba(digits[0])
+    np.testing.assert_allclose(net.predict_proba(digits[0]), expected, rtol=0, atol=1e-5)
+    before = len(net.history)
+    assert len(net.partial_fit(*digits).history) == before + 1
+
+
 def test_nothing_global_is_moved(searched: ECToNASClassifier, capsys: Any) -> None:
     before = torch.get_rng_state()
     net = searched.to_skorch()
