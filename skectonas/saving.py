@@ -143,8 +143,9 @@ def _read_file(
     try:
         with safetensors.safe_open(where, framework="numpy") as file:
             text = (file.metadata() or {}).get("skectonas")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except safetensors.SafetensorError as error:
+            names = [] if text is None else file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
+    except (safetensors.SafetensorError, TypeError, ValueError) as error:
         raise ValueError(
             f"{where} is not a file of `save`, or it is damaged or truncated: {error}."
         ) from error
