@@ -7,6 +7,8 @@ arrays of shape (n, height, width, channels).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import astuple
 from typing import Any, Self
 
 import numpy as np
@@ -115,6 +117,7 @@ class InputEncoder:
             check_image_shape(self.image_shape)
         self._frame = isinstance(X, pd.DataFrame)
         self._shape = X.shape[1:]
+        self._dtype = None if isinstance(X, pd.DataFrame) else X.dtype.name
         self._tables: TableEncoder | None = None
         self._columns: ColumnRange | None = None
         self._pixels: PseudoImageTransformer | None = None
@@ -158,6 +161,70 @@ class InputEncoder:
             return self._laid_out(self._columns.scale(array).astype(np.float32))
         return self._images(array)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the fitted encoder knows: plain data that `json` can write, and arrays.
+
+        Returns
+        -------
+        dict
+            The parameters; ``input_shape`` and ``input_dtype`` of a row of X in `fit` (the
+            latter None for a frame); ``image_shape_``; ``range``, the offset and scale of
+            `range_`, and ``early``, those that `transform` itself applies to images, or None;
+            ``columns``, the low and high ends that `transform` scales the columns of an array
+            by, or None; ``tables``, the plain `TableEncoder` of a frame, or None; and
+            ``pixel_index``, the pixel of each column, or None for images.
+        """
+        early, columns, tables, pixels = self._early, self._columns, self._tables, self._pixels
+        return {
+            "image_shape": self.image_shape,
+            "column_order": self.column_order,
+            "random_state": self.random_state,
+            "input_shape": self._shape,
+            "input_dtype": self._dtype,
+            "image_shape_": self.image_shape_,
+            "range": astuple(self.range_),
+            "early": None if early is None else astuple(early),
+            "columns": None if columns is None else {"low": columns.low, "high": columns.high},
+            "tables": None if tables is None else tables.to_dict(),
+            "pixel_index": None if pixels is None else pixels.pixel_index_,
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Build a fitted encoder from what `to_dict` gave.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skectonas.inputs import InputEncoder
+        >>> X = np.array([[1.0, 20.0], [2.0, 60.0], [3.0, 40.0]])
+        >>> encoder = InputEncoder().fit(X)
+        >>> again = InputEncoder.from_dict(encoder.to_dict())
+        >>> np.array_equal(again.transform(X), encoder.transform(X))
+        True
+        """
+        encoder = cls(plain["image_shape"], plain["column_order"], plain["random_state"])
+        early, columns, tables = plain["early"], plain["columns"], plain["tables"]
+        encoder._shape = tuple(plain["input_shape"])
+        encoder._dtype = plain["input_dtype"]
+        encoder._frame = tables is not None
+        encoder._early = None if early is None else PixelRange(*early)
+        encoder._columns = None if columns is None else ColumnRange(**columns)
+        encoder._tables = None
+        if tables is not None:
+            encoder._tables = TableEncoder.from_dict(tables).set_output(transform="default")
+        encoder.image_shape_ = check_image_shape(plain["image_shape_"])
+        encoder.range_ = PixelRange(*plain["range"])
+        encoder._pixels = None
+        if plain["pixel_index"] is not None:
+            encoder._pixels = encoder._layout()
+            encoder._pixels.image_shape_ = encoder.image_shape_
+            encoder._pixels.pixel_index_ = plain["pixel_index"]
+            encoder._pixels.column_order_ = np.argsort(plain["pixel_index"])
+            encoder._pixels.n_features_in_ = len(plain["pixel_index"])
+        encoder.feature_names_out_ = encoder._names()
+        return encoder
+
     def _is_flattened(self, X: npt.NDArray[Any]) -> bool:
         # Another order of the pixels would destroy an image, so it was meant for a table.
         if self.image_shape is None or self.column_order != "given":
@@ -168,18 +235,14 @@ class InputEncoder:
         # The global configuration of scikit-learn may ask for frames.
         self._tables = TableEncoder().set_output(transform="default")
         table = self._tables.fit(X).transform(X)
-        return self._fit_layout(table, self._tables.get_feature_names_out())
+        return self._fit_layout(table)
 
     def _fit_table(self, X: npt.NDArray[Any]) -> Self:
         self._columns = ColumnRange.of(X)
         table = self._columns.scale(X).astype(np.float32)
-        return self._fit_layout(
-            table, np.array([f"x{i}" for i in range(X.shape[1])], dtype=object)
-        )
+        return self._fit_layout(table)
 
-    def _fit_layout(
-        self, table: npt.NDArray[np.float32], names: npt.NDArray[np.object_]
-    ) -> Self:
+    def _fit_layout(self, table: npt.NDArray[np.float32]) -> Self:
         if self.image_shape is not None:
             pixels = math.prod(check_image_shape(self.image_shape))
             if pixels < table.shape[1]:
@@ -187,16 +250,26 @@ class InputEncoder:
                     f"image_shape: expected room for the {table.shape[1]} columns that X has "
                     f"once encoded, got {self.image_shape!r} with {pixels} pixels"
                 )
-        self._pixels = PseudoImageTransformer(
+        self._pixels = self._layout().fit(table)
+        self.image_shape_: tuple[int, int, int] = self._pixels.image_shape_
+        self.range_ = _UNCHANGED
+        self.feature_names_out_ = self._names()
+        return self
+
+    def _layout(self) -> PseudoImageTransformer:
+        layout: PseudoImageTransformer = PseudoImageTransformer(
             order=self.column_order,
             image_shape=self.image_shape,
             random_state=self.random_state,
         ).set_output(transform="default")
-        self._pixels.fit(table)
-        self.image_shape_: tuple[int, int, int] = self._pixels.image_shape_
-        self.range_ = _UNCHANGED
-        self.feature_names_out_: npt.NDArray[np.object_] | None = names
-        return self
+        return layout
+
+    def _names(self) -> npt.NDArray[np.object_] | None:
+        if self._tables is not None:
+            return self._tables.get_feature_names_out()
+        if self._columns is not None:
+            return np.array([f"x{i}" for i in range(self._shape[0])], dtype=object)
+        return None
 
     def _fit_images(self, X: npt.NDArray[Any]) -> Self:
         if X.ndim not in (2, 3, 4):
@@ -211,7 +284,7 @@ class InputEncoder:
                 f"image_shape: expected the shape of the images in X, {X.shape[1:]}, got "
                 f"{self.image_shape!r}"
             )
-        self.feature_names_out_ = None
+        self.feature_names_out_ = self._names()
         self.range_ = pixel_range(X)
         # float32 may not tell apart, or not hold, what float64 does.
         if X.dtype != np.uint8 and self.range_ not in (_UNCHANGED, _EIGHT_BIT):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import datetime
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -206,10 +206,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         kinds = [_is_number(column, label) for label, column in X.items()]
         self.numeric_ = [i for i, numeric in enumerate(kinds) if numeric]
         self.categorical_ = [i for i, numeric in enumerate(kinds) if not numeric]
-        origins = [*self._fit_numbers(X), *self._fit_categories(X)]
-        # A stable sort keeps a value before its indicator, and categories as they are.
-        self._order = np.argsort(origins, kind="stable")
-        self.origin_ = np.asarray(origins)[self._order]
+        self._fit_numbers(X)
+        self._fit_categories(X)
+        self._find_order()
         return self
 
     def transform(self, X: pd.DataFrame) -> npt.NDArray[np.float32]:
@@ -275,6 +274,74 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             names += list(self._one_hot.get_feature_names_out(names_in[self.categorical_]))
         return _distinct([names[i] for i in self._order])
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the fitted encoder knows: plain data that `json` can write, and arrays.
+
+        Returns
+        -------
+        dict
+            The labels of the columns, the positions of the numeric and of the categorical
+            ones; of the numeric ones the range, the scaled medians and which have an
+            indicator; of the categorical ones the categories and those that share a column,
+            None for a missing value.
+        """
+        check_is_fitted(self)
+        plain: dict[str, Any] = {
+            "max_categories": self.max_categories,
+            "labels": [_plain_label(label) for label in self._labels],
+            "named": hasattr(self, "feature_names_in_"),
+            "numeric": list(self.numeric_),
+            "categorical": list(self.categorical_),
+        }
+        if self.numeric_:
+            plain |= {
+                "low": self._range.low,
+                "high": self._range.high,
+                "medians": self._imputer.statistics_,
+                "indicated": [int(i) for i in self._indicator.features_],
+            }
+        if self.categorical_:
+            plain |= {
+                "categories": [_plain_texts(t) for t in self._one_hot.categories_],
+                "rare": [_plain_texts(t) for t in self._one_hot.infrequent_categories_],
+            }
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Build a fitted encoder from what `to_dict` gave.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from skectonas.tables import TableEncoder
+        >>> X = pd.DataFrame({"age": [20, 30, None], "work": ["office", "farm", "farm"]})
+        >>> encoder = TableEncoder().fit(X)
+        >>> again = TableEncoder.from_dict(encoder.to_dict())
+        >>> np.array_equal(again.transform(X), encoder.transform(X))
+        True
+        """
+        encoder = cls(max_categories=plain["max_categories"])
+        encoder._labels = list(plain["labels"])
+        encoder.n_features_in_ = len(encoder._labels)
+        if plain["named"]:
+            encoder.feature_names_in_ = np.asarray(encoder._labels, dtype=object)
+        encoder.numeric_ = list(plain["numeric"])
+        encoder.categorical_ = list(plain["categorical"])
+        # scikit-learn's parts learn again, from the least that teaches them the same, rather
+        # than having their private state set: that differs between its releases.
+        if encoder.numeric_:
+            encoder._range = ColumnRange(plain["low"], plain["high"])
+            row = np.zeros((1, len(encoder.numeric_)))
+            row[:, plain["indicated"]] = np.nan
+            encoder._fit_missing(plain["medians"][None], row)
+        if encoder.categorical_:
+            texts, categories = _teaching(plain["categories"], plain["rare"])
+            encoder._fit_one_hot(texts, categories)
+        encoder._find_order()
+        return encoder
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
@@ -289,34 +356,55 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         if not whole or value < 1:
             raise ValueError(f"max_categories: expected a positive integer, got {value!r}")
 
-    def _fit_numbers(self, X: pd.DataFrame) -> list[int]:
-        if not self.numeric_:
-            return []
-        block = self._numbers(X)
+    def _fit_numbers(self, X: pd.DataFrame) -> None:
+        if self.numeric_:
+            block = self._numbers(X)
+            self._range = ColumnRange.of(block)
+            # Scaled first, because the mean of two middle values may pass the largest float64.
+            self._fit_missing(self._range.scale(block), block)
+
+    def _fit_missing(
+        self, scaled: npt.NDArray[np.float64], block: npt.NDArray[np.float64]
+    ) -> None:
         self._imputer = SimpleImputer(strategy="median", keep_empty_features=True)
         self._indicator = MissingIndicator(sparse=False, error_on_new=False)
         # The global configuration may ask for frames.
-        self._imputer.set_output(transform="default")
+        self._imputer.set_output(transform="default").fit(scaled)
         self._indicator.set_output(transform="default").fit(block)
-        self._range = ColumnRange.of(block)
-        # Scaled first, because the mean of two middle values may pass the largest float64.
-        self._imputer.fit(self._range.scale(block))
-        return self.numeric_ + [self.numeric_[i] for i in self._indicator.features_]
 
-    def _fit_categories(self, X: pd.DataFrame) -> list[int]:
-        if not self.categorical_:
-            return []
+    def _fit_categories(self, X: pd.DataFrame) -> None:
+        if self.categorical_:
+            self._fit_one_hot(self._texts(X))
+
+    def _fit_one_hot(
+        self,
+        texts: npt.NDArray[np.object_],
+        categories: Literal["auto"] | list[npt.NDArray[np.object_]] = "auto",
+    ) -> None:
         self._one_hot = OneHotEncoder(
+            categories=categories,
             handle_unknown="ignore",
             max_categories=self.max_categories,
             sparse_output=False,
             dtype=np.float32,
             feature_name_combiner=_category_name,
         ).set_output(transform="default")
-        self._one_hot.fit(self._texts(X))
-        # With placeholder names, each output name tells which column it comes from.
-        places = [str(i) for i in self.categorical_]
-        return [int(name.split("_")[0]) for name in self._one_hot.get_feature_names_out(places)]
+        self._one_hot.fit(texts)
+
+    def _find_order(self) -> None:
+        """Find where the columns of the parts go in the output, and where those come from."""
+        origins: list[int] = []
+        if self.numeric_:
+            origins += self.numeric_
+            origins += [self.numeric_[i] for i in self._indicator.features_]
+        if self.categorical_:
+            # With placeholder names, each output name tells which column it comes from.
+            places = [str(i) for i in self.categorical_]
+            names = self._one_hot.get_feature_names_out(places)
+            origins += [int(name.split("_")[0]) for name in names]
+        # A stable sort keeps a value before its indicator, and categories as they are.
+        self._order = np.argsort(origins, kind="stable")
+        self.origin_ = np.asarray(origins)[self._order]
 
     def _numbers(self, X: pd.DataFrame) -> npt.NDArray[np.float64]:
         block = np.empty((len(X), len(self.numeric_)))
@@ -453,6 +541,34 @@ def _text(value: object) -> str:
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return str(value)
+
+
+def _plain_label(label: object) -> Any:
+    # They name columns in messages, where the looks of a label do as well.
+    return label if isinstance(label, str | int | float) else repr(label)
+
+
+def _plain_texts(texts: npt.NDArray[np.object_] | None) -> list[str | None]:
+    known = [] if texts is None else texts.tolist()
+    return [text if isinstance(text, str) else None for text in known]
+
+
+def _teaching(
+    categories: Sequence[Sequence[str | None]], rare: Sequence[Sequence[str | None]]
+) -> tuple[npt.NDArray[np.object_], list[npt.NDArray[np.object_]]]:
+    """Return rows in which the rare categories are the rarest, and the categories."""
+    columns = []
+    for known, few in zip(categories, rare, strict=True):
+        common = [text for text in known if text not in few]
+        columns.append([*(common or few), *known])
+    longest = max(map(len, columns))
+    # Filled up with what comes first, which is common if anything is.
+    rows = [_objects(column + column[:1] * (longest - len(column))) for column in columns]
+    return np.stack(rows, axis=1), [_objects(known) for known in categories]
+
+
+def _objects(texts: Iterable[str | None]) -> npt.NDArray[np.object_]:
+    return np.array([np.nan if text is None else text for text in texts], dtype=object)
 
 
 def _category_name(column: str, category: object) -> str:

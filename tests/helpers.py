@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skectonas import ECToNASClassifier
+from skectonas import ConvCell, Dense, ECToNASClassifier, Topology
 
 
 def quick(budget: float = 25, **settings: Any) -> ECToNASClassifier:
@@ -29,3 +29,27 @@ def census(n: int = 200) -> tuple[pd.DataFrame, pd.Series]:
         }
     )
     return frame, pd.Series(np.where(rich, ">50K", "<=50K"))
+
+
+def rows_of_all_kinds() -> dict[str, tuple[Any, Any, dict[str, Any]]]:
+    """Return arrays of every kind that the estimator takes: name to X, y and parameters."""
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    grey = np.clip(rng.normal(100 + 60 * y[:, None, None], 40, (60, 8, 8)), 0, 255).round()
+    colours = rng.uniform(0, 1, (60, 6, 5, 3)) * (1 + y[:, None, None, None]) / 3
+    table = rng.normal(size=(60, 7)) * 10.0 ** np.arange(-3, 4) + y[:, None]
+    small_cnn = {"start": Topology((8, 8, 1), [ConvCell(3, "max"), ConvCell(2)], [Dense(4)], 3)}
+    return {
+        "8-bit images": (grey.astype(np.uint8), y, small_cnn),
+        "dark 8-bit images": ((grey // 4).astype(np.uint8), y, {}),
+        "whole numbers": (grey.astype(np.int64), y, {}),
+        "floats of 8 bits": (grey, y, small_cnn),
+        "digits": (grey / 16, y, small_cnn),
+        "float32": ((grey / 16).astype(np.float32), y, {}),
+        "far from zero": (1e9 + grey, y, {}),
+        "colours": (colours, y, {"start": "medium_cnn"}),
+        "flat images": (grey.reshape(60, 64), y, {"image_shape": (8, 8), **small_cnn}),
+        "table": (table, y, {}),
+        "shuffled table": (table, y, {"column_order": "shuffled", "image_shape": (3, 4)}),
+        "table of float32": (table.astype(np.float32), y, {"column_order": "correlation"}),
+    }

@@ -20,6 +20,8 @@ FLOORS = {
     "ledger": 0.0,
     "pareto": 0.0,
     "notebook": 0.0,
+    "extras": 0.0,
+    "files": 0.0,
     "starts": 1.0,
     "network": 1.0,
     "displays": 1.0,
@@ -34,8 +36,11 @@ FLOORS = {
     "training": 3.0,
     "inputs": 3.0,
     "population": 4.0,
+    "portable": 4.0,
+    "saving": 4.0,
     "search": 5.0,
     "validation": 5.0,
+    "export": 5.5,
     "classifier": 6.0,
     "__init__": 7.0,
 }
@@ -56,7 +61,8 @@ STRANGERS = {
     "tournament": LOWEST,
 }
 WITHOUT_TORCH = [
-    *("topology", "starts", "ledger", "pareto", "notebook", "tournament", "fitness", "scoring")
+    *("topology", "starts", "ledger", "pareto", "notebook", "extras", "files"),
+    *("tournament", "fitness", "scoring"),
 ]
 
 FILES = sorted(ROOT.rglob("*.py"))

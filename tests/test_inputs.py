@@ -365,6 +365,33 @@ def test_pickle(frame, photos):
         assert again.range_ == encoder.range_
 
 
+@pytest.mark.parametrize("order", ["given", "shuffled", "correlation"])
+def test_plain_data_tell_all(order, frame, photos):
+    flat = photos.reshape(5, 24)
+    for X, shape in (
+        (frame, None),
+        (frame, (2, 2, 2)),
+        (flat, None),
+        (flat, (6, 4)),
+        (flat, (6, 5)),
+        (photos, None),
+        (photos / 255, None),
+        (photos - 300.0, None),
+        (photos[:, :, :, 0], None),
+    ):
+        encoder = InputEncoder(shape, order, random_state=1).fit(X)
+        again = InputEncoder.from_dict(encoder.to_dict())
+        assert set(vars(again)) == set(vars(encoder))
+        for name in ("image_shape", "column_order", "random_state", "image_shape_", "range_"):
+            assert getattr(again, name) == getattr(encoder, name)
+        np.testing.assert_array_equal(again.feature_names_out_, encoder.feature_names_out_)
+        images = again.transform(X)
+        assert images.dtype == encoder.transform(X).dtype
+        np.testing.assert_array_equal(images, encoder.transform(X))
+        with pytest.raises(ValueError, match=r"X: expected"):
+            again.transform(photos[:, 1:])
+
+
 def test_refit_forgets(frame, photos):
     encoder = InputEncoder().fit(photos - 300.0).fit(frame).fit(photos)
     assert encoder.feature_names_out_ is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import pickle
 from decimal import Decimal
 
@@ -478,3 +479,49 @@ def test_any_frame_is_encoded_as_numbers_in_the_unit_interval(frame, max_categor
     # Every row of fit has one of the categories of each categorical column.
     for column in encoder.categorical_:
         np.testing.assert_array_equal(encoded[:, encoder.origin_ == column].sum(axis=1), 1)
+
+
+@RELAXED
+@given(st.data(), frames(), st.integers(1, 4))
+def test_plain_data_tell_all(data, frame, max_categories):
+    encoder = TableEncoder(max_categories=max_categories).fit(frame)
+    plain = encoder.to_dict()
+    arrays = {name: value for name, value in plain.items() if isinstance(value, np.ndarray)}
+    text = json.dumps({name: value for name, value in plain.items() if name not in arrays})
+    again = TableEncoder.from_dict(json.loads(text) | arrays)
+    assert set(vars(again)) == set(vars(encoder))
+    np.testing.assert_array_equal(
+        again.get_feature_names_out(), encoder.get_feature_names_out()
+    )
+    np.testing.assert_array_equal(again.origin_, encoder.origin_)
+    np.testing.assert_array_equal(again.transform(frame), encoder.transform(frame))
+    unseen = frame.copy()
+    for column in encoder.numeric_:
+        unseen.isetitem(column, data.draw(st.sampled_from([None, 0.5, 1e300, -1e300])))
+    for column in encoder.categorical_:
+        unseen.isetitem(column, data.draw(st.sampled_from([None, "new", "a"])))
+    np.testing.assert_array_equal(again.transform(unseen), encoder.transform(unseen))
+
+
+@pytest.mark.parametrize("max_categories", [1, 2, 3, 4, 100])
+def test_plain_data_know_the_rare_categories(max_categories):
+    frame = pd.DataFrame({"a": [*"zzyyxxxwv", None], "b": [*"abcdefghij"]})
+    encoder = TableEncoder(max_categories=max_categories).fit(frame)
+    again = TableEncoder.from_dict(encoder.to_dict())
+    np.testing.assert_array_equal(
+        again.get_feature_names_out(), encoder.get_feature_names_out()
+    )
+    np.testing.assert_array_equal(again.transform(frame), encoder.transform(frame))
+
+
+def test_plain_data_keep_the_labels_of_columns():
+    for columns in (["a", "b"], [0, 1], [("a", 1), ("b", 2)], pd.date_range("2020", periods=2)):
+        frame = pd.DataFrame([[1.0, "x"], [2.0, "y"]], columns=columns)
+        encoder = TableEncoder().fit(frame)
+        again = TableEncoder.from_dict(encoder.to_dict())
+        np.testing.assert_array_equal(again.transform(frame), encoder.transform(frame))
+        broken = frame.copy()
+        broken.isetitem(0, ["no", "number"])
+        with pytest.raises(ValueError, match="expected numbers"):
+            again.transform(broken)
+        assert hasattr(again, "feature_names_in_") == hasattr(encoder, "feature_names_in_")

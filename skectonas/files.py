@@ -1,0 +1,28 @@
+"""How files are written."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+
+def write_file(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file as a whole or not at all: a crash leaves what was there before.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    # A link is followed, so that it is the file behind it that is replaced.
+    target = Path(os.path.realpath(path))
+    draft = target.with_name(f".{target.name[:64]}.{secrets.token_hex(8)}")
+    try:
+        with draft.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,422 @@
+"""One file of JSON and tensors: all that a fitted estimator has, and clear errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors.numpy
+import safetensors.torch
+import skops.io
+import torch
+from helpers import census, quick, rows_of_all_kinds
+from sklearn.base import clone
+
+from skectonas import ConvCell, Dense, ECToNASClassifier, Topology
+from skectonas.fitness import Greedy
+from skectonas.morphisms import AddCell, AddUnits, Identity
+from skectonas.network import weights_of
+from skectonas.saving import _digest
+
+KINDS = rows_of_all_kinds()
+
+
+def accuracy(estimator: Any, X: Any, y: Any) -> float:
+    return float((estimator.predict(X) == y).mean())
+
+
+class MyIdentity(Identity):
+    """A morphism of somebody's own."""
+
+
+@pytest.fixture(scope="module")
+def saved(fitted: ECToNASClassifier, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Return a file of a fitted classifier."""
+    path = tmp_path_factory.mktemp("saved") / "digits.safetensors"
+    fitted.save(path)
+    return path.read_bytes()
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    """Compare attributes of estimators and encoders: values, types and dtypes."""
+    assert type(found) is type(expected)
+    if isinstance(expected, pd.DataFrame):
+        pd.testing.assert_frame_equal(found, expected)
+    elif isinstance(expected, np.ndarray):
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+    elif isinstance(expected, torch.nn.Module):
+        assert not found.training
+        assert found.topology == expected.topology
+        for ours, theirs in zip(
+            found.state_dict().items(), expected.state_dict().items(), strict=True
+        ):
+            assert ours[0] == theirs[0]
+            assert torch.equal(ours[1], theirs[1])
+    elif hasattr(expected, "image_shape_"):
+        assert set(vars(found)) == set(vars(expected))
+    else:
+        assert found == expected
+
+
+def assert_equal(found: ECToNASClassifier, expected: ECToNASClassifier) -> None:
+    assert type(found) is type(expected)
+    assert set(vars(found)) == set(vars(expected))
+    for name, value in vars(expected).items():
+        assert_same(getattr(found, name), value)
+
+
+def there_and_back(clf: ECToNASClassifier, folder: Path) -> ECToNASClassifier:
+    clf.save(folder / "clf.safetensors")
+    return type(clf).load(folder / "clf.safetensors")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_comes_back(kind: str, tmp_path: Path) -> None:
+    X, y, parameters = KINDS[kind]
+    clf = quick(30, **parameters).fit(X, y)
+    loaded = there_and_back(clf, tmp_path)
+    assert_equal(loaded, clf)
+    np.testing.assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
+    # It is an estimator like any other: it can be fitted again, and gives the same.
+    np.testing.assert_array_equal(loaded.fit(X, y).predict_proba(X), clf.predict_proba(X))
+
+
+def test_a_frame_comes_back(tmp_path: Path) -> None:
+    X, y = census()
+    X["child"] = pd.Series([0, 1, None, 3] * 50, dtype="Int64")
+    X["rare"] = [f"of {i // 2}" if i > 4 else None for i in range(200)]
+    X["text"] = pd.Series(["1", "2.0", "ä", "\n"] * 50, dtype="string")
+    X["mixed"] = pd.Series([True, 2, "x", None] * 50, dtype=object)
+    clf = quick(30, start="small_cnn").fit(X, y)
+    loaded = there_and_back(clf, tmp_path)
+    assert_equal(loaded, clf)
+    unseen = X.assign(age=1e9, job="astronaut", child=pd.NA, region=None)
+    for rows in (X, X[::-1], unseen):
+        np.testing.assert_array_equal(loaded.predict_proba(rows), clf.predict_proba(rows))
+    with pytest.raises(ValueError, match="feature names"):
+        loaded.predict(X.drop(columns="age"))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(["no", "yes, very"]),
+        np.array(["no", "yes"], dtype=object),
+        np.array([False, True]),
+        np.array([-3, 2**40]),
+        np.array([7, 200], dtype=np.uint8),
+        np.array([1.0, 2.0]),
+        np.array([1.0, 2.0], dtype=np.float16),
+        np.array(["2020-01-01", "2021-05-06"], "M8[D]"),
+        np.array([1, 2], "m8[s]"),
+    ],
+    ids=lambda labels: labels.dtype.str,
+)
+def test_classes_of_any_type_come_back(labels: Any, tmp_path: Path) -> None:
+    X, y, _ = KINDS["table"]
+    clf = quick(5, warmup_epochs=1).fit(X, labels[y % 2])
+    loaded = there_and_back(clf, tmp_path)
+    assert_equal(loaded, clf)
+    np.testing.assert_array_equal(loaded.predict(X), clf.predict(X))
+
+
+def test_parameters_of_any_plain_type_come_back(digits: Any, tmp_path: Path) -> None:
+    clf = quick(
+        11,
+        alpha=np.float64(0.5),
+        start=Topology((8, 8, 1), [ConvCell(3, "max")], [Dense(6)], 10),
+        optimizer=torch.optim.Adam,
+        optimizer_params={"betas": (0.8, 0.9)},
+        learning_rate=0.01,
+        class_weight={np.int64(label): 1.0 + label for label in range(10)},
+        image_shape=[8, 8],
+        morphisms=["add_dense", AddUnits(at_least=3), AddCell(extra=(0, 5))],
+        max_growth=np.inf,
+        device=torch.device("cpu"),
+        n_jobs=1,
+    ).fit(*digits)
+    assert there_and_back(clf, tmp_path).get_params() == clf.get_params()
+
+
+def test_parameters_that_are_not_plain_are_left_out_and_named(
+    digits: Any, tmp_path: Path
+) -> None:
+    own = {
+        "scoring": accuracy,
+        "morphisms": ["identity", MyIdentity()],
+        "selection": Greedy(),
+        "random_state": np.random.RandomState(0),
+    }
+    clf = quick(11, alpha=0.9, **{**own, "morphisms": [MyIdentity()]}).fit(*digits)
+    clf.set_params(**own)
+    with pytest.warns(UserWarning, match="without the parameters") as at_saving:
+        clf.save(tmp_path / "clf.safetensors")
+    with pytest.warns(UserWarning, match="no value for the parameters") as at_loading:
+        loaded = ECToNASClassifier.load(tmp_path / "clf.safetensors")
+    for [warning] in (at_saving, at_loading):
+        assert all(name in str(warning.message) for name in own)
+        assert "alpha" not in str(warning.message)
+        assert warning.filename == __file__
+    defaults = ECToNASClassifier()
+    assert all(getattr(loaded, name) == getattr(defaults, name) for name in own)
+    assert loaded.alpha == 0.9
+    np.testing.assert_array_equal(loaded.predict_proba(digits[0]), clf.predict_proba(digits[0]))
+
+
+def test_a_model_of_a_gpu_is_read_without_one(
+    fitted: ECToNASClassifier, digits: Any, tmp_path: Path
+) -> None:
+    clf = pickle.loads(pickle.dumps(fitted)).set_params(device="cuda:7")
+    loaded = there_and_back(clf, tmp_path)
+    assert loaded.device == "cuda:7"
+    np.testing.assert_array_equal(
+        loaded.predict_proba(digits[0]), fitted.predict_proba(digits[0])
+    )
+    clf.set_params(device=torch.device("cuda:7"))
+    assert there_and_back(clf, tmp_path).device == torch.device("cuda:7")
+
+
+def test_subclasses_have_files_of_their_own(digits: Any, tmp_path: Path) -> None:
+    class Mine(ECToNASClassifier):
+        pass
+
+    clf = Mine(budget=11, random_state=0).fit(*digits)
+    assert_equal(there_and_back(clf, tmp_path), clf)
+    with pytest.raises(ValueError, match=r"clf\.safetensors .* of the class Mine"):
+        ECToNASClassifier.load(tmp_path / "clf.safetensors")
+
+
+def test_the_file_is_safetensors_and_json(saved: bytes, fitted: ECToNASClassifier) -> None:
+    tensors = safetensors.numpy.load(saved)
+    for name, weight in weights_of(fitted.network_).items():
+        np.testing.assert_array_equal(tensors[f"network_.weights.{name}"], weight)
+    contents = contents_of(saved)
+    assert contents["format"] == 1
+    assert (
+        contents["written_by"]["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
+    )
+    assert contents["parameters"]["budget"] == 60
+
+
+# --- files that are not right ----------------------------------------------------------------
+
+
+def contents_of(file: bytes) -> dict[str, Any]:
+    length = int.from_bytes(file[:8], "little")
+    header = json.loads(file[8 : 8 + length])
+    return dict(json.loads(header["__metadata__"]["skectonas"]))
+
+
+def with_contents(file: bytes, contents: Any) -> bytes:
+    tensors = safetensors.numpy.load(file)
+    return safetensors.numpy.save(tensors, {"skectonas": json.dumps(contents)})
+
+
+def loading(file: bytes, folder: Path) -> ECToNASClassifier:
+    path = folder / "model.safetensors"
+    path.write_bytes(file)
+    return ECToNASClassifier.load(path)
+
+
+def test_a_damaged_file_is_an_error(saved: bytes, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    length = int.from_bytes(saved[:8], "little")
+    header, tensors = rng.integers(8 + length, size=300), rng.integers(length, len(saved), 100)
+    for place in [*range(20), *header, *tensors, len(saved) - 1]:
+        damaged = bytearray(saved)
+        damaged[place] ^= 1 << rng.integers(8)
+        with pytest.raises(ValueError, match=r"model\.safetensors .*(damaged|format)"):
+            loading(bytes(damaged), tmp_path)
+
+
+@pytest.mark.parametrize("part", [0, 0.01, 0.2, 0.5, 0.9, 0.9999])
+def test_a_truncated_file_is_an_error(saved: bytes, part: float, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"model\.safetensors .*truncated"):
+        loading(saved[: int(part * len(saved))], tmp_path)
+
+
+def test_a_file_that_is_too_long_is_an_error(saved: bytes, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"model\.safetensors .*damaged"):
+        loading(saved + b"x", tmp_path)
+
+
+def test_foreign_files_are_errors(saved: bytes, fitted: Any, tmp_path: Path) -> None:
+    for foreign in (pickle.dumps(fitted), b"PK\x03\x04" * 50, b"{}", os.urandom(500)):
+        with pytest.raises(ValueError, match=r"model\.safetensors is not a file of `save`"):
+            loading(foreign, tmp_path)
+    ones = {"a": torch.ones(2, dtype=torch.bfloat16)}  # numpy has no such type
+    for other in (safetensors.torch.save(ones), safetensors.torch.save(ones, {"b": "c"})):
+        with pytest.raises(ValueError, match="another file of safetensors"):
+            loading(other, tmp_path)
+
+
+def test_a_newer_format_is_an_error(saved: bytes, tmp_path: Path) -> None:
+    contents = contents_of(saved) | {"format": 2, "written_by": {"skectonas": "9.9"}}
+    newer = with_contents(saved, contents)
+    with pytest.raises(
+        ValueError, match=r"model\.safetensors has the format 2, .*9\.9.* format 1"
+    ):
+        loading(newer, tmp_path)
+
+
+def test_contents_that_are_no_contents_are_an_error(saved: bytes, tmp_path: Path) -> None:
+    contents = contents_of(saved)
+    for other in (7, None, [], {}, {**contents, "sha256": 7}, {**contents, "left_out": ["a"]}):
+        with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
+            loading(with_contents(saved, other), tmp_path)
+
+
+def test_paths_that_cannot_be_opened(tmp_path: Path, fitted: ECToNASClassifier) -> None:
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        ECToNASClassifier.load(tmp_path / "nothing")
+    with pytest.raises(IsADirectoryError):
+        ECToNASClassifier.load(tmp_path)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        fitted.save(tmp_path / "nowhere" / "clf")
+    with pytest.raises(OSError, match="directory"):
+        fitted.save(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+# --- no code is run --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("optimizer", {"$optimizer": "Optimizer.__init__"}),
+        ("optimizer", {"$optimizer": "lr_scheduler"}),
+        ("morphisms", [{"$morphism": ["os", {}]}]),
+        ("morphisms", [{"$morphism": ["AddUnits", {"no_such": 1}]}]),
+        ("start", {"$topology": {"input_shape": [8, 8, 1]}}),
+        ("scoring", {"$no_such_kind": "os.system"}),
+        ("scoring", {"$tensor": "no_such_tensor"}),
+        ("scoring", {"$strings": {"dtype": "O", "values": ["a"]}}),
+        ("scoring", {"$times": {"dtype": "O", "values": {"$tensor": "history_.round"}}}),
+        ("device", {"$device": "no_such_device"}),
+    ],
+)
+def test_contents_that_mean_nothing_are_an_error(
+    saved: bytes, name: str, plain: Any, tmp_path: Path
+) -> None:
+    contents = contents_of(saved)
+    contents["parameters"][name] = plain
+    contents["sha256"] = _digest(contents, safetensors.numpy.load(saved))
+    with pytest.raises(ValueError, match=r"model\.safetensors does not hold a ECToNASClass"):
+        loading(with_contents(saved, contents), tmp_path)
+
+
+# --- writing ---------------------------------------------------------------------------------
+
+
+def test_a_crash_leaves_the_old_file(
+    fitted: ECToNASClassifier, saved: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"the old one")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            fitted.save(path)
+    assert path.read_bytes() == b"the old one"
+    assert list(tmp_path.iterdir()) == [path]
+    fitted.save(path)
+    assert path.read_bytes() == saved
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_stays_one(fitted: ECToNASClassifier, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    link = tmp_path / "latest"
+    link.symlink_to(tmp_path / "folder" / "model")
+    fitted.save(str(link))
+    assert link.is_symlink()
+    assert_equal(ECToNASClassifier.load(tmp_path / "folder" / "model"), fitted)
+
+
+def test_others_may_read_it_as_they_may_any_file(
+    fitted: ECToNASClassifier, tmp_path: Path
+) -> None:
+    fitted.save(tmp_path / "ours")
+    (tmp_path / "any").write_bytes(b"")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
+def test_what_is_not_installed_is_named(
+    fitted: ECToNASClassifier, saved: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("safetensors", "safetensors.numpy"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=r"safetensors.* .*skectonas\[save\]"):
+        fitted.save(tmp_path / "model.safetensors")
+    with pytest.raises(ImportError, match=r"safetensors .*skectonas\[save\]"):
+        loading(saved, tmp_path)
+
+
+def test_an_estimator_that_is_not_fitted_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not fitted"):
+        quick().save(tmp_path / "clf")
+
+
+def test_an_attribute_that_cannot_be_written_is_named(
+    fitted: ECToNASClassifier, tmp_path: Path
+) -> None:
+    clf = pickle.loads(pickle.dumps(fitted))
+    for value in (
+        object(),
+        np.array([1, "a"], dtype=object),
+        np.ones(2, np.longdouble),
+        {1, 2},
+    ):
+        clf.classes_ = value
+        with pytest.raises(ValueError, match="classes_"):
+            clf.save(tmp_path / "clf")
+    assert not list(tmp_path.iterdir())
+
+
+# --- the other ways of the field -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["8-bit images", "digits", "table", "frame"])
+def test_skops(kind: str, tmp_path: Path) -> None:
+    X, y, parameters = (*census(), {}) if kind == "frame" else KINDS[kind]
+    clf = quick(11, **parameters).fit(X, y)
+    skops.io.dump(clf, tmp_path / "clf.skops")
+    trusted = skops.io.get_untrusted_types(file=tmp_path / "clf.skops")
+    assert all(name.startswith(("skectonas.", "numpy.dtype")) for name in trusted)
+    loaded = skops.io.load(tmp_path / "clf.skops", trusted=trusted)
+    np.testing.assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
+    pd.testing.assert_frame_equal(loaded.history_, clf.history_)
+
+
+@pytest.mark.parametrize("module", ["pickle", "joblib"])
+def test_fitted_again_in_another_process(digits: Any, tmp_path: Path, module: str) -> None:
+    X, y = digits
+    clf = quick(40, start="medium_cnn").fit(X, y)
+    joblib.dump((X, y, clone(clf).fit(X[:200], y[:200])), tmp_path / "there")
+    script = (
+        f"import joblib, {module}\n"
+        "X, y, clf = joblib.load('there')\n"
+        "with open('back', 'wb') as file:\n"
+        f"    {module}.dump(clf.fit(X, y), file)\n"
+    )
+    folder = Path(__file__).parents[1]
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(folder)},
+        check=True,
+    )
+    with (tmp_path / "back").open("rb") as file:
+        loaded = (pickle if module == "pickle" else joblib).load(file)
+    np.testing.assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
