@@ -151,6 +151,9 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
         `score_window` evaluations, after the last training of the candidate. Training at the
         end of the budget counts only if it raised the score. The winner may be missing: who
         lost a bracket to one that got worse later on may beat it.
+    kept_ : dict of int to dict
+        With ``keep_candidates="pareto"``, the network and the lineage of the winner and of each
+        candidate in `pareto_front_`, by its number; see `with_candidate`.
     validation_score_ : float
         The winner's score on the validation rows: the mean over the last `score_window`
         evaluations.
@@ -401,7 +404,7 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
         (1797,)
         """
         check_is_fitted(self, "network_")
-        if candidate not in self._kept and candidate != self.lineage_["candidate"].iloc[-1]:
+        if candidate not in self.kept_ and candidate != self.lineage_["candidate"].iloc[-1]:
             known = set(self.history_["candidate"])
             if candidate not in known:
                 raise ValueError(
@@ -410,12 +413,12 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
                 )
             raise ValueError(
                 f"The weights of candidate {candidate!r} were not kept: with keep_candidates="
-                f"{self.keep_candidates!r}, those of {sorted(self._kept)} were, and with "
+                f"{self.keep_candidates!r}, those of {sorted(self.kept_)} were, and with "
                 f'"pareto" those of {self.pareto_front_["candidate"].tolist()} would be.'
             )
         copy = deepcopy(self)
-        if candidate in self._kept:
-            copy._take(deepcopy(self._kept[candidate]))
+        if candidate in self.kept_:
+            copy._take(deepcopy(self.kept_[candidate]))
         return copy
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -729,9 +732,9 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
 
     def _keep(self, outcome: Outcome, ledger: Ledger, start: _Start) -> None:
         """Set the fitted attributes: all at once, so that a failed fit leaves no mixture."""
-        model = _Model.of(outcome.lineage, ledger)
+        model = _model_of(outcome.lineage, ledger)
         kept = [outcome.lineage, *outcome.front] if self.keep_candidates else []
-        self._kept = {line[-1].id: _Model.of(line, ledger) for line in kept}
+        self.kept_ = {line[-1].id: _model_of(line, ledger) for line in kept}
         self.classes_ = start.classes
         self.encoder_ = start.encoder
         self.image_shape_ = start.encoder.image_shape_
@@ -739,13 +742,13 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
         self.pareto_front_ = _table([line[-1] for line in outcome.front], ledger)
         self._take(model)
 
-    def _take(self, model: _Model) -> None:
+    def _take(self, model: dict[str, Any]) -> None:
         """Set what depends on the candidate that is the model."""
-        self.network_ = model.network
-        self.best_topology_ = model.network.topology
+        self.network_: TopologyNetwork = model["network"]
+        self.best_topology_ = self.network_.topology
         self.n_parameters_ = self.best_topology_.n_parameters
-        self.lineage_ = model.lineage
-        self.validation_score_ = float(model.lineage["validation_score"].iloc[-1])
+        self.lineage_: pd.DataFrame = model["lineage"]
+        self.validation_score_ = float(self.lineage_["validation_score"].iloc[-1])
 
     def _report_interruption(self) -> None:
         if _inside_another_estimator():
@@ -794,17 +797,11 @@ class _Start(NamedTuple):
     classes: NDArray[Any]
 
 
-class _Model(NamedTuple):
-    """A candidate as it can be predicted with."""
-
-    network: TopologyNetwork
-    lineage: pd.DataFrame
-
-    @classmethod
-    def of(cls, lineage: Sequence[Candidate], ledger: Ledger) -> _Model:
-        candidate = lineage[-1]
-        network = build(candidate.topology, candidate.weights).eval()
-        return cls(network, _table(lineage, ledger))
+def _model_of(lineage: Sequence[Candidate], ledger: Ledger) -> dict[str, Any]:
+    """Return a candidate as it can be predicted with: its network and its lineage."""
+    candidate = lineage[-1]
+    network = build(candidate.topology, candidate.weights).eval()
+    return {"network": network, "lineage": _table(lineage, ledger)}
 
 
 def _table(candidates: Sequence[Candidate], ledger: Ledger) -> pd.DataFrame:

@@ -112,6 +112,8 @@ def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain_value(part) for key, part in value.items()}
     if not isinstance(value, TopologyNetwork | pd.DataFrame):
         return value
     writer = _Writer()
@@ -127,8 +129,10 @@ def whole_state(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _whole_value(value: Any) -> Any:
-    if not (isinstance(value, dict) and value.keys() == {"$plain", "$tensors"}):
+    if not isinstance(value, dict):
         return value
+    if value.keys() != {"$plain", "$tensors"}:
+        return {key: _whole_value(part) for key, part in value.items()}
     return _Reader(value["$tensors"]).read(value["$plain"])
 
 
