@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/engine.py [--quick] [--csv engine.csv]
 
 Prints a table and writes it as CSV. Times are milliseconds per 1,000 samples and candidate;
-skorch trains the candidates one by one, as the plain loop does. GFLOP/s counts the operations of
-a plain implementation, those that folding saves included, so that it may pass the rate of `sgemm`.
+skorch trains the candidates one by one, as the plain loop does. GFLOP/s counts the operations
+of a plain implementation, those that folding saves included: it may pass the rate of `sgemm`.
 """
 
 from __future__ import annotations

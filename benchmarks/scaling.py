@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/scaling.py [--csv scaling.csv]
 
 One thing at a time is changed; all else stays as in `BASE`. Each fit runs in a process of its
-own, which first fits a small set, so that what libraries keep does not count: the memory is what
-the largest resident set grows by.
+own, which first fits a small set, so that what libraries keep does not count: the memory is
+what the largest resident set grows by.
 """
 
 from __future__ import annotations
