@@ -1,0 +1,152 @@
+"""Draw the pictures of docs/performance.md from the tables in benchmarks/results.
+
+python benchmarks/plots.py [FOLDER]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+RESULTS = Path(__file__).parent / "results"
+DOCS = Path(__file__).parents[1] / "docs" / "images"
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"  # Okabe and Ito
+
+
+def engine(folder: Path) -> None:
+    """Draw how many times faster populations of several sizes are."""
+    table = pd.read_csv(RESULTS / "engine.csv")
+    table = table[table["batch"] == 32]
+    table["what"] = table["shape"] + ", " + table["input"]
+    order = table[table["population"] == 16].sort_values("ratio")["what"]
+    figure, ax = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+    for size, colour, marker in (
+        (1, GREY, "o"),
+        (4, BLUE, "s"),
+        (16, GREEN, "D"),
+        (32, ORANGE, "^"),
+    ):
+        own = table[table["population"] == size].set_index("what").loc[order]
+        ax.scatter(
+            own["ratio"], range(len(order)), color=colour, marker=marker, label=size, zorder=3
+        )
+    aims = table[table["population"] == 16].set_index("what").loc[order, "target"]
+    ax.scatter(aims, range(len(order)), color="black", marker="|", s=120, label="aim at 16")
+    ax.set_yticks(range(len(order)), order)
+    ax.set_xscale("log")
+    ticks = [1, 2, 5, 10, 20, 50]
+    ax.set_xticks(ticks, [f"{tick}×" for tick in ticks])
+    ax.minorticks_off()
+    ax.axvline(1, color=GREY, linewidth=0.8)
+    ax.grid(axis="x", alpha=0.3)
+    ax.set_xlabel("times as fast as the plain loop (batches of 32, one thread)")
+    ax.legend(title="candidates", fontsize="small", title_fontsize="small")
+    figure.savefig(folder / "engine.svg")
+
+
+def scaling(folder: Path) -> None:
+    """Draw time and memory against what is changed."""
+    table = pd.read_csv(RESULTS / "scaling.csv")
+    names = {
+        "rows": "rows",
+        "side": "pixels a side",
+        "classes": "classes",
+        "budget": "budget (epochs)",
+        "n_parents": "n_parents",
+        "n_jobs": "n_jobs",
+    }
+    figure, axes = plt.subplots(2, 3, figsize=(7.2, 4.4), layout="constrained")
+    for (column, label), ax in zip(names.items(), axes.flat, strict=True):
+        own = table[table["changed"] == column].sort_values(column)
+        ax.plot(own[column], own["seconds"], "o-", color=BLUE, markersize=4)
+        ax.set_xlabel(label)
+        ax.set_ylabel("seconds", color=BLUE)
+        ax.set_ylim(0)
+        if column in ("rows", "side", "classes"):
+            ax.set_xscale("log")
+        ax.set_xticks(own[column], own[column])
+        ax.minorticks_off()
+        other = ax.twinx()
+        other.plot(own[column], own["mb"], "^--", color=ORANGE, markersize=4)
+        other.set_ylabel("MB", color=ORANGE)
+        other.set_ylim(0, max(400, own["mb"].max() * 1.1))
+        if column == "rows":
+            ax.tick_params(axis="x", labelsize=7)
+    figure.savefig(folder / "scaling.svg")
+
+
+def fits(folder: Path) -> None:
+    """Draw how long whole fits take."""
+    table = pd.read_csv(RESULTS / "fit.csv")
+    table = table[table["budget"] == 100]
+    ways = ["plain", "fused", "two workers"]
+    own = table.groupby("way")["seconds"].mean().loc[ways]
+    figure, ax = plt.subplots(figsize=(7.2, 1.9), layout="constrained")
+    bars = ax.barh(ways, own, color=[GREY, BLUE, GREEN])
+    ax.bar_label(bars, [f"{seconds:.0f} s" for seconds in own], padding=3)
+    ax.set_xlabel("seconds of a fit on Fashion-MNIST, 54,000 training rows, budget=100")
+    ax.invert_yaxis()
+    ax.margins(x=0.1)
+    figure.savefig(folder / "fit.svg")
+
+
+def layout(folder: Path) -> None:
+    """Draw how three candidates of one skeleton are stacked."""
+    figure, ax = plt.subplots(figsize=(7.2, 3.0), layout="constrained")
+    ax.set_axis_off()
+    ax.set_xlim(0, 100)
+    ax.set_ylim(0, 42)
+    _block(ax, (2, 6), (14, 26), "the batch,\npixels × 32 rows", GREY)
+    ax.annotate("", (24, 19), (17, 19), arrowprops={"arrowstyle": "->"})
+    widths, colours = (6, 4, 8), (BLUE, ORANGE, GREEN)
+    bottom = 4
+    for number, (width, colour) in enumerate(zip(widths, colours, strict=True)):
+        _block(ax, (25, bottom), (16, width), f"candidate {number + 1}", colour)
+        bottom += width + 1.5
+    ax.text(
+        33,
+        38,
+        "first layer: one product,\nall units one below the other",
+        ha="center",
+        va="top",
+    )
+    ax.annotate("", (50, 19), (43, 19), arrowprops={"arrowstyle": "->"})
+    for number, (width, colour) in enumerate(zip(widths, colours, strict=True)):
+        corner = (52 + 5 * number, 5 + 4 * number)
+        ax.add_patch(
+            Rectangle(corner, 14, 16, facecolor="white", edgecolor=GREY, linestyle=":")
+        )
+        _block(ax, corner, (14, 2 * width), "", colour)
+    later = "later layers: a stack, padded with\nzeros to the widest, one batched product"
+    ax.text(64, 38, later, ha="center", va="top")
+    ax.annotate("", (85, 19), (78, 19), arrowprops={"arrowstyle": "->"})
+    _block(ax, (86, 10), (11, 18), "losses and\ngradients,\nalso\nstacked", GREY)
+    figure.savefig(folder / "layout.svg")
+
+
+def _block(
+    ax: Axes, corner: tuple[float, float], size: tuple[float, float], text: str, colour: str
+) -> None:
+    ax.add_patch(Rectangle(corner, *size, facecolor=colour, alpha=0.35, edgecolor=colour))
+    middle = corner[0] + size[0] / 2, corner[1] + size[1] / 2
+    ax.text(*middle, text, ha="center", va="center", fontsize=9)
+
+
+def main() -> None:
+    """Draw all pictures for which there are results."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS
+    folder.mkdir(exist_ok=True)
+    # The same file for the same results.
+    mpl.rcParams.update({"svg.hashsalt": "skectonas", "font.size": 9})
+    for draw in (layout, engine, fits, scaling):
+        draw(folder)
+
+
+if __name__ == "__main__":
+    main()
