@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -20,8 +21,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from skectonas.data import Rows, TrainingData
 from skectonas.fitness import Balanced, Fitness, Greedy, Random
-from skectonas.inputs import InputEncoder
+from skectonas.inputs import InputEncoder, batches_of
 from skectonas.ledger import Ledger
+from skectonas.mapped import MappedImages, mapping_of, read_at_random
 from skectonas.morphisms import GREEDY_MORPHISMS, MORPHISMS, Morphism
 from skectonas.network import build
 from skectonas.population import FusedTrainer
@@ -304,15 +306,17 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
         X = check_X(self, X, reset=True)
         labels = check_y(self, X, y)
         weights = check_weights(sample_weight, X)
+        rows = None
         if weights is not None and not weights.all():
-            rows = weights > 0
-            X, labels, weights = X[rows], labels[rows], weights[rows]
+            rows = np.flatnonzero(weights)
+            labels, weights = labels[rows], weights[rows]
         seed = draw_seed(self.random_state)
         device = check_device(self.device)
         # A precision that is set around the call is not meant for networks of this size.
         with one_thread(), torch.autocast(device.type, enabled=False):
-            search, start = self._prepare(X, labels, weights, seed, device)
-            outcome = search.run(start.topology)
+            search, start = self._prepare(X, rows, labels, weights, seed, device)
+            with read_at_random(X):
+                outcome = search.run(start.topology)
         if outcome.interrupted:
             self._report_interruption()
         self._keep(outcome, search.ledger, start)
@@ -333,14 +337,16 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
             together.
         """
         check_is_fitted(self, "network_")
-        images = self.encoder_.transform(check_X(self, X, reset=False))
+        X = check_X(self, X, reset=False)
         network = deepcopy(self.network_).double().eval()
-        parts = []
+        probabilities = np.empty((len(X), len(self.classes_)))
+        done = 0
         with torch.no_grad(), one_thread(), torch.autocast("cpu", enabled=False):
-            for rows in gen_batches(len(images), PREDICTION_ROWS):
-                scaled = self.encoder_.range_.apply(images[rows].astype(np.float64))
-                parts.append(network(torch.from_numpy(scaled)).softmax(1))
-        probabilities: NDArray[np.float64] = torch.cat(parts).numpy()
+            for images in self._images_of(X):
+                scaled = self.encoder_.range_.apply(images.astype(np.float64))
+                part = probabilities[done : done + len(images)]
+                part[:] = network(torch.from_numpy(scaled)).softmax(1).numpy()
+                done += len(images)
         return probabilities
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -360,9 +366,17 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
         labels: NDArray[Any] = self.classes_[chosen]
         return labels
 
+    def _images_of(self, X: NDArray[Any] | pd.DataFrame) -> Iterator[NDArray[Any]]:
+        """Yield X as images, a few rows at a time."""
+        for batch in batches_of(X, width=math.prod(self.image_shape_)):
+            images = self.encoder_.transform(batch)
+            for part in gen_batches(len(images), PREDICTION_ROWS):
+                yield images[part]
+
     def _prepare(
         self,
         X: NDArray[Any] | pd.DataFrame,
+        rows: NDArray[np.intp] | None,
         labels: NDArray[Any],
         weights: NDArray[np.float64] | None,
         seed: int,
@@ -372,14 +386,14 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
         classes, indices = check_classes(labels)
         optimizer = resolve_optimizer(self.optimizer, self.learning_rate, self.optimizer_params)
         settings = self._settings()
-        encoder = InputEncoder(self.image_shape, self.column_order, seed).fit(X)
+        encoder = InputEncoder(self.image_shape, self.column_order, seed).fit(X, rows)
         topology = starting_topology(self.start, encoder.image_shape_, len(classes))
         if topology.n_parameters > self.max_parameters:
             raise ValueError(
                 f"start has {topology.n_parameters} parameters, more than "
                 f"max_parameters={self.max_parameters}."
             )
-        images = encoder.transform(X)
+        images = _images(encoder, X, rows)
         in_loss = training_weights(weights, self.class_weight, labels)
         train, validation = split(indices, self.validation_fraction, seed)
         data = TrainingData(
@@ -389,9 +403,12 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
             encoder.range_.scale,
             self.batch_size,
         )
+        seen = None
+        if callable(self.scoring):  # it may look at the rows
+            seen = next(data.validation.chunks(len(validation))).numpy()
         scorer = make_scorer(
             self.scoring,
-            images[validation],
+            seen,
             indices[validation],
             classes,
             None if weights is None else weights[validation],
@@ -483,16 +500,30 @@ class _Start(NamedTuple):
     classes: NDArray[Any]
 
 
+def _images(
+    encoder: InputEncoder, X: NDArray[Any] | pd.DataFrame, rows: NDArray[np.intp] | None
+) -> torch.Tensor | MappedImages:
+    """Return X, or some of its rows, as images, which stay where they are if they can."""
+    if isinstance(X, np.ndarray) and mapping_of(X) is not None:
+        return MappedImages(X, encoder.transform, rows)
+    images = encoder.transform(X, rows)
+    with warnings.catch_warnings():
+        # Nobody writes to them.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(images)
+
+
 def _rows(
-    images: NDArray[Any],
+    images: torch.Tensor | MappedImages,
     indices: NDArray[np.int64],
     weights: NDArray[np.float64] | None,
     chosen: NDArray[np.int64],
 ) -> Rows:
     return Rows(
-        torch.from_numpy(images[chosen]),
+        images,
         torch.from_numpy(indices[chosen]),
         None if weights is None else torch.from_numpy(weights[chosen].astype(np.float32)),
+        torch.from_numpy(chosen),
     )
 
 

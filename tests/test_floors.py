@@ -18,6 +18,7 @@ ROOT = Path(skectonas.__file__).parent
 FLOORS = {
     "topology": 0.0,
     "ledger": 0.0,
+    "mapped": 0.0,
     "starts": 1.0,
     "network": 1.0,
     "candidate": 1.5,

@@ -8,7 +8,7 @@ from collections.abc import Hashable
 import torch
 from torch import Tensor
 
-from skectonas.data import TrainingData
+from skectonas.data import BatchOrder, TrainingData
 from skectonas.population.inputs import Inputs
 from skectonas.topology import Topology
 
@@ -92,18 +92,17 @@ class Feed:
         self.weights = self.columns.new_full((n, batch), 1 / batch)
         self.targets = self.columns.new_empty(n, topology.n_classes, batch)
         self._rows, self._batch = data.train, batch
-        self._images = data.train.images.flatten(1)
-        self._raw = self._images.new_empty(n * batch, self._images.shape[1])
+        self._raw: Tensor | None = None
         self._labels = data.train.labels.new_empty(n, 1, batch)
 
-    def load(self, order: Tensor, block: int) -> None:
+    def load(self, order: Tensor | BatchOrder, block: int) -> None:
         """Take block number `block` of the batches whose rows are `order`, (steps, batch)."""
         rows = order[block * self.n_batches : (block + 1) * self.n_batches]
         if len(rows) < self.n_batches:
             # Behind the end the last batch stands again; nobody trains on it.
             rows = torch.cat([rows, rows[-1:].expand(self.n_batches - len(rows), -1)])
         flat = rows.reshape(-1)
-        torch.index_select(self._images, 0, flat, out=self._raw)
+        self._raw = self._rows.take(flat, out=self._raw)
         self._inputs.load(self._raw)
         if self.moments is not None:
             self.moments.load()

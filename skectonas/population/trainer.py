@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-import torch
 from joblib import Parallel, delayed, effective_n_jobs
-from numpy.typing import NDArray
 
 from skectonas.candidate import Candidate
 from skectonas.data import TrainingData
@@ -92,13 +89,13 @@ class FusedTrainer:
         busy = [i for i in range(len(candidates)) if n_steps[i]]
         if not busy:
             return list(candidates)
-        rows = self.data.batches(max(n_steps), key)
+        batch = self.data.batches(max(n_steps), key).shape[1]
         # A device has a queue of its own, and its graphs are captured one at a time.
         on_cpu = self.data.train.images.device.type == "cpu"
         n_jobs = self.n_jobs if on_cpu else 1
         if is_stackable(self.optimizer):
-            groups = cut(candidates, busy, rows.shape[1])
-            bundles = bundled(groups, candidates, rows.shape[1], effective_n_jobs(n_jobs))
+            groups = cut(candidates, busy, batch)
+            bundles = bundled(groups, candidates, batch, effective_n_jobs(n_jobs))
             train = _train_together
         else:
             bundles = [[Group(candidates[i].topology, (i,))] for i in busy]
@@ -116,7 +113,7 @@ class FusedTrainer:
                         )
                         for group in bundle
                     ],
-                    Batches(key, rows),
+                    key,
                     self._workers,
                 )
                 for bundle in bundles
@@ -136,22 +133,14 @@ class Part(NamedTuple):
     n_steps: list[int]
 
 
-class Batches(NamedTuple):
-    """The batches of a round: what their order depends on, and their rows."""
-
-    key: Key
-    rows: NDArray[np.int64]
-
-
 def _train_together(
-    shared: Shared[Work], parts: list[Part], batches: Batches, workers: Workers
+    shared: Shared[Work], parts: list[Part], key: Key, workers: Workers
 ) -> list[list[Candidate]]:
     """Train groups of one kind of input, which share the feed, block by block."""
     work = shared.value
     n_steps = max(steps for part in parts for steps in part.n_steps)
-    device = work.data.train.images.device
-    # A copy, because what comes from another process may be read only.
-    order = torch.tensor(batches.rows[:n_steps], device=device)
+    # Drawn by each worker for itself, epoch by epoch.
+    order = work.data.batches(n_steps, key)
     with one_thread(), workers.one_more():
         first = parts[0]
         dtype = dtype_of(first.candidates[0].weights)
@@ -166,7 +155,7 @@ def _train_together(
 
 
 def _train_alone(
-    shared: Shared[Work], parts: list[Part], batches: Batches, workers: Workers
+    shared: Shared[Work], parts: list[Part], key: Key, workers: Workers
 ) -> list[list[Candidate]]:
     work = shared.value
     plain = PlainTrainer(work.data, work.optimizer, work.scorer, work.averaging)
@@ -174,5 +163,5 @@ def _train_alone(
     with one_thread(), workers.one_more():
         for part in parts:
             workers.check()
-            trained.append(plain.train(part.candidates, part.n_steps, batches.key))
+            trained.append(plain.train(part.candidates, part.n_steps, key))
     return trained
