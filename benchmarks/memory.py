@@ -118,6 +118,7 @@ CNN = SHORT | {"start": "medium_cnn"}
 CASES = [
     Case("few images", 2_000, images("uint8")),
     Case("few images", 2_000, images("uint8"), CNN),
+    Case("few images, 2 threads", 2_000, images("uint8"), CNN | {"n_jobs": 2}),
     Case("uint8 images", 200_000, images("uint8")),
     Case("uint8 images", 200_000, images("uint8"), CNN),
     Case("float32 images", 100_000, images("float32")),
