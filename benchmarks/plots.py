@@ -144,8 +144,10 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     # The same file for the same results.
     mpl.rcParams.update({"svg.hashsalt": "skectonas", "font.size": 9})
-    for draw in (layout, engine, fits, scaling):
-        draw(folder)
+    layout(folder)
+    for draw, table in ((engine, "engine"), (fits, "fit"), (scaling, "scaling")):
+        if (RESULTS / f"{table}.csv").exists():
+            draw(folder)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -23,8 +24,9 @@ from skectonas.candidate import Candidate
 from skectonas.data import Rows, TrainingData
 from skectonas.export import to_onnx, to_skorch, to_torch
 from skectonas.fitness import Balanced, Fitness, Greedy, Random
-from skectonas.inputs import InputEncoder
+from skectonas.inputs import InputEncoder, batches_of
 from skectonas.ledger import Ledger
+from skectonas.mapped import MappedImages, mapping_of, read_at_random
 from skectonas.morphisms import GREEDY_MORPHISMS, MORPHISMS, Morphism
 from skectonas.network import TopologyNetwork, build
 from skectonas.notebook import beside
@@ -327,17 +329,23 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
         X = check_X(self, X, reset=True)
         labels = check_y(self, X, y)
         weights = check_weights(sample_weight, X)
+        rows = None
         if weights is not None and not weights.all():
-            rows = weights > 0
-            X, labels, weights = X[rows], labels[rows], weights[rows]
+            rows = np.flatnonzero(weights)
+            labels, weights = labels[rows], weights[rows]
         seed = draw_seed(self.random_state)
         device = check_device(self.device)
         # A precision that is set around the call is not meant for networks of this size; and
         # wherever they are trained, their changes are computed on the CPU.
         on_device, on_cpu = (torch.autocast(d, enabled=False) for d in (device.type, "cpu"))
-        with one_thread(), on_device, on_cpu:
-            search, start = self._prepare(X, labels, weights, seed, device)
-            outcome = search.run(start.topology)
+        try:
+            with one_thread(), on_device, on_cpu:
+                search, start = self._prepare(X, rows, labels, weights, seed, device)
+                with read_at_random(X):
+                    outcome = search.run(start.topology)
+        finally:
+            if device.type == "cuda":
+                torch.cuda.empty_cache()  # what the search held is for others to use
         if outcome.interrupted:
             self._report_interruption()
         self._keep(outcome, search.ledger, start)
@@ -436,14 +444,16 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
             together.
         """
         check_is_fitted(self, "network_")
-        images = self.encoder_.transform(check_X(self, X, reset=False))
+        X = check_X(self, X, reset=False)
         network = deepcopy(self.network_).double().eval()
-        parts = []
+        probabilities = np.empty((len(X), len(self.classes_)))
+        done = 0
         with torch.no_grad(), one_thread(), torch.autocast("cpu", enabled=False):
-            for rows in gen_batches(len(images), PREDICTION_ROWS):
-                scaled = self.encoder_.range_.apply(images[rows].astype(np.float64))
-                parts.append(network(torch.from_numpy(scaled)).softmax(1))
-        probabilities: NDArray[np.float64] = torch.cat(parts).numpy()
+            for images in self._images_of(X):
+                scaled = self.encoder_.range_.apply(images.astype(np.float64))
+                part = probabilities[done : done + len(images)]
+                part[:] = network(torch.from_numpy(scaled)).softmax(1).numpy()
+                done += len(images)
         return probabilities
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -661,9 +671,17 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(whole_state(state))
 
+    def _images_of(self, X: NDArray[Any] | pd.DataFrame) -> Iterator[NDArray[Any]]:
+        """Yield X as images, a few rows at a time."""
+        for batch in batches_of(X, width=math.prod(self.image_shape_)):
+            images = self.encoder_.transform(batch)
+            for part in gen_batches(len(images), PREDICTION_ROWS):
+                yield images[part]
+
     def _prepare(
         self,
         X: NDArray[Any] | pd.DataFrame,
+        rows: NDArray[np.intp] | None,
         labels: NDArray[Any],
         weights: NDArray[np.float64] | None,
         seed: int,
@@ -673,14 +691,14 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
         classes, indices = check_classes(labels)
         optimizer = resolve_optimizer(self.optimizer, self.learning_rate, self.optimizer_params)
         settings = self._settings()
-        encoder = InputEncoder(self.image_shape, self.column_order, seed).fit(X)
+        encoder = InputEncoder(self.image_shape, self.column_order, seed).fit(X, rows)
         topology = starting_topology(self.start, encoder.image_shape_, len(classes))
         if topology.n_parameters > self.max_parameters:
             raise ValueError(
                 f"start has {topology.n_parameters} parameters, more than "
                 f"max_parameters={self.max_parameters}."
             )
-        images = encoder.transform(X)
+        images = _images(encoder, X, rows)
         in_loss = training_weights(weights, self.class_weight, labels)
         train, validation = split(indices, self.validation_fraction, seed)
         data = TrainingData(
@@ -690,9 +708,12 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
             encoder.range_.scale,
             self.batch_size,
         )
+        seen = None
+        if callable(self.scoring):  # it may look at the rows
+            seen = next(data.validation.chunks(len(validation))).numpy()
         scorer = make_scorer(
             self.scoring,
-            images[validation],
+            seen,
             indices[validation],
             classes,
             None if weights is None else weights[validation],
@@ -823,16 +844,30 @@ def _table(candidates: Sequence[Candidate], ledger: Ledger) -> pd.DataFrame:
     )
 
 
+def _images(
+    encoder: InputEncoder, X: NDArray[Any] | pd.DataFrame, rows: NDArray[np.intp] | None
+) -> torch.Tensor | MappedImages:
+    """Return X, or some of its rows, as images, which stay where they are if they can."""
+    if isinstance(X, np.ndarray) and mapping_of(X) is not None:
+        return MappedImages(X, encoder.transform, rows)
+    images = encoder.transform(X, rows)
+    with warnings.catch_warnings():
+        # Nobody writes to them.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(images)
+
+
 def _rows(
-    images: NDArray[Any],
+    images: torch.Tensor | MappedImages,
     indices: NDArray[np.int64],
     weights: NDArray[np.float64] | None,
     chosen: NDArray[np.int64],
 ) -> Rows:
     return Rows(
-        torch.from_numpy(images[chosen]),
+        images,
         torch.from_numpy(indices[chosen]),
         None if weights is None else torch.from_numpy(weights[chosen].astype(np.float32)),
+        torch.from_numpy(chosen),
     )
 
 

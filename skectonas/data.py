@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from skectonas.mapped import MappedImages
 
 CALIBRATION_ROWS = 1024
 """Rows that running statistics and reconnections are computed on: enough for both on the data
@@ -22,25 +23,54 @@ class Rows:
 
     Parameters
     ----------
-    images : Tensor of shape (n, height, width, channels)
+    images : Tensor of shape (n, height, width, channels) or MappedImages
         Pixels as they came, 8-bit or float.
     labels : Tensor of shape (n,)
         Class indices, int64.
     weights : Tensor of shape (n,) or None, default=None
         Sample weights; None means 1 for all.
+    places : Tensor of shape (n,) or None, default=None
+        Which of the images belongs to each row, so that the two sides of a split share them
+        and neither copies its own. None means that there are no others.
     """
 
-    images: Tensor
+    images: Tensor | MappedImages
     labels: Tensor
     weights: Tensor | None = None
+    places: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def take(self, rows: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return the images of some rows, as they came.
+
+        Parameters
+        ----------
+        rows : Tensor of shape (m,)
+            Numbers of the rows.
+        out : Tensor of shape (m, height, width, channels) or None, default=None
+            Memory that the result may take.
+        """
+        places = rows if self.places is None else self.places[rows]
+        if isinstance(self.images, MappedImages):
+            return self.images.take(places)
+        return torch.index_select(self.images, 0, places, out=out)
+
+    def chunks(self, size: int) -> Iterator[Tensor]:
+        """Yield the images of all rows in their order, so many at a time."""
+        for rows in torch.arange(len(self), device=self.labels.device).split(size):
+            yield self.take(rows)
+
     def to(self, device: torch.device) -> Rows:
         """Return the same rows on a device."""
-        weights = None if self.weights is None else self.weights.to(device)
-        return Rows(self.images.to(device), self.labels.to(device), weights)
+        return self._with(self.images.to(device), device)
+
+    def _with(self, images: Tensor | MappedImages, device: torch.device) -> Rows:
+        """Return the same rows on the device that the images have been taken to."""
+        others = (self.weights, self.places)
+        moved = (None if other is None else other.to(device) for other in others)
+        return Rows(images, self.labels.to(device), *moved)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,25 +105,28 @@ class TrainingData:
     @cached_property
     def calibration(self) -> Tensor:
         """The training images on which running statistics are computed, unscaled."""
-        return self.train.images[:CALIBRATION_ROWS]
+        return next(self.train.chunks(CALIBRATION_ROWS))
 
-    def batches(self, n_steps: int, key: Sequence[int]) -> NDArray[np.int64]:
-        """Return which training rows each batch takes: `batch_order` for these data."""
-        return batch_order(len(self.train), self.batch_size, n_steps, key)
+    def batches(self, n_steps: int, key: Sequence[int]) -> BatchOrder:
+        """Return which training rows each batch takes."""
+        device = self.train.labels.device
+        return BatchOrder(len(self.train), self.batch_size, n_steps, key, device)
 
     def to(self, device: torch.device) -> TrainingData:
-        """Return the same data on a device."""
-        return replace(self, train=self.train.to(device), validation=self.validation.to(device))
+        """Return the same data on a device; images that both sides share are moved once."""
+        train, validation = self.train.to(device), self.validation
+        if validation.images is self.train.images:
+            return replace(self, train=train, validation=validation._with(train.images, device))
+        return replace(self, train=train, validation=validation.to(device))
 
 
-def batch_order(
-    n_rows: int, batch_size: int, n_steps: int, key: Sequence[int]
-) -> NDArray[np.int64]:
-    """Return the rows of the first `n_steps` batches of an endless training.
+class BatchOrder:
+    """The rows of the first batches of an endless training, drawn epoch by epoch.
 
     All batches of an epoch have the same size, the smallest with which as few batches as
     `batch_size` allows cover all rows; the few places left over in the last one are filled with
-    rows of the first. Every epoch is another permutation.
+    rows of the first. Every epoch is another permutation. Only the one that was asked for last
+    is kept: those of a long training would take more memory than small images do.
 
     Parameters
     ----------
@@ -102,24 +135,58 @@ def batch_order(
     batch_size : int
         Rows of a batch, at the most.
     n_steps : int
-        Batches asked for; a longer order begins with the shorter one of the same key.
+        Batches; a longer order begins with the shorter one of the same key.
     key : sequence of int
         What the order depends on, and on nothing else: seed, generation, phase, round.
+    device : torch.device, default=cpu
+        Where the rows are wanted.
 
-    Returns
-    -------
-    ndarray of shape (n_steps, size), int64
+    Attributes
+    ----------
+    shape : tuple of int
+        Batches, and rows of each.
 
     Examples
     --------
-    >>> from skectonas.data import batch_order
-    >>> batch_order(5, 2, 3, key=(0,)).shape
-    (3, 2)
+    >>> from skectonas.data import BatchOrder
+    >>> order = BatchOrder(5, 2, 4, key=(0,))
+    >>> order.shape
+    (4, 2)
+    >>> order[1:4].shape
+    torch.Size([3, 2])
     """
-    per_epoch = -(-n_rows // batch_size)
-    size = -(-n_rows // per_epoch)
-    epochs = [np.empty((0, size), np.int64)]
-    for epoch in range(-(-n_steps // per_epoch)):
-        rows = np.random.default_rng([*key, epoch]).permutation(n_rows)
-        epochs.append(np.resize(rows, (per_epoch, size)))
-    return np.concatenate(epochs)[:n_steps]
+
+    def __init__(
+        self,
+        n_rows: int,
+        batch_size: int,
+        n_steps: int,
+        key: Sequence[int],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._per_epoch = -(-n_rows // batch_size)
+        self.shape = (n_steps, -(-n_rows // self._per_epoch))
+        self._n_rows, self._key, self._device = n_rows, key, device
+        self._epoch = -1
+        self._batches = torch.empty((0, self.shape[1]), dtype=torch.int64, device=device)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, steps: slice) -> Tensor:
+        """Return the rows of consecutive batches: (steps, size), int64."""
+        first, last, _ = steps.indices(len(self))
+        parts = [self._batches[:0]]
+        while first < last:
+            epoch, begin = divmod(first, self._per_epoch)
+            parts.append(self._of(epoch)[begin : begin + last - first])
+            first += len(parts[-1])
+        return torch.cat(parts)
+
+    def _of(self, epoch: int) -> Tensor:
+        if epoch != self._epoch:
+            rows = np.random.default_rng([*self._key, epoch]).permutation(self._n_rows)
+            left_over = self._per_epoch * self.shape[1] - self._n_rows
+            filled = np.concatenate([rows, rows[:left_over]]).reshape(-1, self.shape[1])
+            self._epoch, self._batches = epoch, torch.from_numpy(filled).to(self._device)
+        return self._batches

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,18 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
-__all__ = ["PixelRange", "PseudoImageTransformer", "check_image_shape", "pixel_range"]
+__all__ = [
+    "PixelRange",
+    "PseudoImageTransformer",
+    "check_image_shape",
+    "pixel_range",
+    "places_of_columns",
+    "range_between",
+    "room_for",
+]
+
+Batches: TypeAlias = Callable[[], Iterable[npt.NDArray[Any]]]
+"""Returns the rows of a table, some at a time."""
 
 _ORDERS = ("given", "shuffled", "correlation")
 _FLOATS = (np.float64, np.float32)
@@ -96,7 +107,11 @@ def pixel_range(X: npt.NDArray[Any]) -> PixelRange:
     >>> pixel_range(np.array([[-2.0, 0.0], [1.0, 2.0]]))
     PixelRange(offset=-2.0, scale=0.25)
     """
-    low, high = float(X.min()), float(X.max())
+    return range_between(float(X.min()), float(X.max()))
+
+
+def range_between(low: float, high: float) -> PixelRange:
+    """Find the range of pixels from the smallest and the largest: see `pixel_range`."""
     if low >= 0 and high <= 1:
         return PixelRange(offset=0.0, scale=1.0)
     if low >= 0 and 127 < high <= 255:
@@ -239,11 +254,12 @@ class PseudoImageTransformer(TransformerMixin, BaseEstimator):
             If `X` is not a finite numeric table, `order` is none of the three,
             `image_shape` is no shape of an image, or has too few pixels.
         """
-        if self.order not in _ORDERS:
-            raise ValueError(f"order: expected one of {_ORDERS}, got {self.order!r}")
         table: npt.NDArray[Any] = validate_data(self, X, dtype=_FLOATS)
-        self.image_shape_ = self._room_for(self.n_features_in_)
-        self.pixel_index_ = self._place(table)
+        columns = self.n_features_in_
+        self.image_shape_ = room_for(columns, self.image_shape)
+        self.pixel_index_ = places_of_columns(
+            columns, self.image_shape_, self.order, self.random_state, lambda: [table]
+        )
         self.column_order_ = np.argsort(self.pixel_index_)
         return self
 
@@ -340,43 +356,92 @@ class PseudoImageTransformer(TransformerMixin, BaseEstimator):
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    def _room_for(self, columns: int) -> tuple[int, int, int]:
-        if self.image_shape is None:
-            side = math.isqrt(columns - 1) + 1
-            return side, side, 1
-        shape = check_image_shape(self.image_shape)
-        if math.prod(shape) < columns:
-            raise ValueError(
-                f"image_shape: expected room for {columns} columns, got "
-                f"{self.image_shape!r} with {math.prod(shape)} pixels"
-            )
-        return shape
 
-    def _place(self, X: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
-        columns = X.shape[1]
-        given = np.arange(columns)
-        if self.order == "shuffled":
-            generator: np.random.RandomState | np.random.Generator
-            if self.random_state is None:
-                generator = np.random.default_rng()
-            else:
-                generator = check_random_state(self.random_state)
-            return np.asarray(generator.permutation(columns), dtype=np.intp)
-        if self.order == "correlation":
-            return _correlated_places(_absolute_correlation(X), self.image_shape_)
-        return given
+def room_for(columns: int, image_shape: tuple[int, ...] | None) -> tuple[int, int, int]:
+    """Return the shape of an image with a pixel for each column: see `PseudoImageTransformer`.
+
+    Raises
+    ------
+    ValueError
+        If `image_shape` is no shape of an image, or has too few pixels.
+    """
+    if image_shape is None:
+        side = math.isqrt(columns - 1) + 1
+        return side, side, 1
+    shape = check_image_shape(image_shape)
+    if math.prod(shape) < columns:
+        raise ValueError(
+            f"image_shape: expected room for {columns} columns, got "
+            f"{image_shape!r} with {math.prod(shape)} pixels"
+        )
+    return shape
 
 
-def _absolute_correlation(X: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def places_of_columns(
+    columns: int,
+    shape: tuple[int, int, int],
+    order: str,
+    random_state: int | np.random.RandomState | None,
+    batches: Batches,
+) -> npt.NDArray[np.intp]:
+    """Find a pixel for every column: see `PseudoImageTransformer`.
+
+    Parameters
+    ----------
+    columns : int
+        How many there are.
+    shape : tuple of int
+        Of the image.
+    order, random_state
+        As in `PseudoImageTransformer`.
+    batches : callable
+        Returns the rows of the table, some at a time; only called for ``"correlation"``.
+
+    Returns
+    -------
+    ndarray of shape (columns,)
+        For each column, the position of its pixel in the flattened image.
+
+    Raises
+    ------
+    ValueError
+        If `order` is none of the three.
+    """
+    if order not in _ORDERS:
+        raise ValueError(f"order: expected one of {_ORDERS}, got {order!r}")
+    if order == "correlation":
+        return _correlated_places(_absolute_correlation(batches), shape)
+    if order == "given":
+        return np.arange(columns)
+    generator: np.random.RandomState | np.random.Generator
+    if random_state is None:
+        generator = np.random.default_rng()
+    else:
+        generator = check_random_state(random_state)
+    return np.asarray(generator.permutation(columns), dtype=np.intp)
+
+
+def _absolute_correlation(batches: Batches) -> npt.NDArray[np.float64]:
     """|corr| of columns; zero where a column is constant."""
-    varies = X.max(axis=0) > X.min(axis=0)
-    largest = np.abs(X).max(axis=0).astype(np.float64)
+    lows, highs = zip(*((X.min(axis=0), X.max(axis=0)) for X in batches()), strict=True)
+    low, high = np.min(lows, axis=0), np.max(highs, axis=0)
+    varies = high > low
     # Squares of very large or small numbers leave float64.
-    centred = np.where(varies, X, 0.0) / np.where(varies, largest, 1.0)
-    centred -= centred.mean(axis=0)
-    norms = np.linalg.norm(centred, axis=0)
-    centred /= np.where(norms > 0, norms, 1.0)
-    return np.clip(np.abs(centred.T @ centred), 0.0, 1.0)
+    largest = np.where(varies, np.maximum(np.abs(low), np.abs(high)), 1).astype(np.float64)
+
+    def scaled() -> Iterator[npt.NDArray[np.float64]]:
+        return (np.where(varies, X, 0.0) / largest for X in batches())
+
+    n, total = 0, np.zeros(len(low))
+    for X in scaled():
+        n, total = n + len(X), total + X.sum(axis=0)
+    products = np.zeros((len(low), len(low)))
+    for X in scaled():
+        X -= total / n
+        products += X.T @ X
+    norms = np.sqrt(products.diagonal())
+    norms = np.where(norms > 0, norms, 1.0)
+    return np.clip(np.abs(products / norms / norms[:, None]), 0.0, 1.0)
 
 
 def _correlated_places(

@@ -7,9 +7,9 @@ arrays of shape (n, height, width, channels).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import astuple
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,17 +18,21 @@ from sklearn.utils import gen_batches
 
 from skectonas.images import (
     PixelRange,
-    PseudoImageTransformer,
     check_image_shape,
-    pixel_range,
+    places_of_columns,
+    range_between,
+    room_for,
 )
 from skectonas.tables import ColumnRange, TableEncoder
 
-__all__ = ["InputEncoder"]
+__all__ = ["InputEncoder", "batches_of", "some_rows"]
 
 _UNCHANGED = PixelRange(offset=0.0, scale=1.0)
 _EIGHT_BIT = PixelRange(offset=0.0, scale=1 / 255)
-_ROWS_AT_ONCE = 1024
+_VALUES_AT_ONCE = 2**20
+
+Data: TypeAlias = pd.DataFrame | npt.NDArray[Any]
+RowNumbers: TypeAlias = npt.NDArray[np.intp]
 
 
 class InputEncoder:
@@ -90,7 +94,7 @@ class InputEncoder:
         self.column_order = column_order
         self.random_state = random_state
 
-    def fit(self, X: pd.DataFrame | npt.NDArray[Any]) -> Self:
+    def fit(self, X: Data, rows: RowNumbers | None = None) -> Self:
         """Learn how to turn data like `X` into images.
 
         Parameters
@@ -99,6 +103,8 @@ class InputEncoder:
             A frame or table of shape (n_samples, n_features), flattened images of shape
             (n_samples, height * width * channels), or images of shape (n_samples, height,
             width) or (n_samples, height, width, channels). Arrays must be finite.
+        rows : ndarray of int, default=None
+            Numbers of the rows to learn from; None stands for all.
 
         Returns
         -------
@@ -120,15 +126,19 @@ class InputEncoder:
         self._dtype = None if isinstance(X, pd.DataFrame) else X.dtype.name
         self._tables: TableEncoder | None = None
         self._columns: ColumnRange | None = None
-        self._pixels: PseudoImageTransformer | None = None
+        self._places: npt.NDArray[np.intp] | None = None
         self._early: PixelRange | None = None
         if isinstance(X, pd.DataFrame):
-            return self._fit_frame(X)
+            return self._fit_frame(X if rows is None else some_rows(X, rows))
+        if X.ndim not in (2, 3, 4):
+            raise ValueError(
+                f"X: expected an array of 2, 3 or 4 dimensions, got shape {X.shape}"
+            )
         if X.ndim == 2 and not self._is_flattened(X):
-            return self._fit_table(X)
-        return self._fit_images(X)
+            return self._fit_table(X, rows)
+        return self._fit_images(X, rows)
 
-    def transform(self, X: pd.DataFrame | npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def transform(self, X: Data, rows: RowNumbers | None = None) -> npt.NDArray[Any]:
         """Turn data into images.
 
         Parameters
@@ -136,12 +146,15 @@ class InputEncoder:
         X : DataFrame or ndarray
             Data of the kind and shape seen in `fit`. A frame of numbers is accepted where
             `fit` saw a two-dimensional array.
+        rows : ndarray of int, default=None
+            Numbers of the rows that are meant; None stands for all.
 
         Returns
         -------
         ndarray of shape (n_samples, height, width, channels)
             C-contiguous images, to be scaled by `range_`: uint8 if `X` holds images of that
-            dtype, otherwise float32. They may share memory with `X`.
+            dtype, otherwise float32. They share memory with `X` where they can. Each depends
+            on its own row alone.
 
         Raises
         ------
@@ -149,17 +162,46 @@ class InputEncoder:
             If `X` is of another kind or shape than in `fit`, or holds values that cannot be
             encoded.
         """
+        X = self._checked(X)
+        if isinstance(X, np.ndarray) and self._is_stored(X):
+            whole = X if rows is None else X[rows]
+            images = whole.reshape(len(whole), *self.image_shape_)
+            return np.require(images, requirements=["C_CONTIGUOUS", "ALIGNED"])
+        n_rows = len(X if rows is None else rows)
+        # Pixels without a column stay zero.
+        images = np.zeros((n_rows, *self.image_shape_), dtype=np.float32)
+        first = 0
+        for batch in batches_of(X, rows, math.prod(self.image_shape_)):
+            part = images[first : first + len(batch)]
+            if self._places is None:
+                self._convert(batch.reshape(part.shape), part)
+            else:
+                part.reshape(len(part), -1)[:, self._places] = self._numbers(batch)
+            first += len(batch)
+        return images
+
+    def _checked(self, X: Data) -> Data:
+        """Return X as a frame or an array, whatever `fit` saw, if it is like that."""
         if self._frame:
-            return self._frame_images(X)
+            if isinstance(X, pd.DataFrame):
+                return X
+            raise ValueError(
+                f"X: expected a data frame with {self._shape[0]} columns as in fit, got "
+                f"{type(X).__name__} of shape {np.shape(X)}"
+            )
         array = _numeric_array(X) if isinstance(X, pd.DataFrame) else X
         if _with_channels(array.shape[1:]) != _with_channels(self._shape):
             raise ValueError(
                 f"X: expected the shape seen in fit, {_described(self._shape)}, got "
                 f"{_described(array.shape[1:])}"
             )
-        if self._columns is not None:
-            return self._laid_out(self._columns.scale(array).astype(np.float32))
-        return self._images(array)
+        return array
+
+    def _is_stored(self, X: npt.NDArray[Any]) -> bool:
+        """Whether X holds the very images."""
+        if self._places is not None or self._early is not None:
+            return False
+        return X.dtype in (np.uint8, np.float32)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the fitted encoder knows: plain data that `json` can write, and arrays.
@@ -174,7 +216,7 @@ class InputEncoder:
             by, or None; ``tables``, the plain `TableEncoder` of a frame, or None; and
             ``pixel_index``, the pixel of each column, or None for images.
         """
-        early, columns, tables, pixels = self._early, self._columns, self._tables, self._pixels
+        early, columns, tables = self._early, self._columns, self._tables
         return {
             "image_shape": self.image_shape,
             "column_order": self.column_order,
@@ -186,7 +228,7 @@ class InputEncoder:
             "early": None if early is None else astuple(early),
             "columns": None if columns is None else {"low": columns.low, "high": columns.high},
             "tables": None if tables is None else tables.to_dict(),
-            "pixel_index": None if pixels is None else pixels.pixel_index_,
+            "pixel_index": self._places,
         }
 
     @classmethod
@@ -215,13 +257,7 @@ class InputEncoder:
             encoder._tables = TableEncoder.from_dict(tables).set_output(transform="default")
         encoder.image_shape_ = check_image_shape(plain["image_shape_"])
         encoder.range_ = PixelRange(*plain["range"])
-        encoder._pixels = None
-        if plain["pixel_index"] is not None:
-            encoder._pixels = encoder._layout()
-            encoder._pixels.image_shape_ = encoder.image_shape_
-            encoder._pixels.pixel_index_ = plain["pixel_index"]
-            encoder._pixels.column_order_ = np.argsort(plain["pixel_index"])
-            encoder._pixels.n_features_in_ = len(plain["pixel_index"])
+        encoder._places = plain["pixel_index"]
         encoder.feature_names_out_ = encoder._names()
         return encoder
 
@@ -233,36 +269,36 @@ class InputEncoder:
 
     def _fit_frame(self, X: pd.DataFrame) -> Self:
         # The global configuration of scikit-learn may ask for frames.
-        self._tables = TableEncoder().set_output(transform="default")
-        table = self._tables.fit(X).transform(X)
-        return self._fit_layout(table)
+        self._tables = TableEncoder().set_output(transform="default").fit(X)
+        return self._fit_layout(X, None)
 
-    def _fit_table(self, X: npt.NDArray[Any]) -> Self:
-        self._columns = ColumnRange.of(X)
-        table = self._columns.scale(X).astype(np.float32)
-        return self._fit_layout(table)
+    def _fit_table(self, X: npt.NDArray[Any], rows: RowNumbers | None) -> Self:
+        low, high = _extremes(X, rows)
+        self._columns = ColumnRange(low.astype(np.float64), high.astype(np.float64))
+        return self._fit_layout(X, rows)
 
-    def _fit_layout(self, table: npt.NDArray[np.float32]) -> Self:
+    def _fit_layout(self, X: Data, rows: RowNumbers | None) -> Self:
+        self.feature_names_out_ = self._names()
+        assert self.feature_names_out_ is not None
+        columns = len(self.feature_names_out_)
         if self.image_shape is not None:
             pixels = math.prod(check_image_shape(self.image_shape))
-            if pixels < table.shape[1]:
+            if pixels < columns:
                 raise ValueError(
-                    f"image_shape: expected room for the {table.shape[1]} columns that X has "
+                    f"image_shape: expected room for the {columns} columns that X has "
                     f"once encoded, got {self.image_shape!r} with {pixels} pixels"
                 )
-        self._pixels = self._layout().fit(table)
-        self.image_shape_: tuple[int, int, int] = self._pixels.image_shape_
-        self.range_ = _UNCHANGED
-        self.feature_names_out_ = self._names()
-        return self
 
-    def _layout(self) -> PseudoImageTransformer:
-        layout: PseudoImageTransformer = PseudoImageTransformer(
-            order=self.column_order,
-            image_shape=self.image_shape,
-            random_state=self.random_state,
-        ).set_output(transform="default")
-        return layout
+        def encoded() -> Iterator[npt.NDArray[Any]]:
+            for batch in batches_of(X, rows, columns):
+                yield self._numbers(batch).astype(np.float32)
+
+        self.image_shape_: tuple[int, int, int] = room_for(columns, self.image_shape)
+        self._places = places_of_columns(
+            columns, self.image_shape_, self.column_order, self.random_state, encoded
+        )
+        self.range_ = _UNCHANGED
+        return self
 
     def _names(self) -> npt.NDArray[np.object_] | None:
         if self._tables is not None:
@@ -271,11 +307,7 @@ class InputEncoder:
             return np.array([f"x{i}" for i in range(self._shape[0])], dtype=object)
         return None
 
-    def _fit_images(self, X: npt.NDArray[Any]) -> Self:
-        if X.ndim not in (2, 3, 4):
-            raise ValueError(
-                f"X: expected an array of 2, 3 or 4 dimensions, got shape {X.shape}"
-            )
+    def _fit_images(self, X: npt.NDArray[Any], rows: RowNumbers | None) -> Self:
         own = self.image_shape if X.ndim == 2 else X.shape[1:]
         self.image_shape_ = check_image_shape(own)
         asked = check_image_shape(own if self.image_shape is None else self.image_shape)
@@ -285,44 +317,68 @@ class InputEncoder:
                 f"{self.image_shape!r}"
             )
         self.feature_names_out_ = self._names()
-        self.range_ = pixel_range(X)
+        low, high = _extremes(X, rows)
+        self.range_ = range_between(float(low.min()), float(high.max()))
         # float32 may not tell apart, or not hold, what float64 does.
         if X.dtype != np.uint8 and self.range_ not in (_UNCHANGED, _EIGHT_BIT):
             self._early, self.range_ = self.range_, _UNCHANGED
         return self
 
-    def _frame_images(self, X: pd.DataFrame | npt.NDArray[Any]) -> npt.NDArray[Any]:
-        assert self._tables is not None
-        if not isinstance(X, pd.DataFrame):
-            raise ValueError(
-                f"X: expected a data frame with {self._shape[0]} columns as in fit, got "
-                f"{type(X).__name__} of shape {np.shape(X)}"
-            )
-        return self._laid_out(self._tables.transform(X))
+    def _numbers(self, batch: Any) -> npt.NDArray[Any]:
+        """Return the columns of some rows as numbers in [0, 1]."""
+        if self._tables is not None:
+            return self._tables.transform(batch)
+        assert self._columns is not None
+        return self._columns.scale(batch)
 
-    def _laid_out(self, table: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
-        assert self._pixels is not None
-        images: npt.NDArray[Any] = self._pixels.transform(table)
-        return images
-
-    def _images(self, X: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        images = X.reshape(len(X), *self.image_shape_)
-        if self._early is None and images.dtype in (np.uint8, np.float32):
-            return np.ascontiguousarray(images)
-        single = np.empty(images.shape, dtype=np.float32)
+    def _convert(self, batch: npt.NDArray[Any], images: npt.NDArray[np.float32]) -> None:
+        """Turn some images into float32."""
         with np.errstate(over="ignore"):
-            # By batches, to hold no float64 copy of all images.
-            for rows in gen_batches(len(images), _ROWS_AT_ONCE):
-                batch = images[rows]
-                if self._early is not None:
-                    batch = self._early.apply(batch.astype(np.float64))
-                single[rows] = batch
-        if not np.isfinite(single).all():
+            if self._early is None:
+                images[:] = batch
+            else:
+                images[:] = self._early.apply(batch.astype(np.float64))
+        if not np.isfinite(images).all():
             raise ValueError(
                 "X: expected pixels within the range of float32, got values from "
-                f"{float(X.min())} to {float(X.max())}"
+                f"{float(batch.min())} to {float(batch.max())}"
             )
-        return single
+
+
+def some_rows(X: Data, rows: RowNumbers | slice) -> Any:
+    """Return some rows of a frame or an array."""
+    return X.iloc[rows] if isinstance(X, pd.DataFrame) else X[rows]
+
+
+def batches_of(X: Data, rows: RowNumbers | None = None, width: int = 1) -> Iterator[Any]:
+    """Yield the rows of a frame or an array, as many at a time as bound the memory for them.
+
+    Parameters
+    ----------
+    X : DataFrame or ndarray
+        The data.
+    rows : ndarray of int, default=None
+        Which rows; None stands for all.
+    width : int, default=1
+        Values that are made of a row, if they are more than it has.
+    """
+    n_rows = len(X if rows is None else rows)
+    size = max(_VALUES_AT_ONCE // max(width, math.prod(X.shape[1:])), 1)
+    for part in gen_batches(n_rows, size):
+        yield some_rows(X, part if rows is None else rows[part])
+
+
+def _extremes(
+    X: npt.NDArray[Any], rows: RowNumbers | None
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return the smallest and the largest value in each place of a row."""
+    batches = batches_of(X, rows)
+    first = next(batches)
+    low, high = first.min(axis=0), first.max(axis=0)
+    for batch in batches:
+        np.minimum(low, batch.min(axis=0), out=low)
+        np.maximum(high, batch.max(axis=0), out=high)
+    return low, high
 
 
 def _numeric_array(X: pd.DataFrame) -> npt.NDArray[Any]:

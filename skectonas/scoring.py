@@ -19,7 +19,11 @@ Scorer: TypeAlias = Callable[[Array], float]
 
 
 def make_scorer(
-    scoring: Scoring, images: Array, labels: Array, classes: Array, weights: Array | None
+    scoring: Scoring,
+    images: Array | None,
+    labels: Array,
+    classes: Array,
+    weights: Array | None,
 ) -> Scorer:
     """Return the function that scores the probabilities of the validation rows.
 
@@ -28,8 +32,8 @@ def make_scorer(
     scoring : str or callable
         "accuracy", "neg_log_loss", any other name of `sklearn.metrics.get_scorer_names`, or a
         callable ``scorer(estimator, X, y)``, which gets ``sample_weight`` too if it takes it.
-    images : ndarray of shape (n, height, width, channels)
-        The validation rows; only handed on to a callable.
+    images : ndarray of shape (n, height, width, channels) or None
+        The validation rows; only handed on to a callable, a name needs none.
     labels : ndarray of shape (n,)
         Class indices of the validation rows.
     classes : ndarray of shape (n_classes,)
@@ -102,7 +106,7 @@ def _takes_weights(scorer: Callable[..., float]) -> bool:
 class _Predictions(ClassifierMixin, BaseEstimator):
     """An estimator that has predicted already: what scikit-learn's scorers want to see."""
 
-    def __init__(self, probabilities: Array, classes: Array, images: Array) -> None:
+    def __init__(self, probabilities: Array, classes: Array, images: Array | None) -> None:
         self.probabilities = probabilities
         self.classes = classes
         self.images = images

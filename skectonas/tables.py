@@ -11,13 +11,12 @@ import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
@@ -238,7 +237,10 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         if self.numeric_:
             block = self._numbers(X)
             scaled = self._range.scale(block)
-            blocks += [self._imputer.transform(scaled), self._indicator.transform(block)]
+            blocks += [
+                np.where(np.isnan(scaled), self._medians, scaled),
+                np.isnan(block[:, self._gaps]),
+            ]
         if self.categorical_:
             blocks.append(self._one_hot.transform(self._texts(X)))
         return self._in_order(blocks)
@@ -269,7 +271,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         names: list[str] = []
         if self.numeric_:
             numeric = names_in[self.numeric_]
-            names += [*numeric, *(f"{numeric[i]}_missing" for i in self._indicator.features_)]
+            names += [*numeric, *(f"{numeric[i]}_missing" for i in self._gaps)]
         if self.categorical_:
             names += list(self._one_hot.get_feature_names_out(names_in[self.categorical_]))
         return _distinct([names[i] for i in self._order])
@@ -297,8 +299,8 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             plain |= {
                 "low": self._range.low,
                 "high": self._range.high,
-                "medians": self._imputer.statistics_,
-                "indicated": [int(i) for i in self._indicator.features_],
+                "medians": self._medians,
+                "indicated": self._gaps.tolist(),
             }
         if self.categorical_:
             plain |= {
@@ -329,14 +331,13 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             encoder.feature_names_in_ = np.asarray(encoder._labels, dtype=object)
         encoder.numeric_ = list(plain["numeric"])
         encoder.categorical_ = list(plain["categorical"])
-        # scikit-learn's parts learn again, from the least that teaches them the same, rather
-        # than having their private state set: that differs between its releases.
         if encoder.numeric_:
             encoder._range = ColumnRange(plain["low"], plain["high"])
-            row = np.zeros((1, len(encoder.numeric_)))
-            row[:, plain["indicated"]] = np.nan
-            encoder._fit_missing(plain["medians"][None], row)
+            encoder._medians = plain["medians"]
+            encoder._gaps = np.array(plain["indicated"], dtype=np.intp)
         if encoder.categorical_:
+            # scikit-learn's part learns again, from the least that teaches it the same, rather
+            # than having its private state set: that differs between its releases.
             texts, categories = _teaching(plain["categories"], plain["rare"])
             encoder._fit_one_hot(texts, categories)
         encoder._find_order()
@@ -357,20 +358,14 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             raise ValueError(f"max_categories: expected a positive integer, got {value!r}")
 
     def _fit_numbers(self, X: pd.DataFrame) -> None:
-        if self.numeric_:
-            block = self._numbers(X)
-            self._range = ColumnRange.of(block)
-            # Scaled first, because the mean of two middle values may pass the largest float64.
-            self._fit_missing(self._range.scale(block), block)
-
-    def _fit_missing(
-        self, scaled: npt.NDArray[np.float64], block: npt.NDArray[np.float64]
-    ) -> None:
-        self._imputer = SimpleImputer(strategy="median", keep_empty_features=True)
-        self._indicator = MissingIndicator(sparse=False, error_on_new=False)
-        # The global configuration may ask for frames.
-        self._imputer.set_output(transform="default").fit(scaled)
-        self._indicator.set_output(transform="default").fit(block)
+        # One by one, to hold no more than one column as float64.
+        columns = [
+            _Numbers.of(_as_numbers(X.iloc[:, i], self._labels[i])) for i in self.numeric_
+        ]
+        if columns:
+            low, high, self._medians, missing = map(np.array, zip(*columns, strict=True))
+            self._range = ColumnRange(low, high)
+            self._gaps = np.flatnonzero(missing)
 
     def _fit_categories(self, X: pd.DataFrame) -> None:
         if self.categorical_:
@@ -396,7 +391,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         origins: list[int] = []
         if self.numeric_:
             origins += self.numeric_
-            origins += [self.numeric_[i] for i in self._indicator.features_]
+            origins += [self.numeric_[i] for i in self._gaps]
         if self.categorical_:
             # With placeholder names, each output name tells which column it comes from.
             places = [str(i) for i in self.categorical_]
@@ -428,6 +423,24 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             encoded[:, places[start:stop]] = block
             start = stop
         return encoded
+
+
+class _Numbers(NamedTuple):
+    """What is learned of a column of numbers; its range and median NaN and 0 if it has none."""
+
+    low: float
+    high: float
+    median: float
+    missing: bool
+
+    @classmethod
+    def of(cls, column: npt.NDArray[np.float64]) -> Self:
+        range_ = ColumnRange.of(column[:, None])
+        missing = np.isnan(column)
+        # Scaled first, because the mean of two middle values may pass the largest float64.
+        scaled = range_.scale(column[~missing, None])
+        median = float(np.median(scaled)) if len(scaled) else 0.0
+        return cls(float(range_.low[0]), float(range_.high[0]), median, bool(missing.any()))
 
 
 def _check_frame(X: object) -> None:
@@ -522,8 +535,12 @@ def _as_texts(column: pd.Series[Any], label: object) -> npt.NDArray[np.object_]:
         # One more entry, because the code of a missing value is -1, the last place.
         texts = np.array([*map(_text, dtype.categories), np.nan], dtype=object)
         return texts[column.cat.codes.to_numpy()]
+    if isinstance(dtype, pd.StringDtype):
+        # Equal strings as one object: they may be stored in less than an object takes.
+        codes, strings = pd.factorize(column)
+        return np.array([*strings, np.nan], dtype=object)[codes]
     values = _as_objects(column)
-    if isinstance(dtype, pd.StringDtype) or _check_encodable(column, label) <= {str}:
+    if _check_encodable(column, label) <= {str}:
         return values
     for i in np.flatnonzero(column.notna().to_numpy()):
         values[i] = _text(values[i])

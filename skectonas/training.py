@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from skectonas.candidate import Candidate, Evaluation
-from skectonas.data import Rows, TrainingData
+from skectonas.data import BatchOrder, Rows, TrainingData
 from skectonas.network import TopologyNetwork, build, weights_of
 from skectonas.scoring import Scorer
 
@@ -157,22 +157,22 @@ class PlainTrainer:
         self, candidates: Sequence[Candidate], n_steps: Sequence[int], key: Key
     ) -> list[Candidate]:
         """Return the candidates, trained: see `Trainer.train`."""
-        order = torch.from_numpy(self.data.batches(max(n_steps), key))
-        order = order.to(self.data.train.images.device)
         return [
-            self._train_one(candidate, order[:steps]) if steps else candidate
+            self._train_one(candidate, self.data.batches(steps, key)) if steps else candidate
             for candidate, steps in zip(candidates, n_steps, strict=True)
         ]
 
-    def _train_one(self, candidate: Candidate, order: Tensor) -> Candidate:
-        network = build(candidate.topology, candidate.weights).to(order.device)
-        averaged = build(candidate.topology, candidate.weights).to(order.device)
+    def _train_one(self, candidate: Candidate, order: BatchOrder) -> Candidate:
+        device, per_epoch = self.data.train.labels.device, self.data.steps_per_epoch
+        network = build(candidate.topology, candidate.weights).to(device)
+        averaged = build(candidate.topology, candidate.weights).to(device)
         optimizer = self.optimizer(network.parameters())
         dtype = network.output.weight.dtype
         evaluations = []
-        for rows in torch.split(order, self.data.steps_per_epoch):
-            losses = torch.zeros((), dtype=dtype, device=order.device)
-            snapshots = snapshot_steps(len(rows), self.data.steps_per_epoch, self.averaging)
+        for begin in range(0, len(order), per_epoch):
+            rows = order[begin : begin + per_epoch]
+            losses = torch.zeros((), dtype=dtype, device=device)
+            snapshots = snapshot_steps(len(rows), per_epoch, self.averaging)
             for step, batch in enumerate(rows, 1):
                 optimizer.zero_grad()
                 loss = self._loss(network, self.data.train, batch, dtype)
@@ -193,7 +193,7 @@ class PlainTrainer:
     def _loss(
         self, network: TopologyNetwork, rows: Rows, batch: Tensor, dtype: torch.dtype
     ) -> Tensor:
-        logits = network(self.data.scaled(rows.images[batch], dtype))
+        logits = network(self.data.scaled(rows.take(batch), dtype))
         if rows.weights is None:
             return cross_entropy(logits, rows.labels[batch])
         losses = cross_entropy(logits, rows.labels[batch], reduction="none")
@@ -208,7 +208,7 @@ class PlainTrainer:
         network.eval()
         rows = self.data.validation
         logits = torch.cat(
-            [network(self.data.scaled(part, dtype)) for part in torch.split(rows.images, 4096)]
+            [network(self.data.scaled(part, dtype)) for part in rows.chunks(4096)]
         )
         network.train()
         return evaluate(logits, rows, self.scorer, train_loss)

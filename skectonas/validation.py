@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils import (
     assert_all_finite,
+    check_array,
     check_consistent_length,
     check_random_state,
     column_or_1d,
@@ -22,6 +23,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from skectonas.inputs import batches_of
 from skectonas.morphisms import Morphism
 
 Array: TypeAlias = NDArray[Any]
@@ -29,6 +31,8 @@ Array: TypeAlias = NDArray[Any]
 
 def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Array | pd.DataFrame:
     """Return X as a finite array of 2 to 4 dimensions, or as the data frame that it is.
+
+    Arrays are not copied: what comes back shares memory, or a file, with what came.
 
     Parameters
     ----------
@@ -57,6 +61,7 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Array | pd.Data
         return frame
     if isinstance(X, list | tuple):
         X = np.asarray(X)
+    checks = {"ensure_all_finite": False, "ensure_min_samples": least}
     shape: tuple[int, ...] = np.shape(X) if hasattr(X, "ndim") else ()
     if len(shape) > 4:
         raise ValueError(
@@ -67,11 +72,18 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Array | pd.Data
         if 0 in shape[1:]:
             raise ValueError(f"X has images without pixels: shape {shape}.")
         _check_same_images(estimator, shape[1:], reset)
-        X = np.asarray(X).reshape(shape[0], math.prod(shape[1:]))
-    array: Array = validate_data(estimator, X, reset=reset, ensure_min_samples=least)
-    if array.dtype == bool:
-        array = array.astype(np.uint8)
-    return array.reshape(shape) if len(shape) > 2 else array
+        array: Array = check_array(
+            X, allow_nd=True, estimator=estimator, input_name="X", **checks
+        )
+        # A stand-in of as many values, because flattening copies what is not contiguous.
+        values = np.broadcast_to(0, (shape[0], math.prod(shape[1:])))
+        validate_data(estimator, values, reset=reset, skip_check_array=True)
+    else:
+        array = validate_data(estimator, X, reset=reset, **checks)
+    # Batch by batch, because it may take memory.
+    for batch in batches_of(array):
+        assert_all_finite(batch, estimator_name=type(estimator).__name__, input_name="X")
+    return array.view(np.uint8) if array.dtype == bool else array
 
 
 def _check_same_images(estimator: BaseEstimator, shape: tuple[int, ...], reset: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -10,12 +11,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skectonas.data import CALIBRATION_ROWS, Rows, TrainingData, batch_order
+from skectonas.data import CALIBRATION_ROWS, BatchOrder, Rows, TrainingData
 
 RELAXED = settings(max_examples=200, deadline=None)
 ROWS = st.integers(1, 90)
 SIZES = st.integers(1, 40)
 KEYS = st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=5)
+
+
+def batch_order(n_rows: int, batch_size: int, n_steps: int, key: Sequence[int]) -> np.ndarray:
+    return BatchOrder(n_rows, batch_size, n_steps, key)[:].numpy()
 
 
 def rows(n: int, dtype: torch.dtype = torch.uint8) -> Rows:
@@ -71,6 +76,25 @@ def test_each_part_of_the_key_changes_the_order(key: list[int], part: int, by: i
     assert not np.array_equal(order[:7], order[7:])  # another permutation in every epoch
 
 
+@RELAXED
+@given(ROWS, SIZES, KEYS, st.integers(0, 30), st.data())
+def test_an_order_is_the_same_however_it_is_asked_for(
+    n_rows: int, batch_size: int, key: list[int], n_steps: int, data: st.DataObject
+) -> None:
+    per_epoch = -(-n_rows // batch_size)
+    size = -(-n_rows // per_epoch)
+    epochs = [np.empty((0, size), int)]
+    for epoch in range(-(-n_steps // per_epoch)):
+        permutation = np.random.default_rng([*key, epoch]).permutation(n_rows)
+        epochs.append(np.resize(permutation, (per_epoch, size)))
+    whole = np.concatenate(epochs)[:n_steps]  # of all epochs at once
+    order = BatchOrder(n_rows, batch_size, n_steps, key)
+    assert order.shape == whole.shape == (len(order), size)
+    for _ in range(3):
+        first, last = (data.draw(st.integers(0, n_steps + 2)) for _ in range(2))
+        np.testing.assert_array_equal(order[first:last], whole[first:last])
+
+
 def test_the_order_is_uniform() -> None:
     first = Counter(int(batch_order(6, 3, 1, (0, 0, 0, i))[0, 0]) for i in range(3000))
     assert len(first) == 6
@@ -90,9 +114,9 @@ def test_steps_per_epoch(n: int, batch_size: int, steps: int) -> None:
     data = TrainingData(rows(n), rows(2), batch_size=batch_size)
     assert data.steps_per_epoch == steps
     np.testing.assert_array_equal(
-        data.batches(7, (1, 2, 3, 4)), batch_order(n, batch_size, 7, (1, 2, 3, 4))
+        data.batches(7, (1, 2, 3, 4))[:], batch_order(n, batch_size, 7, (1, 2, 3, 4))
     )
-    assert set(data.batches(steps, (0,)).flat) == set(range(n))
+    assert set(data.batches(steps, (0,))[:].flatten().tolist()) == set(range(n))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -123,6 +147,35 @@ def test_calibration_is_the_beginning_of_the_training_rows() -> None:
     assert torch.equal(few.calibration, few.train.images)
     many = TrainingData(rows(CALIBRATION_ROWS + 5, torch.int32), rows(2))
     assert torch.equal(many.calibration, many.train.images[:CALIBRATION_ROWS])
+
+
+def test_rows_that_share_images() -> None:
+    images = rows(9).images
+    places = torch.tensor([7, 1, 4])
+    some = Rows(images, torch.tensor([1, 0, 1]), None, places)
+    assert torch.equal(some.take(torch.tensor([2, 0])), images[[4, 7]])
+    out = torch.empty(2, 2, 2, 1, dtype=torch.uint8)
+    assert some.take(torch.tensor([1, 1]), out=out) is out
+    assert torch.equal(out, images[[1, 1]])
+    assert [len(part) for part in some.chunks(2)] == [2, 1]
+    assert torch.equal(torch.cat(list(some.chunks(2))), images[places])
+    assert torch.equal(TrainingData(some, some).calibration, images[places])
+    alone = rows(9)
+    assert torch.equal(torch.cat(list(alone.chunks(4))), alone.images)
+
+
+def test_shared_images_are_moved_once() -> None:
+    images, labels = torch.zeros(6, 2, 2, 1), torch.tensor([0, 1, 0])
+    train, validation = (
+        Rows(images, labels, None, torch.arange(first, 6, 2)) for first in (0, 1)
+    )
+    moved = TrainingData(train, validation).to(torch.device("meta"))
+    assert moved.train.images is moved.validation.images
+    for side in (moved.train, moved.validation):
+        assert {t.device.type for t in (side.images, side.labels, side.places)} == {"meta"}
+    apart = TrainingData(rows(9), rows(2)).to(torch.device("meta"))
+    assert len(apart.train.images) == 9
+    assert len(apart.validation.images) == 2
 
 
 def test_rows_on_a_device_keep_their_weights() -> None:

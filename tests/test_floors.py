@@ -22,6 +22,7 @@ FLOORS = {
     "notebook": 0.0,
     "extras": 0.0,
     "files": 0.0,
+    "mapped": 0.0,
     "starts": 1.0,
     "network": 1.0,
     "displays": 1.0,

@@ -194,7 +194,8 @@ def test_callbacks(searched: ECToNASClassifier, digits: Any, tmp_path: Path) -> 
     other.partial_fit(X, y)
     assert other.history[: best + 1, "train_loss"] == net.history[: best + 1, "train_loss"]
     assert len(other.history) == best + 2
-    assert other.history[-1, "train_loss"] < 1.1 * net.history[int(best), "train_loss"]
+    # From a fresh start the first epoch would be far above; the rate is the first one again.
+    assert other.history[-1, "train_loss"] < 2 * net.history[int(best), "train_loss"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Ancestor, Candidate, Evaluation
-from skectonas.data import Rows, TrainingData, batch_order
+from skectonas.data import BatchOrder, Rows, TrainingData
 from skectonas.network import build, initial_weights
 from skectonas.scoring import make_scorer
 from skectonas.training import (
@@ -134,7 +134,7 @@ def test_the_steps_are_those_by_hand(weighted: bool) -> None:
     labels = data.train.labels.numpy()
     weights = data.train.weights.numpy() if weighted else np.ones(N_TRAIN)
     expected, losses = [], []
-    for step, batch in enumerate(batch_order(N_TRAIN, BATCH, 8, KEY), 1):
+    for step, batch in enumerate(BatchOrder(N_TRAIN, BATCH, 8, KEY)[:].numpy(), 1):
         losses.append(hand.step(images[0][batch], labels[batch], weights[batch]))
         if step % 3 == 0 or step == 8:  # the ends of the epochs, and of the training
             expected.append(hand.evaluation(np.mean(losses), images[1], data.validation))
@@ -155,7 +155,7 @@ def test_evaluations_do_not_disturb_the_training() -> None:
     data, candidate = some_data(CNN), a_candidate(CNN)
     network = build(CNN, candidate.weights)  # its batch norms see the batches, to the end
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    for batch in batch_order(N_TRAIN, BATCH, 8, KEY):
+    for batch in BatchOrder(N_TRAIN, BATCH, 8, KEY)[:].numpy():
         images = (data.train.images.numpy()[batch].astype(float) - 20.0) / 200
         logits = network(torch.from_numpy(images))
         own = logits.log_softmax(1)[torch.arange(len(batch)), data.train.labels[batch]]

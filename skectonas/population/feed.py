@@ -97,8 +97,7 @@ class Feed:
         self.weights = self.columns.new_full((n, batch), 1 / batch)
         self.targets = self.columns.new_empty(n, topology.n_classes, batch)
         self._rows, self._batch = data.train, batch
-        self._images = data.train.images.flatten(1)
-        self._raw = self._images.new_empty(n * batch, self._images.shape[1])
+        self._raw: Tensor | None = None
         self._labels = data.train.labels.new_empty(n, 1, batch)
 
     def load(self, rows: Tensor) -> None:
@@ -108,7 +107,7 @@ class Feed:
             # Behind the end the last batch stands again; nobody trains on it.
             rows = torch.cat([rows, rows[-1:].expand(missing, -1)])
         flat = rows.reshape(-1)
-        torch.index_select(self._images, 0, flat, out=self._raw)
+        self._raw = self._rows.take(flat, out=self._raw)
         self._inputs.load(self._raw)
         if self.moments is not None:
             self.moments.load()

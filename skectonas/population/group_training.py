@@ -85,7 +85,7 @@ class GroupTraining:
     def __init__(self, work: Work, part: Part) -> None:
         topology, self._candidates, self._n_steps = part
         self._work = work
-        self.start = stacked(topology, self._candidates, work.data.train.images.device)
+        self.start = stacked(topology, self._candidates, work.data.train.labels.device)
         self._records: list[list[Evaluation]] = [[] for _ in self._candidates]
         self._weights: dict[int, dict[str, Tensor]] = {}
         self._per_epoch = work.data.steps_per_epoch

@@ -61,8 +61,7 @@ class Inference:
         self.statistics: list[Statistics] = []
         if stack.topology.cells:
             self._calibrate(list(torch.split(data.calibration, rows)))
-        chunks = torch.split(data.validation.images, rows)
-        logits = torch.cat([self._logits(chunk) for chunk in chunks], -1)
+        logits = torch.cat([self._logits(chunk) for chunk in data.validation.chunks(rows)], -1)
         self.logits = logits.mT
 
     def _calibrate(self, chunks: list[Tensor]) -> None:

@@ -46,7 +46,7 @@ class Inputs:
         self._pixels = torch.empty(
             (n_batches, batch, height, width, channels),
             dtype=dtype,
-            device=data.train.images.device,
+            device=data.train.labels.device,
         )
         # Pixels with the batch last; many at a time are turned faster than channels one by one.
         self._turned = self._pixels.new_empty(n_batches, height, width, channels, batch)

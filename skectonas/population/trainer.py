@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
-import numpy as np
 import torch
 from joblib import Parallel, delayed, effective_n_jobs
-from numpy.typing import NDArray
 
 from skectonas.candidate import Candidate
 from skectonas.data import TrainingData
@@ -98,11 +96,11 @@ class FusedTrainer:
         busy = [i for i in range(len(candidates)) if n_steps[i]]
         if not busy:
             return list(candidates)
-        rows = self.data.batches(max(n_steps), key)
-        device = self.data.train.images.device
+        batch = self.data.batches(max(n_steps), key).shape[1]
+        device = self.data.train.labels.device
         # A device has a queue of its own, and its graphs are captured one at a time.
         n_jobs = self.n_jobs if device.type == "cpu" else 1
-        tasks = self._tasks(candidates, busy, rows.shape[1], device, effective_n_jobs(n_jobs))
+        tasks = self._tasks(candidates, busy, batch, device, effective_n_jobs(n_jobs))
         # Here too, so that the workers find and leave one thread, in whatever order they end.
         with one_thread(), self._workers.stopped_at_an_exception():
             results = Parallel(n_jobs=n_jobs, prefer="threads")(
@@ -116,7 +114,7 @@ class FusedTrainer:
                         )
                         for group in bundle
                     ],
-                    Batches(key, rows),
+                    key,
                     self._workers,
                 )
                 for train, bundle in tasks
@@ -152,42 +150,35 @@ class FusedTrainer:
         ]
 
 
-class Batches(NamedTuple):
-    """The batches of a round: what their order depends on, and their rows."""
-
-    key: Key
-    rows: NDArray[np.int64]
-
-
 def _train_stacked(
-    shared: Shared[Work], parts: list[Part], batches: Batches, workers: Workers
+    shared: Shared[Work], parts: list[Part], key: Key, workers: Workers
 ) -> list[list[Candidate]]:
     """Train groups of one kind of input, which share the feed."""
     topology = parts[0].topology
-    return _train_together(shared, parts, batches, workers, topology, StackComputation)
+    return _train_together(shared, parts, key, workers, topology, StackComputation)
 
 
 def _train_by_kernels(
-    shared: Shared[Work], parts: list[Part], batches: Batches, workers: Workers
+    shared: Shared[Work], parts: list[Part], key: Key, workers: Workers
 ) -> list[list[Candidate]]:
     """Train groups of any kind in the same launches."""
     topology = plain(parts[0].topology)
-    return _train_together(shared, parts, batches, workers, topology, KernelComputation)
+    return _train_together(shared, parts, key, workers, topology, KernelComputation)
 
 
 def _train_together(
     shared: Shared[Work],
     parts: list[Part],
-    batches: Batches,
+    key: Key,
     workers: Workers,
     input_of: Topology,
     computation_of: ComputationFactory,
 ) -> list[list[Candidate]]:
     work = shared.value
-    device = work.data.train.images.device
-    # A copy, because what comes from another process may be read only.
-    order = torch.tensor(batches.rows[: max(n for part in parts for n in part.n_steps)])
-    order = order.to(device)
+    n_steps = max(steps for part in parts for steps in part.n_steps)
+    # Drawn by each worker for itself, epoch by epoch.
+    order = work.data.batches(n_steps, key)
+    device = work.data.train.labels.device
     with one_thread(), workers.one_more():
         groups = [GroupTraining(work, part) for part in parts]
         stops = set().union(*(group.stops for group in groups))
@@ -213,7 +204,7 @@ def _train_together(
 
 
 def _train_alone(
-    shared: Shared[Work], parts: list[Part], batches: Batches, workers: Workers
+    shared: Shared[Work], parts: list[Part], key: Key, workers: Workers
 ) -> list[list[Candidate]]:
     work = shared.value
     plain = PlainTrainer(work.data, work.optimizer, work.scorer, work.averaging)
@@ -221,5 +212,5 @@ def _train_alone(
     with one_thread(), workers.one_more():
         for part in parts:
             workers.check()
-            trained.append(plain.train(part.candidates, part.n_steps, batches.key))
+            trained.append(plain.train(part.candidates, part.n_steps, key))
     return trained
