@@ -263,6 +263,7 @@ def check_device(device: Any) -> torch.device:
     try:
         found = torch.device(device)
         torch.zeros(1, device=found).cpu()  # the meta device has nothing to give back
+    # A build of torch without the device in question raises an AssertionError.
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         raise ValueError(
             f'device must be "auto" or a device that torch can use, got {device!r}: {error}'

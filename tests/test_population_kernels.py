@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from importlib.resources import files
 from itertools import pairwise
 
@@ -15,7 +16,7 @@ from populations import topologies
 
 from skectonas import ConvCell, Dense, Topology
 from skectonas.population.grouping import Group
-from skectonas.population.kernels import program
+from skectonas.population.kernels import compiled, program
 from skectonas.population.kernels.computation import for_kernels, is_built_in
 from skectonas.population.kernels.program import LAYOUT, Kind, Program, fits
 from skectonas.population.stack import Stack, trained_shapes
@@ -124,6 +125,39 @@ def test_large_candidates_are_left_to_stacks_unless_there_are_many() -> None:
     assert for_kernels(many, 32) == (many, [])
     deep = Group(Topology((28, 28, 1), [], [Dense(3)] * 40, 10), (0,))
     assert for_kernels([deep], 32) == ([], [deep])
+
+
+@pytest.fixture
+def hopper(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """A device that should have the kernel, as far as torch tells."""
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    compiled.can_compile.cache_clear()
+    compiled.compiled.cache_clear()
+    yield torch.device("cuda")
+    compiled.can_compile.cache_clear()
+    compiled.compiled.cache_clear()
+
+
+def test_a_kernel_that_does_not_compile_is_done_without(hopper, monkeypatch) -> None:
+    sources = []
+
+    def fail(source, name):
+        sources.append(source)
+        raise RuntimeError("no NVRTC")
+
+    monkeypatch.setattr(torch.cuda, "_compile_kernel", fail)
+    with pytest.warns(RuntimeWarning, match="trained in stacks, which takes longer: no NVRTC"):
+        assert not compiled.can_compile(hopper)
+    assert not compiled.can_compile(hopper)  # and is tried, and told of, once only
+    assert len(sources) == 1
+
+
+def test_older_and_other_devices_have_no_kernel(hopper, monkeypatch) -> None:
+    assert not compiled.can_compile(torch.device("cpu"))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 9))
+    assert not compiled.can_compile(hopper)
 
 
 @pytest.mark.parametrize(

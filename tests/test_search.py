@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -59,7 +60,7 @@ def run(
     fitness: Fitness = GREEDY,
     topology: Topology = SMALL,
     seed: int = 0,
-    **settings: object,
+    **settings: Any,
 ) -> tuple[Outcome, pd.DataFrame, FakeTrainer, Search]:
     trainer = trainer or FakeTrainer()
     ledger = Ledger(budget, STEPS_PER_EPOCH)
@@ -70,7 +71,7 @@ def run(
         fitness,
         images.float(),
         seed,
-        Settings(**settings),  # type: ignore[arg-type]
+        Settings(**settings),
     )
     outcome = search.run(topology)
     return outcome, ledger.to_frame(), trainer, search

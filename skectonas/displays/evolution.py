@@ -16,7 +16,6 @@ from skectonas.displays.style import (
     marks_of,
     name_of_score,
     outlined,
-    require_matplotlib,
     scale_of_sizes,
     spread,
     tidy,
@@ -32,6 +31,7 @@ from skectonas.displays.tables import (
     settled,
     standings,
 )
+from skectonas.extras import import_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -141,7 +141,7 @@ class EvolutionDisplay:
         NotFittedError
             If the estimator is not fitted.
         """
-        require_matplotlib(f"{cls.__name__}.from_estimator")
+        import_extra("matplotlib", "plot")
         check_fitted(estimator, f"{cls.__name__}.from_estimator")
         display = cls(
             history=estimator.history_,
@@ -169,7 +169,7 @@ class EvolutionDisplay:
         ImportError
             If there is no matplotlib.
         """
-        require_matplotlib(f"{type(self).__name__}.plot")
+        import_extra("matplotlib", "plot")
         upper, lower = self._axes(ax)
         self.axes_ = np.array([upper, lower], dtype=object)
         self.figure_ = upper.figure

@@ -13,10 +13,10 @@ from skectonas.displays.style import (
     PALE,
     marks_of,
     outlined,
-    require_matplotlib,
     words,
 )
 from skectonas.displays.tables import HISTORY, LINEAGE, check_fitted, check_table
+from skectonas.extras import import_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,7 +102,7 @@ class LineageDisplay:
         NotFittedError
             If the estimator is not fitted.
         """
-        require_matplotlib(f"{cls.__name__}.from_estimator")
+        import_extra("matplotlib", "plot")
         check_fitted(estimator, f"{cls.__name__}.from_estimator")
         return cls(history=estimator.history_, lineage=estimator.lineage_).plot(ax=ax)
 
@@ -124,7 +124,7 @@ class LineageDisplay:
         ImportError
             If there is no matplotlib.
         """
-        require_matplotlib(f"{type(self).__name__}.plot")
+        import_extra("matplotlib", "plot")
         import matplotlib.pyplot as plt
 
         crowd = self.tree["generation"].value_counts().max()

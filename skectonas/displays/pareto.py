@@ -16,11 +16,11 @@ from skectonas.displays.style import (
     limits_of_scores,
     name_of_score,
     outlined,
-    require_matplotlib,
     scale_of_sizes,
     tidy,
 )
 from skectonas.displays.tables import HISTORY, LINEAGE, check_fitted, check_table, standings
+from skectonas.extras import import_extra
 from skectonas.pareto import unbeaten
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class ParetoDisplay:
         NotFittedError
             If the estimator is not fitted.
         """
-        require_matplotlib(f"{cls.__name__}.from_estimator")
+        import_extra("matplotlib", "plot")
         check_fitted(estimator, f"{cls.__name__}.from_estimator")
         display = cls(
             history=estimator.history_,
@@ -150,7 +150,7 @@ class ParetoDisplay:
         ImportError
             If there is no matplotlib.
         """
-        require_matplotlib(f"{type(self).__name__}.plot")
+        import_extra("matplotlib", "plot")
         import matplotlib.pyplot as plt
 
         if ax is None:

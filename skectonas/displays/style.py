@@ -65,22 +65,6 @@ def name_of_score(estimator: Any) -> str:
     return f"validation {words(scoring) if isinstance(scoring, str) else 'score'}"
 
 
-def require_matplotlib(caller: str) -> None:
-    """Say what to install if there is no matplotlib.
-
-    Raises
-    ------
-    ImportError
-        If there is none.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            f'{caller} needs matplotlib: pip install "skectonas[plot]".'
-        ) from error
-
-
 def spread(wanted: ArrayLike, gap: float, low: float, high: float) -> NDArray[np.float64]:
     """Return places near those that are wanted, none nearer to the next than a gap.
 

@@ -20,8 +20,9 @@ from skectonas.displays.blocks import (
     needed,
     tallest,
 )
-from skectonas.displays.style import GREY, INK, PALE, require_matplotlib
+from skectonas.displays.style import GREY, INK, PALE
 from skectonas.displays.tables import check_fitted
+from skectonas.extras import import_extra
 from skectonas.topology import Topology
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class TopologyDisplay:
         NotFittedError
             If the estimator is not fitted.
         """
-        require_matplotlib(f"{cls.__name__}.from_estimator")
+        import_extra("matplotlib", "plot")
         check_fitted(estimator, f"{cls.__name__}.from_estimator")
         first = Topology.from_string(estimator.lineage_["topology"].iloc[0])
         topologies = {"start": first} if start else {}
@@ -132,7 +133,7 @@ class TopologyDisplay:
         ImportError
             If there is no matplotlib.
         """
-        require_matplotlib(f"{type(self).__name__}.plot")
+        import_extra("matplotlib", "plot")
         import matplotlib.pyplot as plt
         from matplotlib import rcParams
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any
@@ -21,14 +22,31 @@ _REALS = {torch.float32: "float", torch.float64: "double"}
 _WITH_CLUSTERS = (9, 0)  # compute capability
 
 
+@functools.cache
 def can_compile(device: torch.device) -> bool:
-    """Return whether the kernel can be compiled for a device; it must know clusters."""
-    return (
-        device.type == "cuda"
-        and torch.version.cuda is not None
-        and hasattr(torch.cuda, "_compile_kernel")
-        and torch.cuda.get_device_capability(device) >= _WITH_CLUSTERS
-    )
+    """Return whether there is a kernel for a device; it must know clusters.
+
+    Warns
+    -----
+    RuntimeWarning
+        If there should be one and it cannot be compiled: training goes on without.
+    """
+    if device.type != "cuda" or not hasattr(torch.cuda, "_compile_kernel"):
+        return False
+    is_nvidia = torch.version.cuda is not None
+    if not is_nvidia or torch.cuda.get_device_capability(device) < _WITH_CLUSTERS:
+        return False
+    try:
+        compiled(device, torch.float32, 256)
+    except (OSError, RuntimeError) as error:
+        warnings.warn(
+            "The CUDA kernel that trains all candidates at once cannot be compiled here; they "
+            f"are trained in stacks, which takes longer: {error}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 @functools.cache
