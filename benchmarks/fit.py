@@ -1,4 +1,4 @@
-"""Whole fits: with the fused trainer, with the plain loop, and with two workers.
+"""Whole fits: with the fused trainer, with two workers of it, and with the plain loop.
 
     OMP_NUM_THREADS=1 python benchmarks/fit.py [--budget 100] [--repeat 1] [--csv fit.csv]
 
@@ -13,10 +13,12 @@ import argparse
 import csv
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import joblib
 from datasets import fashion_mnist
 
 import skectonas.classifier
@@ -33,6 +35,15 @@ def plain_loop() -> Iterator[None]:
         yield
     finally:
         skectonas.classifier.FusedTrainer = fused
+
+
+WAYS = {
+    "fused": (nullcontext, 1),
+    "two threads": (nullcontext, 2),
+    "two processes": (partial(joblib.parallel_config, "loky"), 2),
+    "plain": (plain_loop, 1),
+}
+"""How to train: a context, and `n_jobs` in it."""
 
 
 def fit(budget: float, n_jobs: int, seed: int, rows: int) -> dict[str, Any]:
@@ -60,7 +71,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=100)
     parser.add_argument("--rows", type=int, default=60_000)
     parser.add_argument("--repeat", type=int, default=1)
-    parser.add_argument("--ways", nargs="*", default=["fused", "two workers", "plain"])
+    parser.add_argument("--ways", nargs="*", default=list(WAYS))
     parser.add_argument("--csv", type=Path, default=Path("fit.csv"))
     arguments = parser.parse_args()
     columns = ["way", "budget", "rows", "seed", "seconds", "outside the trainer"]
@@ -70,13 +81,9 @@ def main() -> None:
         writer.writeheader()
         for seed in range(arguments.repeat):
             for way in arguments.ways:
-                n_jobs = 2 if way == "two workers" else 1
-                case = (arguments.budget, n_jobs, seed, arguments.rows)
-                if way == "plain":
-                    with plain_loop():
-                        found = fit(*case)
-                else:
-                    found = fit(*case)
+                context, n_jobs = WAYS[way]
+                with context():
+                    found = fit(arguments.budget, n_jobs, seed, arguments.rows)
                 row = {"way": way, "budget": arguments.budget, "rows": arguments.rows}
                 row |= {"seed": seed, **found}
                 writer.writerow(row)

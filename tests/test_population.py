@@ -110,6 +110,17 @@ def test_same_bits_from_processes() -> None:
     assert_same_bits(found, trained(1))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # those of its own dependencies
+def test_same_bits_from_dask() -> None:
+    distributed = pytest.importorskip("distributed")
+    cluster = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
+    )
+    with cluster, distributed.Client(cluster), joblib.parallel_config("dask"):
+        found = trained(2)
+    assert_same_bits(found, trained(1))
+
+
 def test_float32_stays_near_the_plain_loop() -> None:
     data = training_data((9, 7, 2), n_rows=64)
     candidates = [
