@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
@@ -20,7 +21,8 @@ from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skectonas.candidate import Candidate
+from skectonas.callbacks import CallbackSupportMixin, CallbackTasks, Printer
+from skectonas.candidate import Ancestor, Candidate
 from skectonas.data import Rows, TrainingData
 from skectonas.export import to_onnx, to_skorch, to_torch
 from skectonas.fitness import Balanced, Fitness, Greedy, Random
@@ -28,13 +30,13 @@ from skectonas.inputs import InputEncoder, batches_of
 from skectonas.ledger import Ledger
 from skectonas.mapped import MappedImages, mapping_of, read_at_random
 from skectonas.morphisms import GREEDY_MORPHISMS, MORPHISMS, Morphism
-from skectonas.network import TopologyNetwork, build
+from skectonas.network import build, weights_of
 from skectonas.notebook import beside
 from skectonas.population import FusedTrainer
 from skectonas.portable import PortableNetwork
 from skectonas.saving import load, plain_state, save, whole_state
 from skectonas.scoring import make_scorer
-from skectonas.search import Outcome, Search, Settings
+from skectonas.search import Observer, Outcome, Search, Settings
 from skectonas.starts import starting_topology
 from skectonas.topology import Topology
 from skectonas.training import one_thread, resolve_optimizer
@@ -53,7 +55,7 @@ from skectonas.validation import (
 PREDICTION_ROWS = 1024  # rows in float64 at a time: bounds the memory of predict
 
 
-class ECToNASClassifier(ClassifierMixin, BaseEstimator):
+class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     """Classifier that finds the shape of a small neural network while it trains it.
 
     A population of small sequential networks (dense layers, convolutional cells) is changed by
@@ -132,6 +134,11 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
         neither read nor changed.
     verbose : int, default=0
         With 1, a line a generation is printed; with 0 nothing is.
+    warm_start : bool, default=False
+        Whether `fit`, called again, goes on from the network at hand with a fresh budget. Then
+        X has to be like that of the first fit, and `y` to hold the same classes; `start`,
+        `image_shape` and `column_order` do not count, and `seed_` takes the place of
+        `random_state`, so that on the same data the same rows are held out.
 
     Attributes
     ----------
@@ -171,6 +178,8 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
         Names of the columns, if X is a data frame whose column names are all strings.
     encoder_ : InputEncoder
         What turns X into images.
+    seed_ : int
+        Drawn from `random_state`; all other draws depend on it, those of a warm start too.
 
     See Also
     --------
@@ -239,6 +248,7 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
         "device": [str, torch.device],
         "random_state": ["random_state", np.random.Generator],
         "verbose": ["verbose"],
+        "warm_start": ["boolean"],
     }
 
     def __init__(
@@ -271,6 +281,7 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
         device: str | torch.device = "auto",
         random_state: int | np.random.RandomState | np.random.Generator | None = None,
         verbose: int = 0,
+        warm_start: bool = False,
     ) -> None:
         self.alpha = alpha
         self.budget = budget
@@ -299,6 +310,7 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
+        self.warm_start = warm_start
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
@@ -326,29 +338,40 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
             If a parameter or the data are not valid, before any training; or if the training
             of the start diverges.
         """
-        X = check_X(self, X, reset=True)
+        given = X, y, sample_weight
+        go_on = self.warm_start and hasattr(self, "network_")
+        X = check_X(self, X, reset=not go_on)
         labels = check_y(self, X, y)
         weights = check_weights(sample_weight, X)
         rows = None
         if weights is not None and not weights.all():
             rows = np.flatnonzero(weights)
             labels, weights = labels[rows], weights[rows]
-        seed = draw_seed(self.random_state)
         device = check_device(self.device)
         # A precision that is set around the call is not meant for networks of this size; and
         # wherever they are trained, their changes are computed on the CPU.
         on_device, on_cpu = (torch.autocast(d, enabled=False) for d in (device.type, "cpu"))
         try:
             with one_thread(), on_device, on_cpu:
-                search, start = self._prepare(X, rows, labels, weights, seed, device)
+                search, start = self._prepare(X, rows, labels, weights, device, go_on)
+                observers: list[Observer] = (
+                    [Printer(type(self).__name__)] if self.verbose else []
+                )
+                tasks = None
+                if hasattr(self, "_init_callback_context"):
+                    tasks = CallbackTasks(self, *given, partial(self._fitted, start))
+                    observers.append(tasks)
                 with read_at_random(X):
-                    outcome = search.run(start.topology)
+                    outcome = search.run(start.candidate, observers)
         finally:
             if device.type == "cuda":
                 torch.cuda.empty_cache()  # what the search held is for others to use
         if outcome.interrupted:
             self._report_interruption()
-        self._keep(outcome, search.ledger, start)
+        # All at once, so that a fit that fails leaves no mixture.
+        self.__dict__.update(self._fitted(start, outcome))
+        if tasks is not None:
+            tasks.finish()
         return self
 
     def summary(self) -> pd.DataFrame:
@@ -426,7 +449,7 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
             )
         copy = deepcopy(self)
         if candidate in self.kept_:
-            copy._take(deepcopy(self.kept_[candidate]))
+            copy.__dict__.update(_model_attributes(deepcopy(self.kept_[candidate])))
         return copy
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -684,15 +707,24 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
         rows: NDArray[np.intp] | None,
         labels: NDArray[Any],
         weights: NDArray[np.float64] | None,
-        seed: int,
         device: torch.device,
+        go_on: bool,
     ) -> tuple[Search, _Start]:
         """Check all that can be checked before training, and set the search up."""
         classes, indices = check_classes(labels)
+        if go_on and not np.array_equal(classes, self.classes_):
+            raise ValueError(
+                "With warm_start=True, y must hold the same classes as before, "
+                f"{self.classes_.tolist()}, got {classes.tolist()}."
+            )
+        seed = self.seed_ if go_on else draw_seed(self.random_state)
         optimizer = resolve_optimizer(self.optimizer, self.learning_rate, self.optimizer_params)
         settings = self._settings()
-        encoder = InputEncoder(self.image_shape, self.column_order, seed).fit(X, rows)
-        topology = starting_topology(self.start, encoder.image_shape_, len(classes))
+        if go_on:
+            encoder, topology = self.encoder_, self.best_topology_
+        else:
+            encoder = InputEncoder(self.image_shape, self.column_order, seed).fit(X, rows)
+            topology = starting_topology(self.start, encoder.image_shape_, len(classes))
         if topology.n_parameters > self.max_parameters:
             raise ValueError(
                 f"start has {topology.n_parameters} parameters, more than "
@@ -718,16 +750,38 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
             classes,
             None if weights is None else weights[validation],
         )
+        ledger = Ledger(self.budget, data.steps_per_epoch)
         search = Search(
             FusedTrainer(data.to(device), optimizer, scorer, self.averaging, self.n_jobs),
-            Ledger(self.budget, data.steps_per_epoch),
+            ledger,
             self._fitness(seed),
             data.scaled(data.calibration, torch.float32),
             seed,
             settings,
-            self._print_generation if self.verbose else None,
         )
-        return search, _Start(topology, encoder, classes)
+        return search, _Start(
+            self._trained(data.steps_per_epoch) if go_on else topology,
+            encoder,
+            classes,
+            seed,
+            ledger,
+            self.history_ if go_on else None,
+            self.lineage_ if go_on else None,
+        )
+
+    def _trained(self, steps_per_epoch: int) -> Candidate:
+        """Return the model at hand as a candidate that a search can go on from."""
+        last = self.lineage_.iloc[-1]
+        return Candidate(
+            id=int(self.history_["candidate"].max()) + 1,
+            topology=self.best_topology_,
+            weights=weights_of(self.network_),
+            generation=int(self.history_["generation"].max()) + 1,
+            morphism="warm start",
+            parent=Ancestor(int(last["candidate"]), self.validation_score_, self.n_parameters_),
+            n_steps=round(last["epochs_total"] * steps_per_epoch),
+            score_window=self.score_window,
+        )
 
     def _settings(self) -> Settings:
         return Settings(
@@ -751,41 +805,25 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
             return Random(seed)
         return Greedy() if self.alpha == 1 else Balanced(self.alpha)
 
-    def _keep(self, outcome: Outcome, ledger: Ledger, start: _Start) -> None:
-        """Set the fitted attributes: all at once, so that a failed fit leaves no mixture."""
-        model = _model_of(outcome.lineage, ledger)
+    def _fitted(self, start: _Start, outcome: Outcome) -> dict[str, Any]:
+        """Return the fitted attributes that go with an outcome."""
         kept = [outcome.lineage, *outcome.front] if self.keep_candidates else []
-        self.kept_ = {line[-1].id: _model_of(line, ledger) for line in kept}
-        self.classes_ = start.classes
-        self.encoder_ = start.encoder
-        self.image_shape_ = start.encoder.image_shape_
-        self.history_ = ledger.to_frame()
-        self.pareto_front_ = _table([line[-1] for line in outcome.front], ledger)
-        self._take(model)
-
-    def _take(self, model: dict[str, Any]) -> None:
-        """Set what depends on the candidate that is the model."""
-        self.network_: TopologyNetwork = model["network"]
-        self.best_topology_ = self.network_.topology
-        self.n_parameters_ = self.best_topology_.n_parameters
-        self.lineage_: pd.DataFrame = model["lineage"]
-        self.validation_score_ = float(self.lineage_["validation_score"].iloc[-1])
+        return {
+            "kept_": {line[-1].id: start.model_of(line) for line in kept},
+            "classes_": start.classes,
+            "encoder_": start.encoder,
+            "image_shape_": start.encoder.image_shape_,
+            "seed_": start.seed,
+            "history_": start.history(),
+            "pareto_front_": start.table_of([line[-1] for line in outcome.front]),
+            **_model_attributes(start.model_of(outcome.lineage)),
+        }
 
     def _report_interruption(self) -> None:
         if _inside_another_estimator():
             raise KeyboardInterrupt
         warnings.warn(
             "The search was interrupted; the best network so far is kept.", stacklevel=4
-        )
-
-    def _print_generation(self, search: Search) -> None:
-        best, ledger = search.best, search.ledger
-        spent = ledger.spent / ledger.steps_per_epoch
-        print(  # noqa: T201 (asked for by `verbose`)
-            f"[{type(self).__name__}] generation {search.generation}: {spent:.1f} of "
-            f"{self.budget:g} epochs, best {best.score:.4f}, {best.n_parameters} parameters, "
-            f"{best.topology}",
-            flush=True,
         )
 
     def _html_repr(self) -> str:
@@ -811,37 +849,62 @@ class ECToNASClassifier(ClassifierMixin, BaseEstimator):
 
 
 class _Start(NamedTuple):
-    """What is known before the search begins."""
+    """What is known before the search begins, and what its outcome is told with."""
 
-    topology: Topology
+    candidate: Topology | Candidate
     encoder: InputEncoder
     classes: NDArray[Any]
+    seed: int
+    ledger: Ledger
+    earlier_history: pd.DataFrame | None
+    earlier_lineage: pd.DataFrame | None
+
+    def history(self) -> pd.DataFrame:
+        """Return the account of the search, behind that of the fits that it goes on from."""
+        history = self.ledger.to_frame()
+        if self.earlier_history is None:
+            return history
+        history["budget_spent"] += self.earlier_history["budget_spent"].iloc[-1]
+        return pd.concat([self.earlier_history, history], ignore_index=True)
+
+    def model_of(self, lineage: Sequence[Candidate]) -> dict[str, Any]:
+        """Return a candidate as it can be predicted with: its network and its lineage."""
+        candidate, table = lineage[-1], self.table_of(lineage)
+        if self.earlier_lineage is not None:
+            table = pd.concat([self.earlier_lineage, table], ignore_index=True)
+        network = build(candidate.topology, candidate.weights).eval()
+        return {"network": network, "lineage": table}
+
+    def table_of(self, candidates: Sequence[Candidate]) -> pd.DataFrame:
+        """Return candidates as the rows of a table."""
+        columns = ["generation", "candidate", "morphism", "topology", "n_parameters"]
+        return pd.DataFrame(
+            [
+                (
+                    candidate.generation,
+                    candidate.id,
+                    candidate.morphism,
+                    str(candidate.topology),
+                    candidate.n_parameters,
+                    candidate.n_steps / self.ledger.steps_per_epoch,
+                    candidate.score,
+                )
+                for candidate in candidates
+            ],
+            columns=[*columns, "epochs_total", "validation_score"],
+        )
 
 
-def _model_of(lineage: Sequence[Candidate], ledger: Ledger) -> dict[str, Any]:
-    """Return a candidate as it can be predicted with: its network and its lineage."""
-    candidate = lineage[-1]
-    network = build(candidate.topology, candidate.weights).eval()
-    return {"network": network, "lineage": _table(lineage, ledger)}
-
-
-def _table(candidates: Sequence[Candidate], ledger: Ledger) -> pd.DataFrame:
-    columns = ["generation", "candidate", "morphism", "topology", "n_parameters"]
-    return pd.DataFrame(
-        [
-            (
-                candidate.generation,
-                candidate.id,
-                candidate.morphism,
-                str(candidate.topology),
-                candidate.n_parameters,
-                candidate.n_steps / ledger.steps_per_epoch,
-                candidate.score,
-            )
-            for candidate in candidates
-        ],
-        columns=[*columns, "epochs_total", "validation_score"],
-    )
+def _model_attributes(model: dict[str, Any]) -> dict[str, Any]:
+    """Return the fitted attributes that depend on the candidate that is the model."""
+    topology = model["network"].topology
+    return {
+        "network_": model["network"],
+        "best_topology_": topology,
+        "n_parameters_": topology.n_parameters,
+        "lineage_": model["lineage"],
+        "validation_score_": float(model["lineage"]["validation_score"].iloc[-1]),
+    }
 
 
 def _images(

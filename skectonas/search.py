@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -87,6 +88,27 @@ class Outcome:
     interrupted: bool
 
 
+class Observer(Protocol):
+    """What is told of the tasks of a search while it runs.
+
+    A search consists of "warm-up", "generation" after "generation", and "final", as far as the
+    budget goes; a generation of "recovery", "phase 1" and "phase 2", each at most once; and
+    these two phases of tasks named "round". They follow each other, none overlap.
+    """
+
+    def begin(self, search: Search, task: str, n_subtasks: int) -> None:
+        """Take note that a task begins, which has at most so many of the next level."""
+
+    def end(self, search: Search, task: str) -> bool | None:
+        """Take note that the innermost open task has ended, or was cut short by a stop in it.
+
+        Returns
+        -------
+        bool or None
+            True stops the search here, with the best so far: `Search.outcome`.
+        """
+
+
 class Search:
     """One run of ECToNAS.
 
@@ -104,9 +126,6 @@ class Search:
         What every random draw depends on.
     settings : Settings
         Hyperparameters.
-    on_generation : callable or None, default=None
-        Called with the search after the warm-up and after every generation; the search stops if
-        it returns True.
 
     Attributes
     ----------
@@ -128,7 +147,6 @@ class Search:
         images: Tensor,
         seed: int,
         settings: Settings,
-        on_generation: Callable[[Search], bool | None] | None = None,
     ) -> None:
         self.trainer = trainer
         self.ledger = ledger
@@ -136,61 +154,93 @@ class Search:
         self.images = images
         self.seed = seed
         self.settings = settings
-        self.on_generation = on_generation
+        self.observers: Sequence[Observer] = ()
         self.generation = 0
         self.parents: list[Candidate] = []
         self.survivors: list[Candidate] = []
         self.best: Candidate
         self._start: Candidate
-        self._ids = itertools.count()
+        self._ids: Iterator[int]
         self._known: dict[int, Candidate] = {}
         self._front: list[Candidate] = []  # of those that are trained no further
         self._finished = False  # no further round can be paid or played
-        self._stopped = False  # by `on_generation`
 
-    def run(self, topology: Topology) -> Outcome:
-        """Search, beginning with a topology.
+    def run(self, start: Topology | Candidate, observers: Sequence[Observer] = ()) -> Outcome:
+        """Search, beginning with a topology, or with a candidate that is trained already.
+
+        Parameters
+        ----------
+        start : Topology or Candidate
+            With a candidate the search goes on from its weights, and counts on from its number
+            and its generation.
+        observers : sequence of Observer, default=()
+            Told of each task; any of them can stop the search.
+
+        Returns
+        -------
+        Outcome
+            What was found.
 
         Raises
         ------
         ValueError
             If the training of the start diverges.
         """
+        self.observers = observers
         interrupted = False
         try:
-            self._warm_up(topology)
-            while self.ledger.left and not (self._finished or self._stopped):
+            self._warm_up(start)
+            while self.ledger.left and not self._finished:
                 self.generation += 1
-                children = self._recover(self._mutate())
-                winners = self._phase_2(self._phase_1(children))
-                self._evolve(winners)
-            if not self._stopped:
-                self._train_the_best_on()
+                self._advance(self._mutate())
+            self._train_the_best_on()
+        except _Stop:
+            pass
         except KeyboardInterrupt:
             if not self.survivors:
                 raise
             interrupted = True
+        return self.outcome(interrupted)
+
+    def outcome(self, interrupted: bool = False) -> Outcome:
+        """Return what was found so far; there is nothing before the end of the warm-up."""
         winner = self._select([self.best, *self.survivors])
-        self._retire(self.survivors)
-        front = tuple(self._lineage(candidate) for candidate in self._front)
+        front = tuple(self._lineage(c) for c in self._front_with(self.survivors))
         return Outcome(winner, self._lineage(winner), front, interrupted)
 
-    def _warm_up(self, topology: Topology) -> None:
-        start = Candidate(
-            id=next(self._ids),
-            topology=topology,
-            weights=initial_weights(topology, self._rng(INITIAL_WEIGHTS)),
-            score_window=self.settings.score_window,
-        )
+    @contextmanager
+    def _task(self, task: str, n_subtasks: int = 0) -> Iterator[None]:
+        """Tell the observers of a task, and stop if one of them wants that."""
+        for observer in self.observers:
+            observer.begin(self, task, n_subtasks)
+        try:
+            yield
+        except _Stop:
+            self._end(task)
+            raise
+        if self._end(task):
+            raise _Stop
+
+    def _end(self, task: str) -> bool:
+        wishes = [observer.end(self, task) for observer in self.observers]  # all are told
+        return any(wishes)
+
+    def _warm_up(self, start: Topology | Candidate) -> None:
+        if isinstance(start, Topology):
+            weights = initial_weights(start, self._rng(INITIAL_WEIGHTS))
+            start = Candidate(0, start, weights, score_window=self.settings.score_window)
+        self.generation = start.generation
+        self._ids = itertools.count(start.id + 1)
         n_steps = min(self._steps(self.settings.warmup_epochs), self.ledger.left)
-        [start], _ = self._train([start], [n_steps], "warm-up", 0)
-        if not (start.is_finite and np.isfinite(start.loss)):
-            raise ValueError(
-                "The training of the start diverged: its weights or outputs are not finite. "
-                "Lower learning_rate, or scale the data."
-            )
-        self.best = self._start = start
-        self._evolve([start])
+        with self._task("warm-up"):
+            [start], _ = self._train([start], [n_steps], "warm-up", 0)
+            if not (start.is_finite and np.isfinite(start.loss)):
+                raise ValueError(
+                    "The training of the start diverged: its weights or outputs are not "
+                    "finite. Lower learning_rate, or scale the data."
+                )
+            self.best = self._start = start
+            self._evolve([start])
 
     def _mutate(self) -> list[Candidate]:
         """Return the children of all parents, degenerates rejected."""
@@ -226,16 +276,22 @@ class Search:
         )
         return child if child.is_finite else None
 
-    def _recover(self, children: list[Candidate]) -> list[Candidate]:
-        """Train each child for as long as its morphism asks for."""
+    def _advance(self, children: list[Candidate]) -> None:
+        """Play a generation, if the budget pays for it."""
         recovery = {m.name: m.recovery_epochs for m in self.settings.morphisms}
-        steps = np.array([self._steps(recovery[child.morphism]) for child in children], int)
+        steps = [self._steps(recovery[child.morphism]) for child in children]
         # Not without a first round: recovery alone decides nothing.
         round_ = len(children) * self._shortest_round
-        if not children or self.ledger.left < steps.sum() + round_:
+        if not children or self.ledger.left < sum(steps) + round_:
             self._finished = True
-            return []
-        self.survivors, _ = self._train(children, steps.tolist(), "recovery", 0)
+            return
+        with self._task("generation", 3):
+            self._evolve(self._phase_2(self._phase_1(self._recover(children, steps))))
+
+    def _recover(self, children: list[Candidate], steps: list[int]) -> list[Candidate]:
+        """Train each child for as long as its morphism asks for."""
+        with self._task("recovery"):
+            self.survivors, _ = self._train(children, steps, "recovery", 0)
         return self.survivors
 
     def _phase_1(self, children: list[Candidate]) -> list[Candidate]:
@@ -258,21 +314,25 @@ class Search:
         self, phase: str, pools: list[list[Candidate]], n_winners: int, fitness: Fitness
     ) -> list[Candidate]:
         """Play the rounds of a phase, in all pools at once; return who is left."""
-        for round_ in range(self.settings.n_rounds):
-            n_steps = self._affordable(sum(map(len, pools)))
-            if not n_steps:
-                break
-            rng = self._rng(BRACKETS, PHASES.index(phase), round_)
-            rounds_left = self.settings.n_rounds - round_
-            drawn = [draw_brackets(len(pool), n_winners, rounds_left, rng) for pool in pools]
-            brackets = [
-                [pool[i] for i in bracket]
-                for pool, brackets in zip(pools, drawn, strict=True)
-                for bracket in brackets
-            ]
-            self.survivors = self._play(brackets, n_steps, phase, round_, fitness)
-            winners = iter(self.survivors)  # one of each bracket
-            pools = [list(islice(winners, len(brackets))) for brackets in drawn]
+        with self._task(phase, self.settings.n_rounds):
+            for round_ in range(self.settings.n_rounds):
+                n_steps = self._affordable(sum(map(len, pools)))
+                if not n_steps:
+                    break
+                rng = self._rng(BRACKETS, PHASES.index(phase), round_)
+                rounds_left = self.settings.n_rounds - round_
+                drawn = [
+                    draw_brackets(len(pool), n_winners, rounds_left, rng) for pool in pools
+                ]
+                brackets = [
+                    [pool[i] for i in bracket]
+                    for pool, brackets in zip(pools, drawn, strict=True)
+                    for bracket in brackets
+                ]
+                with self._task("round"):
+                    self.survivors = self._play(brackets, n_steps, phase, round_, fitness)
+                winners = iter(self.survivors)  # one of each bracket
+                pools = [list(islice(winners, len(brackets))) for brackets in drawn]
         return [candidate for pool in pools for candidate in pool]
 
     def _play(
@@ -301,28 +361,29 @@ class Search:
 
         Not before: a candidate may still get worse, and whom it beat would be forgotten.
         """
+        self._front = self._front_with(candidates)
+
+    def _front_with(self, candidates: Iterable[Candidate]) -> list[Candidate]:
         if not self.settings.keep_front:
             candidates = (replace(candidate, weights={}) for candidate in candidates)
         pool = sorted([*self._front, *candidates], key=lambda c: (c.id, c.n_steps))
         sizes, scores = [c.n_parameters for c in pool], [c.score for c in pool]
-        self._front = [pool[i] for i in unbeaten(sizes, scores, [c.loss for c in pool])]
+        return [pool[i] for i in unbeaten(sizes, scores, [c.loss for c in pool])]
 
     def _evolve(self, winners: list[Candidate]) -> None:
         """Make the winners the next parents."""
-        if not winners:
-            return
         self.parents = self.survivors = winners
         self._retire(winners)
         self.best = self._select([self.best, *winners])
-        self._stopped = self.on_generation is not None and bool(self.on_generation(self))
 
     def _train_the_best_on(self) -> None:
         """Spend what no round can be paid with on the best, in whole epochs."""
         n_steps = self.ledger.left - self.ledger.left % self.ledger.steps_per_epoch
         if n_steps:
             best = self._select([self.best, *self.survivors])
-            trained, _ = self._train([best], [n_steps], "final", 0)
-            self.survivors = [*self.survivors, *trained]
+            with self._task("final"):
+                trained, _ = self._train([best], [n_steps], "final", 0)
+                self.survivors = [*self.survivors, *trained]
 
     def _select(self, candidates: Iterable[Candidate]) -> Candidate:
         start = self._start.as_ancestor()
@@ -373,9 +434,13 @@ class Search:
 
     def _lineage(self, winner: Candidate) -> tuple[Candidate, ...]:
         line = [winner]
-        while (parent := line[-1].parent) is not None:
+        while line[-1].id != self._start.id and (parent := line[-1].parent) is not None:
             line.append(self._known[parent.id])
         return tuple(reversed(line))
+
+
+class _Stop(Exception):
+    """An observer wants no more."""
 
 
 class Verdict(NamedTuple):

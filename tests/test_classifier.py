@@ -319,10 +319,13 @@ def test_quiet_by_default_and_a_line_a_generation(digits: Any, capsys: Any) -> N
     quick(60).fit(*digits)
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
-    clf = quick(300, verbose=1).fit(*digits)
+    clf = quick(160, verbose=1).fit(*digits)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1 + clf.history_["generation"].max()
-    assert lines[0].startswith("[ECToNASClassifier] generation 0: 10.0 of 300 epochs")
+    assert [line.partition(":")[0] for line in lines] == [
+        f"[ECToNASClassifier] {task}" for task in ("warm-up", "generation 1", "final")
+    ]
+    assert lines[0].startswith("[ECToNASClassifier] warm-up: 10.0 of 160 epochs, best 0.")
+    assert lines[-1].endswith(str(clf.best_topology_))
 
 
 def test_nothing_is_written(digits: Any, tmp_path: Any, monkeypatch: Any) -> None:

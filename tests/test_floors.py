@@ -42,6 +42,7 @@ FLOORS = {
     "search": 5.0,
     "validation": 5.0,
     "export": 5.5,
+    "callbacks": 5.5,
     "classifier": 6.0,
     "__init__": 7.0,
 }

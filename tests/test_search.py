@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skectonas import ConvCell, Dense, Topology
-from skectonas.candidate import Candidate, Evaluation
+from skectonas.candidate import Ancestor, Candidate, Evaluation
 from skectonas.fitness import Balanced, Fitness, Greedy, Random
 from skectonas.ledger import Ledger
 from skectonas.morphisms import (
@@ -26,7 +26,7 @@ from skectonas.morphisms import (
     Identity,
     RemoveUnits,
 )
-from skectonas.search import Outcome, Search, Settings
+from skectonas.search import Observer, Outcome, Search, Settings
 from skectonas.training import Key
 
 STEPS_PER_EPOCH = 7
@@ -58,13 +58,15 @@ def run(
     budget: float,
     trainer: FakeTrainer | None = None,
     fitness: Fitness = GREEDY,
-    topology: Topology = SMALL,
+    topology: Topology | Candidate = SMALL,
     seed: int = 0,
+    observers: Sequence[Observer] = (),
     **settings: Any,
 ) -> tuple[Outcome, pd.DataFrame, FakeTrainer, Search]:
     trainer = trainer or FakeTrainer()
     ledger = Ledger(budget, STEPS_PER_EPOCH)
-    images = torch.from_numpy(np.random.default_rng(0).random((20, *topology.input_shape)))
+    shape = getattr(topology, "topology", topology).input_shape
+    images = torch.from_numpy(np.random.default_rng(0).random((20, *shape)))
     search = Search(
         trainer,
         ledger,
@@ -73,7 +75,7 @@ def run(
         seed,
         Settings(**settings),
     )
-    outcome = search.run(topology)
+    outcome = search.run(topology, observers)
     return outcome, ledger.to_frame(), trainer, search
 
 
@@ -330,17 +332,94 @@ def test_interruption_keeps_the_best_so_far() -> None:
         run(500, AtOnce())
 
 
-def test_a_callback_sees_each_generation_and_can_stop() -> None:
-    seen = []
+class Log:
+    """An observer that writes down what it is told, and stops at a task if asked to."""
 
-    def stop_after_two(search: Search) -> bool:
-        seen.append((search.generation, search.best.id))
-        return search.generation == 2
+    def __init__(self, stop: tuple[str, int] | None = None) -> None:
+        self.stop = stop
+        self.open: list[tuple[str, int]] = []  # with how many more subtasks may come
+        self.ended: list[str] = []
 
-    trainer, ledger = FakeTrainer(), Ledger(2000, STEPS_PER_EPOCH)
-    images = torch.rand(20, 6, 6, 1)
-    search = Search(trainer, ledger, Greedy(), images, 0, Settings(), stop_after_two)
-    search.run(Topology((6, 6, 1), [], [Dense(4)], 3))
-    assert [generation for generation, _ in seen] == [0, 1, 2]
-    assert ledger.spent < ledger.budget / 2  # and the rest is not spent on the best
-    assert "final" not in {entry.phase for entry in ledger.entries}
+    def begin(self, search: Search, task: str, n_subtasks: int) -> None:
+        if self.open:
+            parent, n_left = self.open[-1]
+            assert n_left, f"{task} is one too many in {parent}"
+            self.open[-1] = parent, n_left - 1
+        self.open.append((task, n_subtasks))
+
+    def end(self, search: Search, task: str) -> bool:
+        assert self.open.pop()[0] == task
+        self.ended.append(task)
+        assert search.outcome().winner.score >= search.best.score
+        return self.stop == (task, search.generation)
+
+
+def without_times(search: Search) -> pd.DataFrame:
+    return search.ledger.to_frame().drop(columns="seconds")
+
+
+@pytest.mark.parametrize("n_rounds", [1, 3])
+@pytest.mark.parametrize("budget", [1, 3.5, 10, 13, 60, 600])
+def test_observers_see_the_whole_tree_of_tasks_and_change_nothing(
+    budget: float, n_rounds: int
+) -> None:
+    log = Log()
+    *_, search = run(budget, observers=[log], n_rounds=n_rounds)
+    assert not log.open
+    *_, unseen = run(budget, n_rounds=n_rounds)
+    pd.testing.assert_frame_equal(without_times(search), without_times(unseen))
+    history = search.ledger.to_frame()
+    played = history[history["phase"].isin(["phase 1", "phase 2"])]
+    phases = played.groupby(["generation", "phase"]).ngroups
+    assert log.ended.count("round") == played.groupby(["generation", "phase", "round"]).ngroups
+    assert log.ended.count("phase 1") + log.ended.count("phase 2") >= phases
+    generations = history.loc[history["phase"] == "recovery", "generation"].nunique()
+    assert log.ended.count("generation") == log.ended.count("recovery") == generations
+    assert log.ended.count("final") == (history["phase"] == "final").sum()
+
+
+@pytest.mark.parametrize(
+    ("task", "generation"),
+    [
+        ("warm-up", 0),
+        ("recovery", 1),
+        ("round", 2),
+        ("phase 1", 1),
+        ("phase 2", 2),
+        ("generation", 2),
+    ],
+)
+def test_an_observer_can_stop_the_search_after_any_task(task: str, generation: int) -> None:
+    log, other = Log((task, generation)), Log()
+    outcome, history, _, search = run(2000, observers=[log, other])
+    assert search.generation == generation
+    assert log.open == other.open == []
+    assert not outcome.interrupted
+    assert log.ended == other.ended
+    assert (task in ("warm-up", "generation")) == (log.ended[-1] == task)
+    # The rest is not spent on the best.
+    assert search.ledger.spent < search.ledger.budget / 2
+    assert "final" not in set(history["phase"])
+    *_, whole = run(2000)
+    pd.testing.assert_frame_equal(
+        without_times(search), without_times(whole).iloc[: len(history)]
+    )
+
+
+def test_a_search_goes_on_from_a_candidate() -> None:
+    first, *_ = run(60)
+    weights = first.winner.weights
+    start = Candidate(
+        70, first.winner.topology, weights, 5, "warm start", Ancestor(3, 0.5, 9), n_steps=11
+    )
+    outcome, history, trainer, _ = run(200, topology=start)
+    [begun], _, key = trainer.calls[0]
+    assert begun is start
+    assert key[:2] == (0, 5)
+    assert history["generation"].min() == 5
+    assert history["candidate"].min() == 70
+    assert outcome.lineage[0].id == 70
+    assert outcome.winner.n_steps > 11
+    # Another generation, other draws: nothing is repeated.
+    *_, again = run(200, topology=replace(start, generation=0))
+    assert not again.ledger.to_frame()["topology"].equals(history["topology"])

@@ -1,0 +1,219 @@
+"""scikit-learn's callbacks: its own classes, driven by a search."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import quick
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skectonas import ECToNASClassifier
+
+callback = pytest.importorskip("sklearn.callback", reason="new in scikit-learn 1.9")
+
+
+class Watch:
+    """Writes down all that it is told; stops at the end of a task if asked to."""
+
+    def __init__(self, stop: tuple[str, int] | None = None) -> None:
+        self.stop = stop
+        self.events: list[str] = []
+        self.begun: list[tuple[str, ...]] = []
+        self.models: list[tuple[str, ECToNASClassifier]] = []
+        self.data: list[tuple[Any, Any, Any]] = []
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        self.events.append("setup")
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        self.events.append("teardown")
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        self.begun.append(path(context))
+
+    def on_fit_task_end(
+        self,
+        estimator: Any,
+        context: Any,
+        *,
+        X: Any,
+        y: Any,
+        metadata: Any,
+        fitted_estimator: Any,
+    ) -> bool:
+        self.events.append(context.task_name)
+        self.data.append((X, y, metadata))
+        if fitted_estimator is not None:
+            self.models.append((context.task_name, fitted_estimator))
+        return self.stop == (context.task_name, context.task_id)
+
+
+class Propagated(Watch):
+    """The same, for meta-estimators to hand down."""
+
+    max_propagation_depth = None
+
+
+def path(context: Any) -> tuple[str, ...]:
+    names = () if context.parent is None else path(context.parent)
+    return (*names, context.task_name)
+
+
+def test_a_fit_is_a_tree_of_generations_phases_and_rounds(digits: Any) -> None:
+    watch = Watch()
+    clf = quick(300).set_callbacks(watch).fit(*digits)
+    history = clf.history_
+    begun = Counter(watch.begun)
+    assert begun["fit",] == begun["fit", "warm-up"] == 1
+    assert begun["fit", "final"] == (history["phase"] == "final").sum()
+    generations = history.loc[history["generation"] > 0, "generation"].nunique()
+    assert begun["fit", "generation"] == generations > 1
+    for phase in ("phase 1", "phase 2"):
+        rounds = history[history["phase"] == phase].groupby(["generation", "round"]).ngroups
+        assert begun["fit", "generation", phase, "round"] == rounds > generations
+    assert watch.events[0] == "setup"
+    assert watch.events[-2:] == ["fit", "teardown"]
+    assert len(watch.begun) == len(watch.data)
+    assert all(X is digits[0] and y is digits[1] and m is None for X, y, m in watch.data)
+
+
+def test_callbacks_change_nothing_and_leave_nothing(digits: Any) -> None:
+    plain, watched = quick(120).fit(*digits), quick(120).set_callbacks(Watch()).fit(*digits)
+    np.testing.assert_array_equal(
+        plain.predict_proba(digits[0]), watched.predict_proba(digits[0])
+    )
+    assert vars(watched).keys() - vars(plain).keys() == {"_skl_callbacks"}
+    again = clone(watched).set_callbacks().fit(*digits)
+    assert vars(again).keys() == vars(plain).keys()
+
+
+def test_each_generation_comes_with_the_model_as_if_fit_had_stopped(digits: Any) -> None:
+    watch = Watch()
+    clf = quick(160, keep_candidates="pareto").set_callbacks(watch).fit(*digits)
+    assert [task for task, _ in watch.models] == ["warm-up", "generation", "final", "fit"]
+    spent = [model.history_["budget_spent"].iloc[-1] for _, model in watch.models]
+    assert spent == sorted(spent)
+    assert spent[0] == 10
+    start = watch.models[0][1]
+    assert start.lineage_["morphism"].tolist() == ["start"]
+    assert start.predict_proba(digits[0]).shape == (300, 10)
+    for _, model in watch.models[-2:]:
+        np.testing.assert_array_equal(
+            model.predict_proba(digits[0]), clf.predict_proba(digits[0])
+        )
+        assert model.kept_.keys() == clf.kept_.keys()
+    # As long a fit that ends there has the same network.
+    shorter = quick(spent[1]).fit(*digits)
+    np.testing.assert_array_equal(
+        shorter.predict_proba(digits[0]), watch.models[1][1].predict_proba(digits[0])
+    )
+
+
+@pytest.mark.parametrize(
+    ("stop", "generations"),
+    [(("warm-up", 0), 0), (("round", 1), 1), (("phase 1", 1), 1), (("generation", 2), 2)],
+)
+def test_a_callback_stops_the_search(
+    digits: Any, stop: tuple[str, int], generations: int
+) -> None:
+    watch = Watch(stop)
+    clf = quick(600).set_callbacks(watch).fit(*digits)
+    assert clf.history_["generation"].max() == generations
+    assert clf.history_["budget_spent"].iloc[-1] < 500
+    assert watch.events[-2:] == ["fit", "teardown"]
+    whole = quick(600).fit(*digits).history_.drop(columns="seconds")
+    pd.testing.assert_frame_equal(
+        clf.history_.drop(columns="seconds"), whole.iloc[: len(clf.history_)]
+    )
+    assert clf.predict(digits[0]).shape == (300,)
+
+
+def test_sample_weights_are_passed_on(digits: Any) -> None:
+    watch, weights = Watch(), np.linspace(0.5, 2, 300)
+    quick(12).set_callbacks(watch).fit(*digits, sample_weight=weights)
+    assert all(metadata["sample_weight"] is weights for *_, metadata in watch.data)
+
+
+@pytest.mark.parametrize("broken", [{"learning_rate": 1e30}, {"budget": 1e-9}])
+def test_a_failed_fit_tears_down_what_it_set_up(digits: Any, broken: dict[str, Any]) -> None:
+    watch = Watch()
+    clf = quick(**broken).set_callbacks(watch)
+    with pytest.raises(ValueError, match=r"diverged|budget"):
+        clf.fit(*digits)
+    assert watch.events.count("setup") == watch.events.count("teardown")
+    assert not hasattr(clf, "network_")
+    assert vars(clf).keys() - clf.get_params().keys() <= {"_skl_callbacks", "n_features_in_"}
+
+
+def test_what_a_callback_raises_comes_through(digits: Any) -> None:
+    class Broken(Watch):
+        def on_fit_task_end(self, estimator: Any, context: Any) -> bool:
+            raise RuntimeError(f"no more of {context.task_name}")
+
+    clf = quick(60).set_callbacks(Broken())
+    with pytest.raises(RuntimeError, match="no more of warm-up"):
+        clf.fit(*digits)
+    assert not hasattr(clf, "network_")
+
+
+def test_scoring_monitor_records_a_score_for_each_generation(digits: Any) -> None:
+    monitor = callback.ScoringMonitor(scoring=["accuracy", "neg_log_loss"])
+    clf = quick(160).set_callbacks(monitor).fit(*digits)
+    logs = monitor.get_logs().data_as_pandas
+    scored = logs.dropna(subset="accuracy")
+    tasks = scored["task_name"].tolist()
+    assert sorted(tasks) == ["final", "fit", "generation", "warm-up"]
+    last = scored[scored["task_name"] == "fit"]
+    assert last["accuracy"].item() == pytest.approx(clf.score(*digits))
+    assert (scored["neg_log_loss"] < 0).all()
+
+
+def test_progress_bar_of_a_single_fit(digits: Any, capsys: Any) -> None:
+    pytest.importorskip("rich")
+    clf = quick(120).set_callbacks(callback.ProgressBar()).fit(*digits)
+    shown = capsys.readouterr().out
+    for task in ("ECToNASClassifier - fit", "generation #1", "phase 1 #1", "100%"):
+        assert task in shown
+    assert clf.predict(digits[0]).shape == (300,)
+
+
+def test_progress_bar_of_a_grid_of_pipelines(digits: Any, capsys: Any) -> None:
+    pytest.importorskip("rich")
+    X, y = digits
+    pipeline = make_pipeline(StandardScaler(), quick(60))
+    grid = GridSearchCV(pipeline, {"ectonasclassifier__alpha": [0.5, 1.0]}, cv=2)
+    grid.set_callbacks(callback.ProgressBar(max_propagation_depth=None))
+    grid.fit(X.reshape(len(X), -1), y)
+    shown = capsys.readouterr().out
+    assert "GridSearchCV - fit" in shown
+    assert "generation #1" in shown
+    assert shown.count("ECToNASClassifier - fit") >= 1
+
+
+def test_callbacks_reach_every_fit_of_a_grid(digits: Any) -> None:
+    X, y = digits
+    watch = Propagated()
+    grid = GridSearchCV(quick(60), {"alpha": [0.5, 1.0]}, cv=2).set_callbacks(watch)
+    grid.fit(X, y)
+    assert sum(names[-1] == "warm-up" for names in watch.begun) == 5
+    assert watch.events.count("setup") == watch.events.count("teardown") == 1
+
+
+def test_a_fitted_classifier_with_callbacks_is_copied_and_saved(
+    digits: Any, tmp_path: Any
+) -> None:
+    pytest.importorskip("safetensors")
+    monitor = callback.ScoringMonitor(scoring="accuracy")
+    clf = quick(60, keep_candidates="pareto").set_callbacks(monitor).fit(*digits)
+    clf.save(tmp_path / "digits.safetensors")
+    loaded = ECToNASClassifier.load(tmp_path / "digits.safetensors")
+    smallest = clf.with_candidate(clf.pareto_front_["candidate"].iloc[0])
+    assert smallest.n_parameters_ <= clf.n_parameters_
+    np.testing.assert_array_equal(loaded.predict_proba(digits[0]), clf.predict_proba(digits[0]))

@@ -1,0 +1,154 @@
+"""Going on from the network at hand, with a fresh budget."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers import census, quick
+
+from skectonas import ECToNASClassifier
+from skectonas.displays import EvolutionDisplay, LineageDisplay, ParetoDisplay
+from skectonas.network import weights_of
+from skectonas.training import PlainTrainer
+
+
+def test_it_goes_on_from_the_weights_at_hand(digits: Any, monkeypatch: Any) -> None:
+    begun = []
+    trainer = PlainTrainer
+
+    class Spy(trainer):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments[:4])
+
+        def train(self, candidates: Any, n_steps: Any, key: Any) -> Any:
+            begun.append((list(candidates), key))
+            return super().train(candidates, n_steps, key)
+
+    clf = quick(60, warm_start=True).fit(*digits)
+    before, topology = weights_of(clf.network_), clf.best_topology_
+    monkeypatch.setattr("skectonas.classifier.FusedTrainer", Spy)
+    clf.set_params(start="large_cnn", random_state=7).fit(*digits)
+    [start], key = begun[0]
+    assert start.topology == topology
+    assert start.weights.keys() == before.keys()
+    assert all(torch.equal(start.weights[name], before[name]) for name in before)
+    assert key[:2] == (clf.seed_, start.generation)
+
+
+def test_history_and_lineage_go_on(digits: Any) -> None:
+    clf = quick(60, warm_start=True, keep_candidates="pareto").fit(*digits)
+    history, lineage = clf.history_, clf.lineage_
+    clf.fit(*digits)
+    pd.testing.assert_frame_equal(clf.history_.iloc[: len(history)], history)
+    pd.testing.assert_frame_equal(clf.lineage_.iloc[: len(lineage)], lineage)
+    assert clf.history_.dtypes.equals(history.dtypes)
+    new = clf.history_.iloc[len(history) :]
+    assert new["candidate"].min() > history["candidate"].max()
+    assert new["generation"].min() == history["generation"].max() + 1
+    assert new["morphism"].iloc[0] == "warm start"
+    assert new["parent"].iloc[0] == lineage["candidate"].iloc[-1]
+    assert new["epochs_total"].iloc[0] == lineage["epochs_total"].iloc[-1] + 10
+    assert clf.history_["budget_spent"].is_monotonic_increasing
+    assert clf.history_["budget_spent"].iloc[-1] == pytest.approx(clf.history_["epochs"].sum())
+    assert 60 < clf.history_["budget_spent"].iloc[-1] <= 120
+    assert clf.lineage_["morphism"].iloc[len(lineage)] == "warm start"
+    # The front is that of the last fit, and each of its candidates has its whole lineage.
+    assert set(clf.pareto_front_["candidate"]) <= set(new["candidate"])
+    for candidate in clf.pareto_front_["candidate"]:
+        chosen = clf.with_candidate(candidate)
+        pd.testing.assert_frame_equal(chosen.lineage_.iloc[: len(lineage)], lineage)
+        again = chosen.fit(*digits)
+        assert again.lineage_["candidate"].tolist().count(candidate) == 1
+
+
+def test_without_it_fit_begins_anew(digits: Any) -> None:
+    once, twice = quick(40).fit(*digits), quick(40).fit(*digits).fit(*digits)
+    np.testing.assert_array_equal(once.predict_proba(digits[0]), twice.predict_proba(digits[0]))
+    first = quick(40, warm_start=True).fit(*digits)
+    np.testing.assert_array_equal(once.predict_proba(digits[0]), first.predict_proba(digits[0]))
+
+
+def test_the_same_seed_goes_on_with_the_same_bits(digits: Any) -> None:
+    first, second = (quick(40, warm_start=True).fit(*digits).fit(*digits) for _ in range(2))
+    np.testing.assert_array_equal(
+        first.predict_proba(digits[0]), second.predict_proba(digits[0])
+    )
+    # Of the second fit nothing depends on the parameter, which may draw fresh entropy.
+    third = quick(40, warm_start=True).fit(*digits).set_params(random_state=None).fit(*digits)
+    np.testing.assert_array_equal(
+        first.predict_proba(digits[0]), third.predict_proba(digits[0])
+    )
+
+
+def test_the_same_rows_are_held_out(digits: Any) -> None:
+    X, y = digits
+    seen = []
+
+    def scorer(estimator: Any, images: Any, labels: Any) -> float:
+        seen.append(images)
+        return float((estimator.predict(images) == labels).mean())
+
+    clf = quick(12, warm_start=True, random_state=None, scoring=scorer).fit(X, y)
+    first = seen[0]
+    seen.clear()
+    clf.fit(X, y)
+    np.testing.assert_array_equal(seen[0], first)
+
+
+def test_other_data_of_the_same_kind(digits: Any) -> None:
+    X, y = digits
+    clf = quick(40, warm_start=True).fit(X[:150], y[:150]).fit(X[150:], y[150:])
+    epochs = clf.lineage_.loc[clf.lineage_["morphism"] == "warm start", "epochs_total"]
+    assert (epochs > 10).all()
+    assert clf.score(X, y) > 0.5
+
+
+def test_frames_keep_their_encoding() -> None:
+    X, y = census()
+    clf = quick(30, warm_start=True).fit(X, y)
+    encoder = clf.encoder_
+    clf.fit(X.iloc[:100], y.iloc[:100])
+    assert clf.encoder_ is encoder
+    assert clf.predict(X).shape == (200,)
+    with pytest.raises(ValueError, match="feature names"):
+        clf.fit(X.rename(columns={"age": "years"}), y)
+
+
+def test_a_saved_fit_can_be_gone_on_with(digits: Any, tmp_path: Any) -> None:
+    pytest.importorskip("safetensors")
+    clf = quick(40, warm_start=True).fit(*digits)
+    clf.save(tmp_path / "half.safetensors")
+    loaded = ECToNASClassifier.load(tmp_path / "half.safetensors").fit(*digits)
+    np.testing.assert_array_equal(
+        loaded.predict_proba(digits[0]), clf.fit(*digits).predict_proba(digits[0])
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda X, y: (X, np.where(y == 9, 8, y)), r"warm_start=True.*same classes.*\[0, 1"),
+        (lambda X, y: (X.reshape(len(X), 64)[:, :63], y), "63 features"),
+        (lambda X, y: (X.reshape(len(X), 4, 16), y), "images of shape"),
+    ],
+)
+def test_what_does_not_go_with_the_network_is_refused_and_nothing_is_lost(
+    digits: Any, change: Any, message: str
+) -> None:
+    clf = quick(30, warm_start=True).fit(*digits)
+    expected = clf.predict_proba(digits[0])
+    with pytest.raises(ValueError, match=message):
+        clf.fit(*change(*digits))
+    np.testing.assert_array_equal(clf.predict_proba(digits[0]), expected)
+
+
+def test_pictures_of_a_search_that_went_on(digits: Any) -> None:
+    pytest.importorskip("matplotlib").use("Agg")
+    clf = quick(60, warm_start=True).fit(*digits).fit(*digits)
+    for display in (EvolutionDisplay, LineageDisplay, ParetoDisplay):
+        assert display.from_estimator(clf).figure_ is not None
+    assert "warm start" in clf.lineage_["morphism"].tolist()
