@@ -258,6 +258,7 @@ def main() -> None:
                     result = measure(shape, population, batch, budget)
                     print(line(result), flush=True)
                     writer.writerow(asdict(result))
+                    file.flush()
 
 
 if __name__ == "__main__":

@@ -36,8 +36,6 @@ def engine(folder: Path) -> None:
         ax.scatter(
             own["ratio"], range(len(order)), color=colour, marker=marker, label=size, zorder=3
         )
-    aims = table[table["population"] == 16].set_index("what").loc[order, "target"]
-    ax.scatter(aims, range(len(order)), color="black", marker="|", s=120, label="aim at 16")
     ax.set_yticks(range(len(order)), order)
     ax.set_xscale("log")
     ticks = [1, 2, 5, 10, 20, 50]
@@ -85,10 +83,10 @@ def fits(folder: Path) -> None:
     """Draw how long whole fits take."""
     table = pd.read_csv(RESULTS / "fit.csv")
     table = table[table["budget"] == 100]
-    ways = ["plain", "fused", "two workers"]
+    ways = ["plain", "fused", "two threads", "two processes"]
     own = table.groupby("way")["seconds"].mean().loc[ways]
     figure, ax = plt.subplots(figsize=(7.2, 1.9), layout="constrained")
-    bars = ax.barh(ways, own, color=[GREY, BLUE, GREEN])
+    bars = ax.barh(ways, own, color=[GREY, BLUE, GREEN, ORANGE])
     ax.bar_label(bars, [f"{seconds:.0f} s" for seconds in own], padding=3)
     ax.set_xlabel("seconds of a fit on Fashion-MNIST, 54,000 training rows, budget=100")
     ax.invert_yaxis()
@@ -98,11 +96,11 @@ def fits(folder: Path) -> None:
 
 def layout(folder: Path) -> None:
     """Draw how three candidates of one skeleton are stacked."""
-    figure, ax = plt.subplots(figsize=(7.2, 3.0), layout="constrained")
+    figure, ax = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
     ax.set_axis_off()
     ax.set_xlim(0, 100)
-    ax.set_ylim(0, 42)
-    _block(ax, (2, 6), (14, 26), "the batch,\npixels × 32 rows", GREY)
+    ax.set_ylim(0, 46)
+    _block(ax, (2, 6), (14, 26), "the batch,\npixels by\n32 rows", GREY)
     ax.annotate("", (24, 19), (17, 19), arrowprops={"arrowstyle": "->"})
     widths, colours = (6, 4, 8), (BLUE, ORANGE, GREEN)
     bottom = 4
@@ -110,9 +108,9 @@ def layout(folder: Path) -> None:
         _block(ax, (25, bottom), (16, width), f"candidate {number + 1}", colour)
         bottom += width + 1.5
     ax.text(
-        33,
-        38,
-        "first layer: one product,\nall units one below the other",
+        31,
+        45,
+        "first layer: one product,\nall units one below\nthe other",
         ha="center",
         va="top",
     )
@@ -123,8 +121,8 @@ def layout(folder: Path) -> None:
             Rectangle(corner, 14, 16, facecolor="white", edgecolor=GREY, linestyle=":")
         )
         _block(ax, corner, (14, 2 * width), "", colour)
-    later = "later layers: a stack, padded with\nzeros to the widest, one batched product"
-    ax.text(64, 38, later, ha="center", va="top")
+    later = "later layers: a stack, padded\nwith zeros to the widest,\none batched product"
+    ax.text(66, 45, later, ha="center", va="top")
     ax.annotate("", (85, 19), (78, 19), arrowprops={"arrowstyle": "->"})
     _block(ax, (86, 10), (11, 18), "losses and\ngradients,\nalso\nstacked", GREY)
     figure.savefig(folder / "layout.svg")
