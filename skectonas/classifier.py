@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -26,7 +27,7 @@ from skectonas.candidate import Ancestor, Candidate
 from skectonas.data import Rows, TrainingData
 from skectonas.export import to_onnx, to_skorch, to_torch
 from skectonas.fitness import Balanced, Fitness, Greedy, Random
-from skectonas.inputs import InputEncoder, batches_of
+from skectonas.inputs import Data, InputEncoder, batches_of
 from skectonas.ledger import Ledger
 from skectonas.mapped import MappedImages, mapping_of, read_at_random
 from skectonas.morphisms import GREEDY_MORPHISMS, MORPHISMS, Morphism
@@ -192,7 +193,8 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     above 127; those within [0, 1] are left; others are scaled by their smallest and largest
     value. Tables are scaled column by column and clipped to the range seen in `fit`. Of a data
     frame, categorical, string and object columns are one-hot encoded, and missing values are
-    allowed.
+    allowed. Sparse rows become dense a batch at a time, their zeros being zeros; on a GPU all
+    of them do.
 
     Ctrl-C ends the search and keeps the best so far, with a warning; inside a meta-estimator
     such as `GridSearchCV` it is passed on.
@@ -318,9 +320,10 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or pandas.DataFrame
+        X : array-like, sparse matrix or data frame
             Images of shape (n, height, width) or (n, height, width, channels), flat rows of
-            shape (n, n_features), or a raw data frame of n rows.
+            shape (n, n_features), or a raw data frame of n rows: of pandas, polars, Arrow, or
+            any other that has `to_pandas` and speaks the Arrow or interchange protocol.
         y : array-like of shape (n,)
             Class labels: at least two classes, each with at least two rows.
         sample_weight : array-like of shape (n,), default=None
@@ -337,6 +340,13 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         ValueError
             If a parameter or the data are not valid, before any training; or if the training
             of the start diverges.
+        TypeError
+            If X is a lazy frame.
+
+        Warns
+        -----
+        UserWarning
+            If the shape of images suggests that the channels come first.
         """
         given = X, y, sample_weight
         go_on = self.warm_start and hasattr(self, "network_")
@@ -457,7 +467,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or pandas.DataFrame
+        X : array-like, sparse matrix or data frame
             Rows of the kind and shape that `fit` saw.
 
         Returns
@@ -469,7 +479,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "network_")
         X = check_X(self, X, reset=False)
         network = deepcopy(self.network_).double().eval()
-        probabilities = np.empty((len(X), len(self.classes_)))
+        probabilities = np.empty((X.shape[0], len(self.classes_)))
         done = 0
         with torch.no_grad(), one_thread(), torch.autocast("cpu", enabled=False):
             for images in self._images_of(X):
@@ -484,7 +494,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or pandas.DataFrame
+        X : array-like, sparse matrix or data frame
             Rows of the kind and shape that `fit` saw.
 
         Returns
@@ -694,7 +704,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(whole_state(state))
 
-    def _images_of(self, X: NDArray[Any] | pd.DataFrame) -> Iterator[NDArray[Any]]:
+    def _images_of(self, X: Data) -> Iterator[NDArray[Any]]:
         """Yield X as images, a few rows at a time."""
         for batch in batches_of(X, width=math.prod(self.image_shape_)):
             images = self.encoder_.transform(batch)
@@ -703,7 +713,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _prepare(
         self,
-        X: NDArray[Any] | pd.DataFrame,
+        X: Data,
         rows: NDArray[np.intp] | None,
         labels: NDArray[Any],
         weights: NDArray[np.float64] | None,
@@ -845,6 +855,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
+        tags.input_tags.sparse = True
         return tags
 
 
@@ -908,10 +919,10 @@ def _model_attributes(model: dict[str, Any]) -> dict[str, Any]:
 
 
 def _images(
-    encoder: InputEncoder, X: NDArray[Any] | pd.DataFrame, rows: NDArray[np.intp] | None
+    encoder: InputEncoder, X: Data, rows: NDArray[np.intp] | None
 ) -> torch.Tensor | MappedImages:
     """Return X, or some of its rows, as images, which stay where they are if they can."""
-    if isinstance(X, np.ndarray) and mapping_of(X) is not None:
+    if sparse.issparse(X) or mapping_of(X) is not None:
         return MappedImages(X, encoder.transform, rows)
     images = encoder.transform(X, rows)
     with warnings.catch_warnings():

@@ -21,6 +21,7 @@ FLOORS = {
     "pareto": 0.0,
     "notebook": 0.0,
     "extras": 0.0,
+    "given": 0.0,
     "files": 0.0,
     "mapped": 0.0,
     "starts": 1.0,
@@ -63,7 +64,7 @@ STRANGERS = {
     "tournament": LOWEST,
 }
 WITHOUT_TORCH = [
-    *("topology", "starts", "ledger", "pareto", "notebook", "extras", "files"),
+    *("topology", "starts", "ledger", "pareto", "notebook", "extras", "files", "given"),
     *("tournament", "fitness", "scoring"),
 ]
 
