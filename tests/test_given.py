@@ -24,7 +24,6 @@ OTHERS: dict[str, Callable[[pd.DataFrame], Any]] = {
     "polars": pl.from_pandas,
     "table": lambda frame: pa.Table.from_pandas(frame, preserve_index=False),
     "record batch": lambda frame: pa.RecordBatch.from_pandas(frame, preserve_index=False),
-    "arrow of polars": lambda frame: pl.from_pandas(frame).to_arrow(),
 }
 others = pytest.mark.parametrize("convert", OTHERS.values(), ids=OTHERS)
 

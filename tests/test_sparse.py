@@ -78,20 +78,19 @@ def test_the_bits_are_those_of_the_dense_array(kind: str, weighted: bool) -> Non
     assert found.score(rows, LABELS) == expected.score(X, LABELS)
 
 
-@pytest.mark.parametrize(
-    "kind", [f"{name}_{of}" for name in FORMATS for of in ("matrix", "array")]
-)
-def test_every_format(kind: str) -> None:
-    X = getattr(sparse, kind)(DENSE)
-    before = X.copy()
+@pytest.mark.filterwarnings("ignore::scipy.sparse.SparseEfficiencyWarning")  # of the test
+@pytest.mark.parametrize("of", ["matrix", "array"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format(name: str, of: str) -> None:
+    X = getattr(sparse, f"{name}_{of}")(DENSE)
     expected = InputEncoder().fit(DENSE)
     found = InputEncoder().fit(X)
     np.testing.assert_array_equal(found.transform(X), expected.transform(DENSE))
     clf = quick(2, warmup_epochs=1).fit(X, LABELS)
     dense = quick(2, warmup_epochs=1).fit(DENSE, LABELS)
     np.testing.assert_array_equal(clf.predict_proba(X), dense.predict_proba(DENSE))
-    assert X.format == before.format
-    assert (X != before).nnz == 0
+    assert X.format == name
+    np.testing.assert_array_equal(X.toarray(), DENSE)
 
 
 def test_zeros_and_entries_that_are_stored_twice() -> None:
@@ -125,8 +124,8 @@ def test_the_size_of_the_parts_does_not_matter(order: str, rows: Any, monkeypatc
 @pytest.mark.parametrize(
     ("X", "message"),
     [
-        (np.where(DENSE == DENSE.max(), np.nan, DENSE), "Input X contains NaN"),
-        (np.where(DENSE == DENSE.max(), np.inf, DENSE), "Input X contains infinity"),
+        (np.where(DENSE.max() == DENSE, np.nan, DENSE), "Input X contains NaN"),
+        (np.where(DENSE.max() == DENSE, np.inf, DENSE), "Input X contains infinity"),
         (DENSE.astype(complex), "[Cc]omplex"),
         (DENSE[:1], "1 sample|inconsistent"),
         (DENSE[:, :0], "0 feature"),
@@ -147,8 +146,11 @@ def test_other_rows_later() -> None:
     clf = quick(2, warmup_epochs=1).fit(X, LABELS)
     with pytest.raises(ValueError, match="X has 29 features, but ECToNASClassifier"):
         clf.predict(X[:, 1:])
-    with pytest.raises(ValueError, match=r"30 columns, got images of shape \(5, 6\)"):
+    with pytest.raises(ValueError, match=r"X has images of shape \(5, 6\), but"):
         clf.predict(DENSE.reshape(N, 5, 6))
+    on_images = quick(2, warmup_epochs=1).fit(DENSE.reshape(N, 5, 6), LABELS)
+    with pytest.raises(ValueError, match=r"images of shape \(5, 6\), got 30 columns"):
+        on_images.predict(X)
     frame, y = census(60)
     on_frame = quick(2, warmup_epochs=1).fit(frame, y)
     message = r"a data frame with 5 columns as in fit, got csr_array of shape \(60, 5\)"
@@ -156,15 +158,13 @@ def test_other_rows_later() -> None:
         on_frame.encoder_.transform(X[:60, :5])
 
 
-@pytest.mark.skipif(not hasattr(sparse.coo_array, "ndim"), reason="no such arrays")
 def test_only_two_dimensions_may_be_sparse() -> None:
     try:
         X = sparse.coo_array(DENSE.reshape(N, 5, 6))
     except (TypeError, ValueError):
         pytest.skip("this scipy has no sparse arrays of more dimensions")
-    with pytest.raises(
-        ValueError, match=r"two dimensions if it is sparse, got .*\(120, 5, 6\)"
-    ):
+    message = r"X must have two dimensions if it is sparse, got shape \(120, 5, 6\)"
+    with pytest.raises(ValueError, match=message):
         quick().fit(X, LABELS)
 
 
@@ -172,7 +172,7 @@ def test_text_in_a_pipeline() -> None:
     texts = [f"{('red', 'green', 'blue')[i]} car number {n}" for n, i in enumerate(LABELS)]
     pipeline = make_pipeline(TfidfVectorizer(), quick(40))
     assert pipeline.fit(texts, LABELS).score(texts, LABELS) > 0.9
-    grid = GridSearchCV(quick(12), {"alpha": [0.5, 1.0]}, cv=2, n_jobs=2)
+    grid = GridSearchCV(quick(12), {"alpha": [0.5, 1.0]}, cv=2)
     found = grid.fit(sparse.csr_array(DENSE), LABELS).cv_results_["mean_test_score"]
     expected = grid.fit(DENSE, LABELS).cv_results_["mean_test_score"]
     np.testing.assert_array_equal(found, expected)
@@ -242,7 +242,9 @@ clf = ECToNASClassifier(
     morphisms=["identity", "add_units"], random_state=0,
 )
 clf.fit(np.random.default_rng(0).normal(size=(40, columns)), np.arange(40) % 2)
-X = sparse.random_array((rows, columns), density=0.01, format="csc", rng=0)
+places = np.random.default_rng(0).integers(0, columns, (rows, columns // 100)).ravel()
+ends = np.arange(0, len(places) + 1, columns // 100)
+X = sparse.csr_array((np.sqrt(places), places, ends), shape=(rows, columns)).tocsc()
 status = open("/proc/self/status").read()
 used = 1024 * int(status.partition("VmData:")[2].split()[0])
 limit = used + rows * columns * 4 // 2
@@ -258,7 +260,7 @@ print(clf.predict_proba(X).shape)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no limit of this kind")
 def test_rows_that_would_not_fit_into_memory_can_be_fitted() -> None:
-    rows, columns = 20_000, 2_000  # half of what they would take as float32 may be allocated
+    rows, columns = 40_000, 2_000  # half of what they would take as float32 may be allocated
     command = [sys.executable, "-c", LIMITED, str(rows), str(columns)]
     folder = Path(__file__).parents[1]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
@@ -289,6 +291,6 @@ def test_pseudo_images_as_frames() -> None:
 
 
 def test_pseudo_images_of_values_that_are_not_finite() -> None:
-    X = sparse.csr_array(np.where(DENSE == DENSE.max(), np.nan, DENSE))
+    X = sparse.csr_array(np.where(DENSE.max() == DENSE, np.nan, DENSE))
     with pytest.raises(ValueError, match="Input X contains NaN"):
         PseudoImageTransformer().fit(X)
