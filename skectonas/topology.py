@@ -143,6 +143,16 @@ class Topology:
     dense: tuple[Dense, ...]
     n_classes: int
 
+    if TYPE_CHECKING:  # lists are welcome
+
+        def __init__(
+            self,
+            input_shape: Sequence[int],
+            cells: Sequence[ConvCell],
+            dense: Sequence[Dense],
+            n_classes: int,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         shape = _sequence("Topology.input_shape", self.input_shape)
         if len(shape) != 3:
