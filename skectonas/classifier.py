@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -31,7 +31,7 @@ from skectonas.inputs import Data, InputEncoder, batches_of
 from skectonas.ledger import Ledger
 from skectonas.mapped import MappedImages, mapping_of, read_at_random
 from skectonas.morphisms import GREEDY_MORPHISMS, MORPHISMS, Morphism
-from skectonas.network import build, weights_of
+from skectonas.network import TopologyNetwork, build, weights_of
 from skectonas.notebook import beside
 from skectonas.population import FusedTrainer
 from skectonas.portable import PortableNetwork
@@ -45,6 +45,7 @@ from skectonas.validation import (
     check_classes,
     check_device,
     check_morphisms,
+    check_parameters,
     check_weights,
     check_X,
     check_y,
@@ -253,6 +254,21 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         "warm_start": ["boolean"],
     }
 
+    best_topology_: Topology
+    network_: TopologyNetwork
+    history_: pd.DataFrame
+    lineage_: pd.DataFrame
+    pareto_front_: pd.DataFrame
+    kept_: dict[int, dict[str, Any]]
+    validation_score_: float
+    n_parameters_: int
+    classes_: NDArray[Any]
+    image_shape_: tuple[int, int, int]
+    n_features_in_: int
+    feature_names_in_: NDArray[np.object_]
+    encoder_: InputEncoder
+    seed_: int
+
     def __init__(
         self,
         alpha: float = 1.0,
@@ -314,7 +330,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.verbose = verbose
         self.warm_start = warm_start
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @check_parameters
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
         """Find and train a network.
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, _fit_context
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils import (
     assert_all_finite,
@@ -30,6 +30,13 @@ from skectonas.inputs import Data, batches_of
 from skectonas.morphisms import Morphism
 
 Array: TypeAlias = NDArray[Any]
+Fit = TypeVar("Fit", bound=Callable[..., Any])
+
+
+def check_parameters(fit: Fit) -> Fit:
+    """Let `fit` check the parameters first, as scikit-learn does, and keep its type."""
+    checking: Fit = _fit_context(prefer_skip_nested_validation=True)(fit)
+    return checking
 
 
 def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:

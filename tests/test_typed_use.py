@@ -52,6 +52,10 @@ def test_the_estimator(tmp_path: Path) -> None:
     assert isinstance(assert_type(fitted.validation_score_, float), float)
     assert isinstance(assert_type(fitted.classes_, NDArray[Any]), np.ndarray)
     assert assert_type(fitted.image_shape_, tuple[int, int, int]) == (8, 8, 1)
+    assert assert_type(fitted.n_features_in_, int) == 64
+    assert isinstance(assert_type(fitted.seed_, int), int)
+    kept = assert_type(fitted.kept_, dict[int, dict[str, Any]])
+    assert all(isinstance(number, int) for number in kept)
     assert isinstance(assert_type(fitted.summary(), pd.DataFrame), pd.DataFrame)
     candidate = int(fitted.lineage_["candidate"].iloc[-1])
     assert_type(fitted.with_candidate(candidate), ECToNASClassifier)
@@ -72,6 +76,8 @@ def test_the_transformers() -> None:
     transformer = PseudoImageTransformer(order="correlation").fit(X)
     assert_type(transformer, PseudoImageTransformer)
     assert assert_type(transformer.image_shape_, tuple[int, int, int]) == (2, 2, 1)
+    assert assert_type(transformer.pixel_index_, NDArray[np.intp]).dtype == np.intp
+    assert assert_type(transformer.column_order_, NDArray[np.intp]).dtype == np.intp
     back = transformer.inverse_transform(transformer.transform(X))
     np.testing.assert_array_equal(assert_type(back, NDArray[Any]), X)
     names = assert_type(transformer.get_feature_names_out(), NDArray[np.object_])
