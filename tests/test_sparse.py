@@ -198,6 +198,13 @@ def test_a_scorer_sees_the_validation_rows_dense() -> None:
     assert set(seen) == {(np.ndarray, (6, 6, 1))}
 
 
+def test_a_warm_start_goes_on_with_rows_of_either_kind() -> None:
+    expected = quick(12, warm_start=True).fit(DENSE, LABELS).fit(DENSE, LABELS)
+    for first, second in ((DENSE, sparse.csr_array(DENSE)), (sparse.csc_array(DENSE), DENSE)):
+        found = quick(12, warm_start=True).fit(first, LABELS).fit(second, LABELS)
+        assert_same_fit(found, expected)
+
+
 # --- memory ----------------------------------------------------------------------------------
 
 
