@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from skectonas.extras import import_extra
+
 PROTOCOLS = ("__arrow_c_stream__", "__arrow_c_array__", "__dataframe__")
 """What frames and columns have, and arrays with a `to_pandas` of their own have not."""
 
@@ -15,8 +17,8 @@ def admit(values: Any, name: str) -> Any:
     """Return frames and columns of other libraries as those of pandas, all else as it is.
 
     They convert themselves: polars, Arrow, Modin, cuDF and narwhals have a `to_pandas`, which
-    knows their types better than code here could, needs no further package, and keeps the
-    dictionaries of categories as they are.
+    knows their types better than code here could, and keeps the dictionaries of categories as
+    they are.
 
     Parameters
     ----------
@@ -27,6 +29,8 @@ def admit(values: Any, name: str) -> Any:
 
     Raises
     ------
+    ImportError
+        If it is of polars, and pyarrow, by which polars converts, is missing.
     TypeError
         If it is a lazy frame.
     ValueError
@@ -50,8 +54,11 @@ def admit(values: Any, name: str) -> Any:
             "filled(value); in a data frame, values of X may be missing."
         )
     if hasattr(values, "to_pandas"):
-        arrow = any(hasattr(values, protocol) for protocol in PROTOCOLS)
-        return values.to_pandas() if arrow else values
+        if not any(hasattr(values, protocol) for protocol in PROTOCOLS):
+            return values
+        if type(values).__module__.startswith("polars."):
+            import_extra("pyarrow", "polars")
+        return values.to_pandas()
     if hasattr(values, "collect"):
         kind = type(values)
         raise TypeError(

@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+CALLING = ("export.py", "given.py", "saving.py")
 OPTIONAL = {
     *("accelerate", "matplotlib", "onnx", "onnxruntime", "onnxscript", "polars", "pyarrow"),
     *("rich", "safetensors", "skops", "skorch"),
@@ -36,9 +37,10 @@ def test_the_extras_that_errors_name_install_what_is_missing() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     calls = re.findall(
         r'import_extra\("(\w+)[.\w]*", "(\w+)"\)',
-        "".join((ROOT / "skectonas" / name).read_text() for name in ("export.py", "saving.py")),
+        "".join((ROOT / "skectonas" / name).read_text() for name in CALLING),
     )
-    assert {module for module, _ in calls} == {"onnx", "onnxscript", "safetensors", "skorch"}
+    known = {"onnx", "onnxscript", "pyarrow", "safetensors", "skorch"}
+    assert {module for module, _ in calls} == known
     for module, extra in calls:
         requirements = project["optional-dependencies"][extra]
         assert any(requirement.startswith(f"{module}>=") for requirement in requirements)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sys
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -205,6 +206,15 @@ def test_lazy_frames_are_refused(frame: pd.DataFrame) -> None:
         PseudoImageTransformer().fit(X.lazy())
     with pytest.raises(TypeError, match="y must hold its values"):
         quick().fit(X, X.lazy())
+
+
+def test_what_polars_needs_is_named(frame: pd.DataFrame, monkeypatch: Any) -> None:
+    X = pl.from_pandas(frame)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    message = r'pyarrow cannot be imported; pip install "skectonas\[polars\]"'
+    for values in (X, X["int"]):
+        with pytest.raises(ImportError, match=message):
+            admit(values, "X")
 
 
 def test_others_that_convert_themselves(frame: pd.DataFrame) -> None:
