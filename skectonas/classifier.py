@@ -16,22 +16,24 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from scipy import sparse
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skectonas.callbacks import CallbackSupportMixin, CallbackTasks, Printer
+from skectonas.callbacks import CallbackSupportMixin
 from skectonas.candidate import Ancestor, Candidate
 from skectonas.data import Rows, TrainingData
 from skectonas.export import to_onnx, to_skorch, to_torch
 from skectonas.fitness import Balanced, Fitness, Greedy, Random
-from skectonas.inputs import InputEncoder, batches_of
+from skectonas.inputs import Data, InputEncoder, batches_of
 from skectonas.ledger import Ledger
 from skectonas.mapped import MappedImages, mapping_of, read_at_random
 from skectonas.morphisms import GREEDY_MORPHISMS, MORPHISMS, Morphism
-from skectonas.network import build, weights_of
+from skectonas.network import TopologyNetwork, build, weights_of
 from skectonas.notebook import beside
+from skectonas.observers import CallbackTasks, Printer
 from skectonas.population import FusedTrainer
 from skectonas.portable import PortableNetwork
 from skectonas.saving import load, plain_state, save, whole_state
@@ -44,6 +46,7 @@ from skectonas.validation import (
     check_classes,
     check_device,
     check_morphisms,
+    check_parameters,
     check_weights,
     check_X,
     check_y,
@@ -192,7 +195,8 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     above 127; those within [0, 1] are left; others are scaled by their smallest and largest
     value. Tables are scaled column by column and clipped to the range seen in `fit`. Of a data
     frame, categorical, string and object columns are one-hot encoded, and missing values are
-    allowed.
+    allowed. Sparse rows become dense a batch at a time, their zeros being zeros; on a GPU all
+    of them do.
 
     Ctrl-C ends the search and keeps the best so far, with a warning; inside a meta-estimator
     such as `GridSearchCV` it is passed on.
@@ -250,6 +254,21 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         "verbose": ["verbose"],
         "warm_start": ["boolean"],
     }
+
+    best_topology_: Topology
+    network_: TopologyNetwork
+    history_: pd.DataFrame
+    lineage_: pd.DataFrame
+    pareto_front_: pd.DataFrame
+    kept_: dict[int, dict[str, Any]]
+    validation_score_: float
+    n_parameters_: int
+    classes_: NDArray[Any]
+    image_shape_: tuple[int, int, int]
+    n_features_in_: int
+    feature_names_in_: NDArray[np.object_]
+    encoder_: InputEncoder
+    seed_: int
 
     def __init__(
         self,
@@ -312,15 +331,16 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.verbose = verbose
         self.warm_start = warm_start
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @check_parameters
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
         """Find and train a network.
 
         Parameters
         ----------
-        X : array-like or pandas.DataFrame
+        X : array-like, sparse matrix or data frame
             Images of shape (n, height, width) or (n, height, width, channels), flat rows of
-            shape (n, n_features), or a raw data frame of n rows.
+            shape (n, n_features), or a raw data frame of n rows: of pandas, polars, Arrow, or
+            any other that has `to_pandas` and speaks the Arrow or interchange protocol.
         y : array-like of shape (n,)
             Class labels: at least two classes, each with at least two rows.
         sample_weight : array-like of shape (n,), default=None
@@ -337,6 +357,13 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         ValueError
             If a parameter or the data are not valid, before any training; or if the training
             of the start diverges.
+        TypeError
+            If X is a lazy frame.
+
+        Warns
+        -----
+        UserWarning
+            If the shape of images suggests that the channels come first.
         """
         given = X, y, sample_weight
         go_on = self.warm_start and hasattr(self, "network_")
@@ -457,7 +484,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or pandas.DataFrame
+        X : array-like, sparse matrix or data frame
             Rows of the kind and shape that `fit` saw.
 
         Returns
@@ -469,7 +496,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "network_")
         X = check_X(self, X, reset=False)
         network = deepcopy(self.network_).double().eval()
-        probabilities = np.empty((len(X), len(self.classes_)))
+        probabilities = np.empty((X.shape[0], len(self.classes_)))
         done = 0
         with torch.no_grad(), one_thread(), torch.autocast("cpu", enabled=False):
             for images in self._images_of(X):
@@ -484,7 +511,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or pandas.DataFrame
+        X : array-like, sparse matrix or data frame
             Rows of the kind and shape that `fit` saw.
 
         Returns
@@ -694,7 +721,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(whole_state(state))
 
-    def _images_of(self, X: NDArray[Any] | pd.DataFrame) -> Iterator[NDArray[Any]]:
+    def _images_of(self, X: Data) -> Iterator[NDArray[Any]]:
         """Yield X as images, a few rows at a time."""
         for batch in batches_of(X, width=math.prod(self.image_shape_)):
             images = self.encoder_.transform(batch)
@@ -703,7 +730,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _prepare(
         self,
-        X: NDArray[Any] | pd.DataFrame,
+        X: Data,
         rows: NDArray[np.intp] | None,
         labels: NDArray[Any],
         weights: NDArray[np.float64] | None,
@@ -845,6 +872,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
+        tags.input_tags.sparse = True
         return tags
 
 
@@ -908,10 +936,10 @@ def _model_attributes(model: dict[str, Any]) -> dict[str, Any]:
 
 
 def _images(
-    encoder: InputEncoder, X: NDArray[Any] | pd.DataFrame, rows: NDArray[np.intp] | None
+    encoder: InputEncoder, X: Data, rows: NDArray[np.intp] | None
 ) -> torch.Tensor | MappedImages:
     """Return X, or some of its rows, as images, which stay where they are if they can."""
-    if isinstance(X, np.ndarray) and mapping_of(X) is not None:
+    if sparse.issparse(X) or mapping_of(X) is not None:
         return MappedImages(X, encoder.transform, rows)
     images = encoder.transform(X, rows)
     with warnings.catch_warnings():

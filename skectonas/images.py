@@ -10,12 +10,16 @@ from typing import Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
+
+from skectonas.callbacks import CallbackSupportMixin, one_task, tearing_down
+from skectonas.given import admit
 
 __all__ = [
     "PixelRange",
@@ -158,7 +162,7 @@ def check_image_shape(image_shape: object) -> tuple[int, int, int]:
     return int(height), int(width), int(channels)
 
 
-class PseudoImageTransformer(TransformerMixin, BaseEstimator):
+class PseudoImageTransformer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
     """Lay the columns of a table out as the pixels of an image.
 
     Every row becomes an image, every column a pixel of it, so that networks for images can
@@ -196,7 +200,8 @@ class PseudoImageTransformer(TransformerMixin, BaseEstimator):
     ``order="correlation"`` than with ``order="given"``, on the rows seen in `fit`.
 
     By default the output is an array of images. Where `set_output` or the global
-    configuration of scikit-learn asks for frames, it is a frame with one column per pixel.
+    configuration of scikit-learn asks for frames, it is a frame with one column per pixel,
+    which a classifier takes for a table and not for images.
 
     References
     ----------
@@ -233,13 +238,15 @@ class PseudoImageTransformer(TransformerMixin, BaseEstimator):
         self.image_shape = image_shape
         self.random_state = random_state
 
-    def fit(self, X: npt.ArrayLike, y: object = None) -> Self:
+    @tearing_down
+    def fit(self, X: Any, y: object = None) -> Self:
         """Find a pixel for every column.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Finite numbers. Their values matter only for ``order="correlation"``.
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Finite numbers. Their values matter only for ``order="correlation"``, for which a
+            sparse matrix is made dense.
         y : None
             Ignored.
 
@@ -254,28 +261,33 @@ class PseudoImageTransformer(TransformerMixin, BaseEstimator):
             If `X` is not a finite numeric table, `order` is none of the three,
             `image_shape` is no shape of an image, or has too few pixels.
         """
-        table: npt.NDArray[Any] = validate_data(self, X, dtype=_FLOATS)
-        columns = self.n_features_in_
-        self.image_shape_ = room_for(columns, self.image_shape)
-        self.pixel_index_ = places_of_columns(
-            columns, self.image_shape_, self.order, self.random_state, lambda: [table]
-        )
-        self.column_order_ = np.argsort(self.pixel_index_)
+        table = self._checked(X, reset=True)
+        with one_task(self, X, y):
+            columns = self.n_features_in_
+            self.image_shape_ = room_for(columns, self.image_shape)
+            self.pixel_index_ = places_of_columns(
+                columns,
+                self.image_shape_,
+                self.order,
+                self.random_state,
+                lambda: [_dense(table)],
+            )
+            self.column_order_ = np.argsort(self.pixel_index_)
         return self
 
-    def transform(self, X: npt.ArrayLike) -> Any:
+    def transform(self, X: Any) -> Any:
         """Turn rows into images.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
             Finite numbers, with the columns seen in `fit`.
 
         Returns
         -------
         ndarray of shape (n_samples, height, width, channels)
-            The images: float32 if `X` is, otherwise float64. Where frames are asked for, a
-            frame of shape (n_samples, height * width * channels).
+            The images, dense even if `X` is not: float32 if `X` is, otherwise float64. Where
+            frames are asked for, a frame of shape (n_samples, height * width * channels).
 
         Raises
         ------
@@ -283,21 +295,22 @@ class PseudoImageTransformer(TransformerMixin, BaseEstimator):
             If `X` is not a finite numeric table or has other columns than in `fit`.
         """
         check_is_fitted(self)
-        table: npt.NDArray[Any] = validate_data(self, X, dtype=_FLOATS, reset=False)
-        flat = np.zeros((len(table), math.prod(self.image_shape_)), dtype=table.dtype)
-        flat[:, self.pixel_index_] = table
+        table = self._checked(X, reset=False)
+        flat = np.zeros((table.shape[0], math.prod(self.image_shape_)), dtype=table.dtype)
+        flat[:, self.pixel_index_] = _dense(table)
         # Frames have two dimensions; scikit-learn wraps what is returned here.
         if _get_output_config("transform", self)["dense"] != "default":
             return flat
         return flat.reshape(-1, *self.image_shape_)
 
-    def inverse_transform(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
+    def inverse_transform(self, X: Any) -> npt.NDArray[Any]:
         """Turn images back into rows.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, height, width, channels)
-            Images, or images flattened to shape (n_samples, height * width * channels).
+            Images, or images flattened to an array-like or data frame of shape (n_samples,
+            height * width * channels).
 
         Returns
         -------
@@ -310,7 +323,7 @@ class PseudoImageTransformer(TransformerMixin, BaseEstimator):
             If `X` holds no finite numbers or is of another shape.
         """
         check_is_fitted(self)
-        images = check_array(X, dtype=_FLOATS, allow_nd=True)
+        images = check_array(admit(X, "X"), dtype=_FLOATS, allow_nd=True)
         pixels = math.prod(self.image_shape_)
         if images.shape[1:] not in (self.image_shape_, (pixels,)):
             raise ValueError(
@@ -351,10 +364,21 @@ class PseudoImageTransformer(TransformerMixin, BaseEstimator):
         names[empty] = [f"{prefix}{i}" for i in range(len(empty))]
         return names
 
+    def _checked(self, X: Any, reset: bool) -> Any:
+        return validate_data(
+            self, admit(X, "X"), dtype=_FLOATS, accept_sparse="csr", reset=reset
+        )
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _dense(table: Any) -> npt.NDArray[Any]:
+    dense: npt.NDArray[Any] = table.toarray() if sparse.issparse(table) else table
+    return dense
 
 
 def room_for(columns: int, image_shape: tuple[int, ...] | None) -> tuple[int, int, int]:

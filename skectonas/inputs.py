@@ -14,8 +14,10 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import sparse
 from sklearn.utils import gen_batches
 
+from skectonas.given import admit
 from skectonas.images import (
     PixelRange,
     check_image_shape,
@@ -25,13 +27,15 @@ from skectonas.images import (
 )
 from skectonas.tables import ColumnRange, TableEncoder
 
-__all__ = ["InputEncoder", "batches_of", "some_rows"]
+__all__ = ["Data", "InputEncoder", "batches_of", "some_rows"]
 
 _UNCHANGED = PixelRange(offset=0.0, scale=1.0)
 _EIGHT_BIT = PixelRange(offset=0.0, scale=1 / 255)
 _VALUES_AT_ONCE = 2**20
 
-Data: TypeAlias = pd.DataFrame | npt.NDArray[Any]
+Data: TypeAlias = pd.DataFrame | npt.NDArray[Any] | sparse.csr_array
+"""A frame, an array, or a sparse one, whose rows become dense when they are taken."""
+
 RowNumbers: TypeAlias = npt.NDArray[np.intp]
 
 
@@ -43,7 +47,8 @@ class InputEncoder:
     - Arrays of three or four dimensions are images.
     - An array of two dimensions holds flattened images if `image_shape` has exactly as many
       pixels as there are columns and `column_order` is ``"given"``. Otherwise it is a table:
-      every column is scaled to [0, 1], and the columns are laid out as for a frame.
+      every column is scaled to [0, 1], and the columns are laid out as for a frame. If it is
+      sparse, it is made dense a few rows at a time.
 
     Parameters
     ----------
@@ -99,7 +104,7 @@ class InputEncoder:
 
         Parameters
         ----------
-        X : DataFrame or ndarray
+        X : data frame, ndarray or sparse matrix
             A frame or table of shape (n_samples, n_features), flattened images of shape
             (n_samples, height * width * channels), or images of shape (n_samples, height,
             width) or (n_samples, height, width, channels). Arrays must be finite.
@@ -121,6 +126,7 @@ class InputEncoder:
         """
         if self.image_shape is not None:
             check_image_shape(self.image_shape)
+        X = _with_rows(X)
         self._frame = isinstance(X, pd.DataFrame)
         self._shape = X.shape[1:]
         self._dtype = None if isinstance(X, pd.DataFrame) else X.dtype.name
@@ -143,7 +149,7 @@ class InputEncoder:
 
         Parameters
         ----------
-        X : DataFrame or ndarray
+        X : data frame, ndarray or sparse matrix
             Data of the kind and shape seen in `fit`. A frame of numbers is accepted where
             `fit` saw a two-dimensional array.
         rows : ndarray of int, default=None
@@ -167,7 +173,7 @@ class InputEncoder:
             whole = X if rows is None else X[rows]
             images = whole.reshape(len(whole), *self.image_shape_)
             return np.require(images, requirements=["C_CONTIGUOUS", "ALIGNED"])
-        n_rows = len(X if rows is None else rows)
+        n_rows = X.shape[0] if rows is None else len(rows)
         # Pixels without a column stay zero.
         images = np.zeros((n_rows, *self.image_shape_), dtype=np.float32)
         first = 0
@@ -182,6 +188,7 @@ class InputEncoder:
 
     def _checked(self, X: Data) -> Data:
         """Return X as a frame or an array, whatever `fit` saw, if it is like that."""
+        X = _with_rows(X)
         if self._frame:
             if isinstance(X, pd.DataFrame):
                 return X
@@ -261,7 +268,7 @@ class InputEncoder:
         encoder.feature_names_out_ = encoder._names()
         return encoder
 
-    def _is_flattened(self, X: npt.NDArray[Any]) -> bool:
+    def _is_flattened(self, X: Data) -> bool:
         # Another order of the pixels would destroy an image, so it was meant for a table.
         if self.image_shape is None or self.column_order != "given":
             return False
@@ -272,7 +279,7 @@ class InputEncoder:
         self._tables = TableEncoder().set_output(transform="default").fit(X)
         return self._fit_layout(X, None)
 
-    def _fit_table(self, X: npt.NDArray[Any], rows: RowNumbers | None) -> Self:
+    def _fit_table(self, X: Data, rows: RowNumbers | None) -> Self:
         low, high = _extremes(X, rows)
         self._columns = ColumnRange(low.astype(np.float64), high.astype(np.float64))
         return self._fit_layout(X, rows)
@@ -307,7 +314,7 @@ class InputEncoder:
             return np.array([f"x{i}" for i in range(self._shape[0])], dtype=object)
         return None
 
-    def _fit_images(self, X: npt.NDArray[Any], rows: RowNumbers | None) -> Self:
+    def _fit_images(self, X: Data, rows: RowNumbers | None) -> Self:
         own = self.image_shape if X.ndim == 2 else X.shape[1:]
         self.image_shape_ = check_image_shape(own)
         asked = check_image_shape(own if self.image_shape is None else self.image_shape)
@@ -346,31 +353,38 @@ class InputEncoder:
 
 
 def some_rows(X: Data, rows: RowNumbers | slice) -> Any:
-    """Return some rows of a frame or an array."""
-    return X.iloc[rows] if isinstance(X, pd.DataFrame) else X[rows]
+    """Return some rows of a frame or an array, dense."""
+    some: Any = X.iloc[rows] if isinstance(X, pd.DataFrame) else X[rows]
+    return some.toarray() if sparse.issparse(some) else some
 
 
 def batches_of(X: Data, rows: RowNumbers | None = None, width: int = 1) -> Iterator[Any]:
     """Yield the rows of a frame or an array, as many at a time as bound the memory for them.
 
+    Those of a sparse array are dense.
+
     Parameters
     ----------
-    X : DataFrame or ndarray
+    X : DataFrame, ndarray or sparse array in the CSR format
         The data.
     rows : ndarray of int, default=None
         Which rows; None stands for all.
     width : int, default=1
         Values that are made of a row, if they are more than it has.
     """
-    n_rows = len(X if rows is None else rows)
+    n_rows = X.shape[0] if rows is None else len(rows)
     size = max(_VALUES_AT_ONCE // max(width, math.prod(X.shape[1:])), 1)
     for part in gen_batches(n_rows, size):
         yield some_rows(X, part if rows is None else rows[part])
 
 
-def _extremes(
-    X: npt.NDArray[Any], rows: RowNumbers | None
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+def _with_rows(X: Any) -> Data:
+    """Return frames as those of pandas, and sparse arrays in the format that has rows."""
+    X = admit(X, "X")
+    return X.tocsr() if sparse.issparse(X) else X
+
+
+def _extremes(X: Data, rows: RowNumbers | None) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Return the smallest and the largest value in each place of a row."""
     batches = batches_of(X, rows)
     first = next(batches)

@@ -1,4 +1,4 @@
-"""Images in a file, of which only the rows that are asked for come to memory."""
+"""Images that are made of X whenever they are asked for, and an X that is in a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Array: TypeAlias = NDArray[Any]
-Encode: TypeAlias = Callable[[Array, Array], Array]
+Encode: TypeAlias = Callable[[Any, Array], Array]
 """An array and the numbers of some of its rows to these rows as images."""
 
 ROWS_AT_ONCE = 1024  # on their way to a device
@@ -23,12 +23,12 @@ COMPARED_ROWS = 100  # to see whether a file is still the same
 
 
 class MappedImages:
-    """Images of a memory-mapped array: read and encoded whenever they are taken.
+    """Images of a memory-mapped or sparse array: read and encoded whenever they are taken.
 
     Parameters
     ----------
-    X : ndarray
-        A view of a `numpy.memmap`, see `mapping_of`.
+    X : ndarray or sparse array
+        A view of a `numpy.memmap`, see `mapping_of`; or a sparse array in the CSR format.
     encode : callable
         Makes images of some rows of X, of one row like of any other.
     rows : ndarray of int or None, default=None
@@ -42,11 +42,11 @@ class MappedImages:
 
     device = torch.device("cpu")
 
-    def __init__(self, X: Array, encode: Encode, rows: Array | None = None) -> None:
+    def __init__(self, X: Any, encode: Encode, rows: Array | None = None) -> None:
         self._X, self._encode, self._rows = X, encode, rows
 
     def __len__(self) -> int:
-        return len(self._X if self._rows is None else self._rows)
+        return self._X.shape[0] if self._rows is None else len(self._rows)
 
     def take(self, places: Tensor) -> Tensor:
         """Return some of the images."""
@@ -74,7 +74,7 @@ class MappedImages:
         self.__dict__ = state | {"_X": X.open() if isinstance(X, FileArray) else X}
 
 
-def mapping_of(X: Array) -> np.memmap[Any, Any] | None:
+def mapping_of(X: object) -> np.memmap[Any, Any] | None:
     """Return the memory map that an array is a view of, None if it is in memory.
 
     Examples

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 Pooling: TypeAlias = Literal["average", "max"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
@@ -142,6 +142,16 @@ class Topology:
     cells: tuple[ConvCell, ...]
     dense: tuple[Dense, ...]
     n_classes: int
+
+    if TYPE_CHECKING:  # lists are welcome
+
+        def __init__(
+            self,
+            input_shape: Sequence[int],
+            cells: Sequence[ConvCell],
+            dense: Sequence[Dense],
+            n_classes: int,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         shape = _sequence("Topology.input_shape", self.input_shape)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
+from scipy import sparse
+from sklearn.base import BaseEstimator, _fit_context
 from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils import (
     assert_all_finite,
@@ -23,32 +25,49 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-from skectonas.inputs import batches_of
+from skectonas.given import admit
+from skectonas.inputs import Data, batches_of
 from skectonas.morphisms import Morphism
 
 Array: TypeAlias = NDArray[Any]
+Fit = TypeVar("Fit", bound=Callable[..., Any])
 
 
-def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Array | pd.DataFrame:
-    """Return X as a finite array of 2 to 4 dimensions, or as the data frame that it is.
+def check_parameters(fit: Fit) -> Fit:
+    """Let `fit` check the parameters first, as scikit-learn does, and keep its type."""
+    checking: Fit = _fit_context(prefer_skip_nested_validation=True)(fit)
+    return checking
 
-    Arrays are not copied: what comes back shares memory, or a file, with what came.
+
+def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
+    """Return X as a finite array of 2 to 4 dimensions, a sparse one, or a pandas frame.
+
+    Arrays are not copied: what comes back shares memory, or a file, with what came. Sparse ones
+    come back in the CSR format, of which rows can be taken.
 
     Parameters
     ----------
     estimator : estimator
         Gets `n_features_in_` and `feature_names_in_` if `reset`, else X is checked by them.
         Images count one feature for each value.
-    X : array-like or DataFrame
+    X : array-like, sparse matrix or data frame
         What the user gave.
     reset : bool
         Whether this is `fit`.
 
     Raises
     ------
+    TypeError
+        If X is a lazy frame.
     ValueError
         If X is empty, not finite, not numeric, or does not fit the estimator.
+
+    Warns
+    -----
+    UserWarning
+        If the channels of the images seem to come first.
     """
+    X = admit(X, "X")
     least = 2 if reset else 1
     if isinstance(X, pd.DataFrame):
         for side, name, minimum in ((len(X), "sample", least), (X.shape[1], "feature", 1)):
@@ -59,8 +78,8 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Array | pd.Data
                 )
         frame: pd.DataFrame = validate_data(estimator, X, reset=reset, skip_check_array=True)
         return frame
-    if isinstance(X, list | tuple):
-        X = np.asarray(X)
+    if isinstance(X, list | tuple) or _is_array_of_arrays(X):
+        X = _stacked(X)
     checks = {"ensure_all_finite": False, "ensure_min_samples": least}
     shape: tuple[int, ...] = np.shape(X) if hasattr(X, "ndim") else ()
     if len(shape) > 4:
@@ -69,21 +88,44 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Array | pd.Data
             f"of {len(shape)} dimensions, shape {shape}."
         )
     if len(shape) > 2:
+        if sparse.issparse(X):
+            raise ValueError(f"X must have two dimensions if it is sparse, got shape {shape}.")
         if 0 in shape[1:]:
             raise ValueError(f"X has images without pixels: shape {shape}.")
         _check_same_images(estimator, shape[1:], reset)
-        array: Array = check_array(
+        if reset:
+            _advise_channels_last(shape)
+        array: Any = check_array(
             X, allow_nd=True, estimator=estimator, input_name="X", **checks
         )
         # A stand-in of as many values, because flattening copies what is not contiguous.
         values = np.broadcast_to(0, (shape[0], math.prod(shape[1:])))
         validate_data(estimator, values, reset=reset, skip_check_array=True)
     else:
-        array = validate_data(estimator, X, reset=reset, **checks)
+        array = validate_data(estimator, X, reset=reset, accept_sparse="csr", **checks)
     # Batch by batch, because it may take memory.
     for batch in batches_of(array):
         assert_all_finite(batch, estimator_name=type(estimator).__name__, input_name="X")
-    return array.view(np.uint8) if array.dtype == bool else array
+    if isinstance(array, np.ndarray) and array.dtype == bool:
+        return array.view(np.uint8)
+    return array
+
+
+def _is_array_of_arrays(X: Any) -> bool:
+    return isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
+
+
+def _stacked(X: Sequence[Any] | Array) -> Array:
+    try:
+        return np.asarray(list(X))
+    except ValueError as error:
+        shapes = sorted({np.shape(row) for row in X})
+        if len(shapes) < 2:
+            raise
+        raise ValueError(
+            "X must hold rows or images of one shape, got a list with the shapes "
+            f"{', '.join(map(str, shapes[:5]))}{', ...' if len(shapes) > 5 else ''}."
+        ) from error
 
 
 def _check_same_images(estimator: BaseEstimator, shape: tuple[int, ...], reset: bool) -> None:
@@ -95,7 +137,20 @@ def _check_same_images(estimator: BaseEstimator, shape: tuple[int, ...], reset: 
         )
 
 
-def check_y(estimator: BaseEstimator, X: Array | pd.DataFrame, y: Any) -> Array:
+def _advise_channels_last(shape: tuple[int, ...]) -> None:
+    if len(shape) < 4:
+        return
+    height, width, channels = shape[1:]
+    if height in (1, 3, 4) and min(width, channels) > 4:
+        warnings.warn(
+            f"X of shape {shape} is read as images with a height of {height}, a width of "
+            f"{width} and {channels} channels. If the channels come first, move them to the "
+            "end: np.moveaxis(X, 1, -1).",
+            stacklevel=5,
+        )
+
+
+def check_y(estimator: BaseEstimator, X: Data, y: Any) -> Array:
     """Return the labels as a vector that goes with X.
 
     Raises
@@ -108,6 +163,7 @@ def check_y(estimator: BaseEstimator, X: Array | pd.DataFrame, y: Any) -> Array:
             f"This {type(estimator).__name__} estimator requires y to be passed, but the "
             "target y is None."
         )
+    y = admit(y, "y")
     if np.any(pd.isna(y)):
         raise ValueError("Input y contains NaN.")
     labels: Array = column_or_1d(_of_numpy(y), warn=True)
@@ -153,7 +209,7 @@ def check_classes(labels: Array) -> tuple[Array, NDArray[np.int64]]:
     return classes, indices.astype(np.int64)
 
 
-def check_weights(sample_weight: Any, X: Array | pd.DataFrame) -> NDArray[np.float64] | None:
+def check_weights(sample_weight: Any, X: Data) -> NDArray[np.float64] | None:
     """Return the sample weights as a vector that goes with X, or None.
 
     Raises
@@ -164,7 +220,7 @@ def check_weights(sample_weight: Any, X: Array | pd.DataFrame) -> NDArray[np.flo
     if sample_weight is None:
         return None
     weights: NDArray[np.float64] = _check_sample_weight(
-        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+        admit(sample_weight, "sample_weight"), X, dtype=np.float64, ensure_non_negative=True
     )
     if not weights.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")

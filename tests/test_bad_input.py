@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import census, quick
-from scipy import sparse
 from sklearn.exceptions import NotFittedError
 
 from skectonas import (
@@ -92,9 +91,41 @@ def test_bad_input(
         quick(**settings).fit(X, y)
 
 
-def test_sparse_input_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"[Ss]parse"):
-        quick().fit(sparse.csr_matrix(X_GOOD), Y_GOOD)
+@pytest.mark.parametrize("shape", [(20, 3, 32, 32), (20, 1, 28, 28), (20, 4, 6, 5)])
+def test_channels_that_seem_to_come_first(shape: tuple[int, ...]) -> None:
+    X = np.random.default_rng(0).random(shape)
+    clf = quick(2, warmup_epochs=1)
+    expected = f"{shape[1]}, a width of {shape[2]} and {shape[3]} channels.*moveaxis"
+    with pytest.warns(UserWarning, match=rf"images with a height of {expected}") as caught:
+        clf.fit(X, Y_GOOD)
+    assert caught[0].filename == __file__
+    assert clf.predict(X).shape == (20,)  # said once
+    quick(2, warmup_epochs=1).fit(np.moveaxis(X, 1, -1), Y_GOOD)
+
+
+@pytest.mark.parametrize(
+    "shape", [(20, 3, 3, 30), (20, 1, 9, 3), (20, 5, 9, 9), (20, 3, 9), (20, 4, 4, 4)]
+)
+def test_channels_that_may_well_be_last(shape: tuple[int, ...]) -> None:
+    quick(2, warmup_epochs=1).fit(np.random.default_rng(0).random(shape), Y_GOOD)
+
+
+def as_objects(images: list[Any]) -> np.ndarray:
+    """Return an array whose elements are arrays, as a column of a frame would be."""
+    return np.fromiter(images, dtype=object, count=len(images))
+
+
+@pytest.mark.parametrize("kind", [list, tuple, as_objects])
+def test_images_one_by_one(kind: Any) -> None:
+    images = kind(list(IMAGES))
+    found = quick(2, warmup_epochs=1).fit(images, Y_GOOD)
+    assert found.image_shape_ == (6, 6, 1)
+    expected = quick(2, warmup_epochs=1).fit(IMAGES, Y_GOOD).predict_proba(IMAGES)
+    np.testing.assert_array_equal(found.predict_proba(images), expected)
+    with pytest.raises(ValueError, match=r"one shape, got .* the shapes \(6, 5\), \(6, 6\)\."):
+        quick().fit(kind([*IMAGES[:19], IMAGES[0, :, 1:]]), Y_GOOD)
+    with pytest.raises(ValueError, match=r"one shape, got .* \(1,\), .*, \.\.\.\."):
+        found.predict(kind([np.ones(n) for n in range(1, 21)]))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skectonas import ECToNASClassifier
+from skectonas import ECToNASClassifier, PseudoImageTransformer
 
 callback = pytest.importorskip("sklearn.callback", reason="new in scikit-learn 1.9")
 
@@ -195,6 +195,23 @@ def test_progress_bar_of_a_grid_of_pipelines(digits: Any, capsys: Any) -> None:
     assert "GridSearchCV - fit" in shown
     assert "generation #1" in shown
     assert shown.count("ECToNASClassifier - fit") >= 1
+
+
+def test_pseudo_images_in_a_pipeline_are_a_task_of_their_own(digits: Any) -> None:
+    X, y = digits
+    watch = Propagated()
+    pipeline = make_pipeline(PseudoImageTransformer(), quick(12)).set_callbacks(watch)
+    pipeline.fit(X.reshape(len(X), -1), y)
+    assert sum(names[-1] == "warm-up" for names in watch.begun) == 1
+    transformer = PseudoImageTransformer().set_callbacks(watch)
+    watch.begun.clear()
+    watch.events.clear()
+    transformer.fit(X.reshape(len(X), -1))
+    assert watch.begun == [("fit",)]
+    assert watch.events == ["setup", "fit", "teardown"]
+    [(name, model)] = watch.models[-1:]
+    assert name == "fit"
+    np.testing.assert_array_equal(model.transform(X.reshape(len(X), -1)), X[..., None])
 
 
 def test_callbacks_reach_every_fit_of_a_grid(digits: Any) -> None:

@@ -7,19 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import sklearn
 import torch
 from helpers import census, quick
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
-from sklearn.model_selection import cross_val_score, train_test_split
-from sklearn.pipeline import make_pipeline
+from sklearn.model_selection import train_test_split
 
 from skectonas import (
     ConvCell,
     Dense,
     ECToNASClassifier,
-    PseudoImageTransformer,
     Topology,
 )
 from skectonas.candidate import Ancestor, Candidate
@@ -244,24 +241,6 @@ def test_weights_count_up_to_a_factor_and_zero_means_absent(digits: Any) -> None
     np.testing.assert_allclose(
         found, quick(12).fit(X[:200], y[:200], sample_weight=some[:200]).predict_proba(X)
     )
-
-
-def test_sample_weight_by_metadata_routing(digits: Any) -> None:
-    X, y = digits
-    weights = np.where(y < 5, 3.0, 1.0)
-    with sklearn.config_context(enable_metadata_routing=True):
-        clf = quick(12).set_fit_request(sample_weight=True)
-        pipeline = make_pipeline(PseudoImageTransformer(), clf)
-        pipeline.fit(X.reshape(len(X), -1), y, sample_weight=weights)
-        scores = cross_val_score(
-            clf.set_score_request(sample_weight=True),
-            X,
-            y,
-            params={"sample_weight": weights},
-            cv=2,
-        )
-    assert len(scores) == 2
-    assert hasattr(pipeline[-1], "network_")
 
 
 # --- the trainers ----------------------------------------------------------------------------

@@ -23,6 +23,8 @@ FLOORS = {
     "extras": 0.0,
     "files": 0.0,
     "mapped": 0.0,
+    "callbacks": 0.0,
+    "given": 0.5,
     "starts": 1.0,
     "network": 1.0,
     "displays": 1.0,
@@ -42,7 +44,7 @@ FLOORS = {
     "search": 5.0,
     "validation": 5.0,
     "export": 5.5,
-    "callbacks": 5.5,
+    "observers": 5.5,
     "classifier": 6.0,
     "__init__": 7.0,
 }
@@ -63,7 +65,7 @@ STRANGERS = {
     "tournament": LOWEST,
 }
 WITHOUT_TORCH = [
-    *("topology", "starts", "ledger", "pareto", "notebook", "extras", "files"),
+    *("topology", "starts", "ledger", "pareto", "notebook", "extras", "files", "given"),
     *("tournament", "fitness", "scoring"),
 ]
 

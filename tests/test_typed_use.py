@@ -1,0 +1,89 @@
+"""What a user writes has types: mypy checks this file strictly, pytest that they are true."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, assert_type
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+
+from skectonas import ConvCell, Dense, ECToNASClassifier, PseudoImageTransformer, Topology
+from skectonas.images import PixelRange, pixel_range
+from skectonas.inputs import InputEncoder
+from skectonas.morphisms import AddCell, Identity
+from skectonas.network import TopologyNetwork
+from skectonas.portable import PortableNetwork
+from skectonas.tables import TableEncoder
+
+
+class Mine(ECToNASClassifier):
+    """A subclass keeps its own type."""
+
+
+def test_the_estimator(tmp_path: Path) -> None:
+    X, y = load_digits(return_X_y=True)
+    start = Topology((8, 8, 1), [ConvCell(4, "max")], [Dense(12)], 10)
+    clf = ECToNASClassifier(
+        0.9,
+        2,
+        start,
+        image_shape=(8, 8),
+        warmup_epochs=1,
+        morphisms=["add_units", AddCell(extra=(0, 5)), Identity()],
+        keep_candidates="pareto",
+        random_state=0,
+    )
+    fitted = clf.fit(X, y, sample_weight=np.ones(len(y)))
+    assert_type(fitted, ECToNASClassifier)
+    assert_type(Mine(budget=2, warmup_epochs=1).fit(X, y), Mine)
+    assert fitted is clf
+    assert isinstance(assert_type(fitted.predict(X), NDArray[Any]), np.ndarray)
+    probabilities = assert_type(fitted.predict_proba(X), NDArray[np.float64])
+    assert probabilities.dtype == np.float64
+    assert isinstance(assert_type(fitted.best_topology_, Topology), Topology)
+    assert isinstance(assert_type(fitted.network_, TopologyNetwork), TopologyNetwork)
+    assert isinstance(assert_type(fitted.history_, pd.DataFrame), pd.DataFrame)
+    assert isinstance(assert_type(fitted.lineage_, pd.DataFrame), pd.DataFrame)
+    assert isinstance(assert_type(fitted.pareto_front_, pd.DataFrame), pd.DataFrame)
+    assert isinstance(assert_type(fitted.n_parameters_, int), int)
+    assert isinstance(assert_type(fitted.validation_score_, float), float)
+    assert isinstance(assert_type(fitted.classes_, NDArray[Any]), np.ndarray)
+    assert assert_type(fitted.image_shape_, tuple[int, int, int]) == (8, 8, 1)
+    assert assert_type(fitted.n_features_in_, int) == 64
+    assert isinstance(assert_type(fitted.seed_, int), int)
+    kept = assert_type(fitted.kept_, dict[int, dict[str, Any]])
+    assert all(isinstance(number, int) for number in kept)
+    assert isinstance(assert_type(fitted.summary(), pd.DataFrame), pd.DataFrame)
+    candidate = int(fitted.lineage_["candidate"].iloc[-1])
+    assert_type(fitted.with_candidate(candidate), ECToNASClassifier)
+    encoder = assert_type(fitted.encoder_, InputEncoder)
+    assert isinstance(assert_type(encoder.range_, PixelRange), PixelRange)
+    assert isinstance(assert_type(encoder.transform(X), NDArray[Any]), np.ndarray)
+    assert isinstance(assert_type(fitted.to_torch(), PortableNetwork), PortableNetwork)
+    path = tmp_path / "digits.safetensors"
+    fitted.save(path)
+    again = assert_type(ECToNASClassifier.load(path), ECToNASClassifier)
+    assert isinstance(again, ECToNASClassifier)
+    assert isinstance(assert_type(Topology.from_string(str(start)), Topology), Topology)
+    assert assert_type(start.n_parameters, int) > 0
+
+
+def test_the_transformers() -> None:
+    X = np.arange(6.0).reshape(2, 3)
+    transformer = PseudoImageTransformer(order="correlation").fit(X)
+    assert_type(transformer, PseudoImageTransformer)
+    assert assert_type(transformer.image_shape_, tuple[int, int, int]) == (2, 2, 1)
+    assert assert_type(transformer.pixel_index_, NDArray[np.intp]).dtype == np.intp
+    assert assert_type(transformer.column_order_, NDArray[np.intp]).dtype == np.intp
+    back = transformer.inverse_transform(transformer.transform(X))
+    np.testing.assert_array_equal(assert_type(back, NDArray[Any]), X)
+    names = assert_type(transformer.get_feature_names_out(), NDArray[np.object_])
+    assert names.dtype == object
+    assert assert_type(pixel_range(X), PixelRange).scale == 0.2
+    frame = pd.DataFrame({"a": [1, 2], "b": ["p", "q"]})
+    encoder = assert_type(TableEncoder().fit(frame), TableEncoder)
+    encoded = assert_type(encoder.transform(frame), NDArray[np.float32])
+    assert encoded.dtype == np.float32
