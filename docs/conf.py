@@ -33,6 +33,7 @@ pygments_style = "tango"
 autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc gives the types, in words
 autodoc_member_order = "bysource"
+toc_object_entries_show_parents = "hide"
 autodoc_default_options = {"members": True}
 numpydoc_show_class_members = False  # the template of a class lists them
 
@@ -51,6 +52,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("skectonas",),
+    "default_thumb_file": str(Path(__file__).parent / "images" / "topology.svg"),
     "remove_config_comments": True,
     "write_computation_times": False,  # a page with scripts of another host
 }
@@ -95,6 +97,12 @@ def adapt(app: Any, docname: str, source: list[str]) -> None:
     source[0] = re.sub(link, page, source[0]).replace("\n\n```\n", "\n```\n")
 
 
+def of_protocol(app: Any, what: str, name: str, obj: Any, *others: Any) -> Any:
+    """Leave out the signature of a protocol, which nobody calls."""
+    return ("", "") if getattr(obj, "_is_protocol", False) else None
+
+
 def setup(app: Any) -> None:
     """Add what the site needs beyond its extensions."""
     app.connect("source-read", adapt)
+    app.connect("autodoc-process-signature", of_protocol)

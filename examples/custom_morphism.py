@@ -2,9 +2,11 @@
 A morphism of your own
 ======================
 
-What the search can change is a list of objects. This one swaps the pooling of a cell, which none
-of the built-in morphisms does, and shows the two things that a morphism has to get right: what
-the topology becomes, and how the trained weights are carried over.
+What the search can change is a list of objects. This one swaps the pooling of a cell, which
+none of the built-in morphisms does, and shows the two things that a morphism has to get right:
+what the topology becomes, and how the trained weights are carried over.
+
+Needs matplotlib: ``pip install "skectonas[plot]"``.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -74,8 +77,12 @@ clf = ECToNASClassifier(
 tell(clf, X_test, y_test)
 
 # %%
-# How the children of each morphism did: their mean score after the first round of the first
+# How the children of each morphism did: their scores after the first round of the first
 # generation.
 
 first = clf.history_.query("generation == 1 and phase == 'phase 1' and round == 0")
-print(first.groupby("morphism")["mean_score"].agg(["count", "mean", "max"]).round(3))
+figure, ax = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
+ax.scatter(first["mean_score"], first["morphism"].str.replace("_", " "))
+ax.set_xlabel("validation score")
+ax.grid(axis="y", alpha=0.3)
+plt.show()

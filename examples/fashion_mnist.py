@@ -4,9 +4,9 @@ Fashion-MNIST, a part of it
 
 Larger images: convolutional cells that come and go.
 
-The images come from a local folder with the original idx files, such as that of Debian's package
-dataset-fashion-mnist, or else from OpenML; so this script is shown, and was not run when the site
-was built.
+The images come from a local folder with the original idx files, such as that of Debian's
+package dataset-fashion-mnist, or else from OpenML; so this script is shown, and was not run
+when the site was built.
 """
 
 from __future__ import annotations

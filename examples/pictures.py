@@ -30,8 +30,8 @@ plt.show()
 # %%
 # All candidates
 # --------------
-# Who descends from whom; colours and shapes tell the change that made a candidate, a filled mark
-# that it survived its generation.
+# Who descends from whom; colours and shapes tell the change that made a candidate, a filled
+# mark that it survived its generation.
 
 LineageDisplay.from_estimator(clf)
 plt.show()

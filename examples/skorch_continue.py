@@ -4,13 +4,14 @@ Train on with skorch
 
 The network that was found is trained on, with a schedule of the learning rate and checkpoints.
 
-Needs skorch: ``pip install "skectonas[skorch]"``.
+Needs skorch and matplotlib: ``pip install "skectonas[skorch,plot]"``.
 """
 
 from __future__ import annotations
 
 import tempfile
 
+import matplotlib.pyplot as plt
 import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -47,7 +48,12 @@ with tempfile.TemporaryDirectory() as folder:
 # %%
 # The best checkpoint is what is kept, with the history up to it.
 
-for epoch in net.history:
-    trained_by = "search" if epoch["epoch"] <= before else "skorch"
-    print(f"{trained_by} {epoch['epoch']:3d}: validation loss {epoch['valid_loss']:.4f}")
+losses = [epoch["valid_loss"] for epoch in net.history]
+epochs = range(1, len(losses) + 1)
+figure, ax = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
+ax.plot(epochs[:before], losses[:before], "o-", label="search: its rounds")
+ax.plot(epochs[before - 1 :], losses[before - 1 :], ".-", label="skorch: its epochs")
+ax.set(xlabel="entry of the history", ylabel="validation loss")
+ax.legend()
+plt.show()
 print(f"trained on: test accuracy {(net.predict(X_test) == y_test).mean():.3f}")
