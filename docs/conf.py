@@ -26,7 +26,6 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build"]
 default_role = "py:obj"  # what docstrings put in single backticks
 pygments_style = "tango"
 
