@@ -54,7 +54,7 @@ def test_what_the_reference_lists_is_there() -> None:
 
 def test_the_examples_are_named_in_order() -> None:
     order = (ROOT / "docs" / "gallery_order.py").read_text()
-    named = {name for name in re.findall(r'"(\w+\.py)"', order)}
+    named = set(re.findall(r'"(\w+\.py)"', order))
     assert named <= {path.name for path in ROOT.glob("examples/*.py")}
 
 
