@@ -61,6 +61,7 @@ html_title = "skectonas"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
+html_sidebars = {"getting_started": [], "extending": []}  # they have no pages below them
 html_theme_options = {
     "show_prev_next": True,
     "navbar_align": "left",

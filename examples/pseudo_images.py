@@ -12,14 +12,14 @@ Needs matplotlib: ``pip install "skectonas[plot]"``.
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
+import pandas as pd
 from sklearn.datasets import load_breast_cancer
 from sklearn.preprocessing import minmax_scale
 
 from skectonas import ECToNASClassifier, PseudoImageTransformer
 
 X, y = load_breast_cancer(return_X_y=True, as_frame=True)
-scaled = X.set_axis(X.columns, axis=1)
-scaled[:] = minmax_scale(X)
+scaled = pd.DataFrame(minmax_scale(X), columns=X.columns)
 
 # %%
 # Three orders
