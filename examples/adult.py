@@ -1,8 +1,13 @@
-"""Adult (census income): a raw data frame, laid out as an image, to dense layers or cells.
+"""
+Adult, a raw data frame
+=======================
 
-The paper's experiment of section 4.1, on the raw frame: categories, numbers and missing values
-are encoded inside. The data come from a local CSV file (the 14 attributes, `income`, and
-`split`, which is "train" or "test"), or else from OpenML.
+Census income: the paper's experiment of section 4.1, on the raw frame; categories, numbers and
+missing values are encoded inside.
+
+The data come from a local CSV file (the 14 attributes, ``income``, and ``split``, which is
+"train" or "test"), or else from OpenML; so this script is shown, and was not run when the site
+was built.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ N_TRAIN = 32_561  # the rows of the original training file come first
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description="ECToNAS on Adult, a raw data frame.")
     parser.add_argument("--data", type=Path, help="adult.csv or adult.csv.gz")
     parser.add_argument("--budget", type=float, default=300)
     parser.add_argument("--alpha", type=float, default=1.0)

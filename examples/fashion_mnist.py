@@ -1,7 +1,12 @@
-"""Fashion-MNIST, a part of it: convolutional cells that come and go.
+"""
+Fashion-MNIST, a part of it
+===========================
+
+Larger images: convolutional cells that come and go.
 
 The images come from a local folder with the original idx files, such as that of Debian's
-package dataset-fashion-mnist, or else from OpenML.
+package dataset-fashion-mnist, or else from OpenML; so this script is shown, and was not run
+when the site was built.
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description="ECToNAS on a part of Fashion-MNIST.")
     parser.add_argument("--data", type=Path, default=FOLDER, help="folder of the idx files")
     parser.add_argument("--rows", type=int, default=6_000, help="training images to use")
     parser.add_argument("--budget", type=float, default=200)

@@ -1,7 +1,11 @@
-"""From the search to a file of ONNX, which runs without Python, torch or this package.
+"""
+Export to ONNX
+==============
+
+From the search to a file that runs without Python, torch or this package.
 
 Needs the exporter and, to run the file here, onnxruntime:
-pip install "skectonas[onnx]" onnxruntime.
+``pip install "skectonas[onnx]" onnxruntime``.
 """
 
 from __future__ import annotations
@@ -17,29 +21,31 @@ from sklearn.model_selection import train_test_split
 
 from skectonas import ECToNASClassifier
 
+digits = load_digits()
+X_train, X_test, y_train, y_test = train_test_split(
+    digits.images, digits.target, stratify=digits.target, random_state=0
+)
+clf = ECToNASClassifier(budget=100, random_state=0).fit(X_train, y_train)
 
-def main() -> None:
-    digits = load_digits()
-    X_train, X_test, y_train, y_test = train_test_split(
-        digits.images, digits.target, stratify=digits.target, random_state=0
-    )
-    clf = ECToNASClassifier(budget=150, random_state=0).fit(X_train, y_train)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "digits.onnx"
-        clf.to_onnx(path)
-        print(f"{clf.best_topology_}: a file of {path.stat().st_size:,} bytes")
-        session = onnxruntime.InferenceSession(path)
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / "digits.onnx"
+    clf.to_onnx(path)
+    print(f"{clf.best_topology_}: a file of {path.stat().st_size:,} bytes")
+    session = onnxruntime.InferenceSession(path)
 
-    # Raw images go in, of the type and shape that fit saw, and any number of them.
-    [images] = session.get_inputs()
-    print(f"input:         {images.name}, {images.type}, {images.shape}")
-    probabilities, _ = session.run(["probabilities", "logits"], {"X": X_test})
-    classes = np.array(json.loads(session.get_modelmeta().custom_metadata_map["classes"]))
-    accuracy = (classes[probabilities.argmax(1)] == y_test).mean()
-    difference = np.abs(probabilities - clf.predict_proba(X_test)).max()
-    print(f"test accuracy: {accuracy:.3f}")
-    print(f"largest difference to the estimator's probabilities: {difference:.1e}")
+# %%
+# Raw images go in, of the type and shape that ``fit`` saw, and any number of them: the scaling
+# of the input is part of the model.
 
+[images] = session.get_inputs()
+print(f"input: {images.name}, {images.type}, {images.shape}")
+probabilities, _ = session.run(["probabilities", "logits"], {"X": X_test})
 
-if __name__ == "__main__":
-    main()
+# %%
+# The metadata hold the classes and the topology as JSON.
+
+classes = np.array(json.loads(session.get_modelmeta().custom_metadata_map["classes"]))
+accuracy = (classes[probabilities.argmax(1)] == y_test).mean()
+difference = np.abs(probabilities - clf.predict_proba(X_test)).max()
+print(f"test accuracy: {accuracy:.3f}")
+print(f"largest difference to the estimator's probabilities: {difference:.1e}")

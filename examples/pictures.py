@@ -1,47 +1,58 @@
-"""The pictures of a search on handwritten digits, as PNG files in a folder of your choice."""
+"""
+Pictures of a search
+====================
+
+What happened in a search, drawn from the tables of the fitted estimator.
+
+Needs matplotlib: ``pip install "skectonas[plot]"``.
+"""
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
-import matplotlib
+import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits
 
 from skectonas import ECToNASClassifier
-from skectonas.displays import (
-    EvolutionDisplay,
-    LineageDisplay,
-    ParetoDisplay,
-    TopologyDisplay,
-)
+from skectonas.displays import EvolutionDisplay, LineageDisplay, TopologyDisplay
 
+digits = load_digits()
+clf = ECToNASClassifier(budget=200, random_state=0).fit(digits.images, digits.target)
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="where the pictures go; made if need be")
-    parser.add_argument("--budget", type=float, default=200)
-    parser.add_argument("--alpha", type=float, default=1.0)
-    parser.add_argument("--dpi", type=float, default=150)
-    arguments = parser.parse_args()
-    matplotlib.use("Agg")  # files, no windows
-    digits = load_digits()
-    clf = ECToNASClassifier(
-        arguments.alpha, arguments.budget, keep_candidates="pareto", random_state=0
-    ).fit(digits.images, digits.target)
+# %%
+# The way to the winner
+# ---------------------
+# Score and size along the winner's lineage, in front of all other candidates. A dotted line
+# shows how far the score fell right after a change.
 
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    for display in (EvolutionDisplay, LineageDisplay, ParetoDisplay, TopologyDisplay):
-        path = arguments.folder / f"{display.__name__.removesuffix('Display').lower()}.png"
-        display.from_estimator(clf).figure_.savefig(path, dpi=arguments.dpi)
-        print(path)
+EvolutionDisplay.from_estimator(clf)
+plt.show()
 
-    print(clf.summary().to_string(index=False))
-    print("\nCandidates that no other beats:")
-    print(clf.pareto_front_.to_string(index=False))
-    smallest = clf.with_candidate(clf.pareto_front_["candidate"].iloc[0])
-    print(f"\nThe smallest of them instead of the winner: {smallest.best_topology_}")
+# %%
+# All candidates
+# --------------
+# Who descends from whom; colours and shapes tell the change that made a candidate, a filled
+# mark that it survived its generation.
 
+LineageDisplay.from_estimator(clf)
+plt.show()
 
-if __name__ == "__main__":
-    main()
+# %%
+# The network, to scale
+# ---------------------
+# Where the search began, and what it found.
+
+TopologyDisplay.from_estimator(clf)
+plt.show()
+
+# %%
+# Displays in axes of your own
+# ----------------------------
+# All displays draw into axes that they are given, and leave what they drew in attributes.
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+display = EvolutionDisplay.from_estimator(clf, ax=left)
+LineageDisplay.from_estimator(clf, ax=right)
+for line in display.lines_:
+    line.set_linewidth(3)
+figure.suptitle("Handwritten digits")
+plt.show()

@@ -1,6 +1,10 @@
-"""A fitted estimator in one file of JSON and tensors: nothing in it is run when it is loaded.
+"""
+Save and load
+=============
 
-Needs safetensors: pip install "skectonas[save]".
+A fitted estimator in one file of JSON and tensors: nothing in it is run when it is loaded.
+
+Needs safetensors: ``pip install "skectonas[save]"``.
 """
 
 from __future__ import annotations
@@ -14,30 +18,34 @@ from sklearn.model_selection import train_test_split
 
 from skectonas import ECToNASClassifier
 
+digits = load_digits()
+X_train, X_test, y_train, _ = train_test_split(
+    digits.images, digits.target, stratify=digits.target, random_state=0
+)
+clf = ECToNASClassifier(budget=100, random_state=0).fit(X_train, y_train)
 
-def main() -> None:
-    digits = load_digits()
-    X_train, X_test, y_train, _ = train_test_split(
-        digits.images, digits.target, stratify=digits.target, random_state=0
-    )
-    clf = ECToNASClassifier(budget=150, random_state=0).fit(X_train, y_train)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "digits.safetensors"
-        clf.save(path)
-        loaded = ECToNASClassifier.load(path)
-        print(f"{loaded.best_topology_}: a file of {path.stat().st_size:,} bytes")
-        same = np.array_equal(loaded.predict_proba(X_test), clf.predict_proba(X_test))
-        print(f"the same probabilities, to the bit: {same}")
-        print(f"trainings in its history: {len(loaded.history_)}")
+folder = tempfile.TemporaryDirectory()
+path = Path(folder.name) / "digits.safetensors"
+clf.save(path)
+loaded = ECToNASClassifier.load(path)
 
-        damaged = bytearray(path.read_bytes())
-        damaged[-10] ^= 1
-        path.write_bytes(damaged)
-        try:
-            ECToNASClassifier.load(path)
-        except ValueError as error:
-            print(f"with one bit flipped: {str(error).replace(str(path), path.name)}")
+# %%
+# What was loaded predicts the same, and has its history with it.
 
+same = np.array_equal(loaded.predict_proba(X_test), clf.predict_proba(X_test))
+print(f"{loaded.best_topology_}: a file of {path.stat().st_size:,} bytes")
+print(f"the same probabilities, to the bit: {same}")
+print(f"trainings in its history: {len(loaded.history_)}")
 
-if __name__ == "__main__":
-    main()
+# %%
+# A file that was damaged on its way is not loaded: a checksum covers all of it.
+
+damaged = bytearray(path.read_bytes())
+damaged[-10] ^= 1
+path.write_bytes(damaged)
+try:
+    ECToNASClassifier.load(path)
+except ValueError as error:
+    print(f"with one bit flipped: {str(error).replace(str(path), path.name)}")
+
+folder.cleanup()

@@ -1,12 +1,17 @@
-"""From the search to skorch: the network found is trained on, with a schedule and checkpoints.
+"""
+Train on with skorch
+====================
 
-Needs skorch: pip install "skectonas[skorch]".
+The network that was found is trained on, with a schedule of the learning rate and checkpoints.
+
+Needs skorch and matplotlib: ``pip install "skectonas[skorch,plot]"``.
 """
 
 from __future__ import annotations
 
 import tempfile
 
+import matplotlib.pyplot as plt
 import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -14,35 +19,41 @@ from skorch.callbacks import Checkpoint, LRScheduler
 
 from skectonas import ECToNASClassifier
 
+torch.set_num_threads(1)  # the fastest for networks as small as this
+torch.manual_seed(0)  # skorch shuffles by torch's global generator
 
-def main() -> None:
-    torch.set_num_threads(1)  # the fastest for networks as small as this
-    torch.manual_seed(0)  # skorch shuffles by torch's global generator
-    digits = load_digits()
-    X_train, X_test, y_train, y_test = train_test_split(
-        digits.images, digits.target, stratify=digits.target, random_state=0
+digits = load_digits()
+X_train, X_test, y_train, y_test = train_test_split(
+    digits.images, digits.target, stratify=digits.target, random_state=0
+)
+clf = ECToNASClassifier(budget=100, random_state=0).fit(X_train, y_train)
+print(f"found: {clf.best_topology_}, test accuracy {clf.score(X_test, y_test):.3f}")
+
+# %%
+# The digits are their own class indices; of other labels, y would be
+# ``np.searchsorted(clf.classes_, y)``.
+
+with tempfile.TemporaryDirectory() as folder:
+    net = clf.to_skorch(
+        max_epochs=20,
+        callbacks=[
+            LRScheduler("CosineAnnealingLR", T_max=20, last_epoch=-1),
+            Checkpoint(dirname=folder, monitor="valid_loss_best", load_best=True),
+        ],
+        verbose=0,
     )
-    clf = ECToNASClassifier(budget=150, random_state=0).fit(X_train, y_train)
-    print(f"found: {clf.best_topology_}, test accuracy {clf.score(X_test, y_test):.3f}")
+    before = len(net.history)
+    net.partial_fit(X_train, y_train)
 
-    # The digits are their own class indices; of other labels, y would be
-    # np.searchsorted(clf.classes_, y).
-    with tempfile.TemporaryDirectory() as folder:
-        net = clf.to_skorch(
-            max_epochs=20,
-            callbacks=[
-                LRScheduler("CosineAnnealingLR", T_max=20, last_epoch=-1),
-                Checkpoint(dirname=folder, monitor="valid_loss_best", load_best=True),
-            ],
-        )
-        before = len(net.history)
-        net.partial_fit(X_train, y_train)
-    # The best checkpoint is what is kept, with the history up to it.
-    for epoch in net.history:
-        trained_by = "search" if epoch["epoch"] <= before else "skorch"
-        print(f"{trained_by} {epoch['epoch']:3d}: validation loss {epoch['valid_loss']:.4f}")
-    print(f"trained on: test accuracy {(net.predict(X_test) == y_test).mean():.3f}")
+# %%
+# The best checkpoint is what is kept, with the history up to it.
 
-
-if __name__ == "__main__":
-    main()
+losses = [epoch["valid_loss"] for epoch in net.history]
+epochs = range(1, len(losses) + 1)
+figure, ax = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
+ax.plot(epochs[:before], losses[:before], "o-", label="search: its rounds")
+ax.plot(epochs[before - 1 :], losses[before - 1 :], ".-", label="skorch: its epochs")
+ax.set(xlabel="entry of the history", ylabel="validation loss")
+ax.legend()
+plt.show()
+print(f"trained on: test accuracy {(net.predict(X_test) == y_test).mean():.3f}")

@@ -18,8 +18,8 @@ def tell(clf: ECToNASClassifier, X_test: Any, y_test: Any) -> None:
         )
     history = clf.history_
     print(
-        f"winner:  {clf.best_topology_} ({clf.n_parameters_} parameters), out of "
-        f"{history['candidate'].nunique()} candidates and "
+        f"winner:  {clf.best_topology_} ({clf.n_parameters_} parameters)\n"
+        f"         out of {history['candidate'].nunique()} candidates and "
         f"{history['budget_spent'].iloc[-1]:.1f} epochs in {history['seconds'].sum():.0f} s"
     )
     print(f"test accuracy: {clf.score(X_test, y_test):.3f}\n")

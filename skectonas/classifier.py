@@ -177,7 +177,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Height, width and channels of what the network sees.
     n_features_in_ : int
         Number of features; of images, the number of values.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, if X is a data frame whose column names are all strings.
     encoder_ : InputEncoder
         What turns X into images.

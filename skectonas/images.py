@@ -185,13 +185,13 @@ class PseudoImageTransformer(CallbackSupportMixin, TransformerMixin, BaseEstimat
     ----------
     image_shape_ : tuple of int
         ``(height, width, channels)`` of the images.
-    pixel_index_ : ndarray of shape (n_features_in_,)
+    pixel_index_ : ndarray of shape (`n_features_in_`,)
         For each column, the position of its pixel in the flattened image.
-    column_order_ : ndarray of shape (n_features_in_,)
+    column_order_ : ndarray of shape (`n_features_in_`,)
         The columns in the order in which their pixels lie in the flattened image.
     n_features_in_ : int
         Number of columns seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns seen in `fit`, if all of them are strings.
 
     Notes

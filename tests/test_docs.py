@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
+
+import skectonas
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -24,6 +27,43 @@ def test_links_lead_somewhere(document: Path) -> None:
     for link in re.findall(r"\]\(([^)#]+)", document.read_text()):
         if "://" not in link:
             assert (document.parent / link).exists(), link
+
+
+def in_the_reference() -> set[str]:
+    """Return the full names that docs/api.rst lists."""
+    text = (ROOT / "docs" / "api.rst").read_text()
+    _, *parts = re.split(r"\.\. currentmodule:: (\S+)\n", text)
+    return {
+        f"{module}.{name}"
+        for module, lines in zip(parts[::2], parts[1::2], strict=True)
+        for name in re.findall(r"^(?:   |\.\. data:: )([\w.]+)$", lines, re.MULTILINE)
+    }
+
+
+@pytest.mark.parametrize("package", ["", ".displays", ".morphisms", ".population"])
+def test_public_names_are_in_the_reference(package: str) -> None:
+    module = importlib.import_module(f"skectonas{package}")
+    assert {f"{module.__name__}.{name}" for name in module.__all__} <= in_the_reference()
+
+
+def test_what_the_reference_lists_is_there() -> None:
+    for name in in_the_reference():
+        module, _, member = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), member), name
+
+
+def test_the_examples_are_named_in_order() -> None:
+    order = (ROOT / "docs" / "gallery_order.py").read_text()
+    named = set(re.findall(r'"(\w+\.py)"', order))
+    assert named <= {path.name for path in ROOT.glob("examples/*.py")}
+
+
+def test_the_citation_is_of_this_version() -> None:
+    [version] = re.findall(
+        r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE
+    )
+    assert version == skectonas.__version__
+    assert f"version = {{{version}}}" in (ROOT / "docs" / "citing.md").read_text()
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:

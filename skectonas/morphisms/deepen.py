@@ -16,7 +16,7 @@ from skectonas.topology import Dense, Topology
 
 @dataclass(frozen=True)
 class AddDense:
-    """Add a dense layer that hands on what it gets; the function is preserved (Eq. 3).
+    """Add a dense layer that hands on what it gets; the function is preserved (equation 3).
 
     Behind a dense layer it is the identity matrix, which relu lets pass. It never comes right
     behind flatten, where that matrix would have the size of the image; but a network without

@@ -1,0 +1,91 @@
+"""Draw the pictures of the user guide from a search on handwritten digits.
+
+python docs/pictures.py [--folder FOLDER] [--budget EPOCHS]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+from sklearn.datasets import load_digits
+
+from skectonas import ECToNASClassifier
+from skectonas.displays import (
+    EvolutionDisplay,
+    LineageDisplay,
+    ParetoDisplay,
+    TopologyDisplay,
+)
+from skectonas.displays.style import marks_of, words
+from skectonas.starts import starting_topology
+
+
+def brackets(history: pd.DataFrame, generation: int) -> Figure:
+    """Draw who met whom in the brackets of a generation, and who stayed in."""
+    rows = history[(history["generation"] == generation) & history["won"].notna()]
+    rounds = list(dict.fromkeys(zip(rows["phase"], rows["round"], strict=True)))
+    marks = marks_of(rows["morphism"])
+    # One line for each candidate, those of a morphism and of a bracket side by side.
+    first = rows.drop_duplicates("candidate")
+    first = first.assign(order=first["morphism"].map(list(marks).index))
+    first = first.sort_values(["order", "bracket"])
+    line = {candidate: -i for i, candidate in enumerate(first["candidate"])}
+    figure, ax = plt.subplots(figsize=(8, 0.26 * len(line) + 0.8), layout="constrained")
+    for (phase, round_, _), met in rows.groupby(["phase", "round", "bracket"]):
+        x = rounds.index((phase, round_))
+        goal = line[met.loc[met["won"], "candidate"].item()]
+        for row in met.itertuples():
+            y, colour = line[row.candidate], marks[row.morphism].colour
+            ax.plot([x, x + 0.6], [y, y], color=colour, linewidth=3 if row.won else 1.2)
+            if row.won:
+                ax.plot([x + 0.6, x + 1], [y, y], color=colour, linewidth=3)
+            else:
+                ax.plot([x + 0.6, x + 0.8], [y, goal], color=colour, linewidth=1, linestyle=":")
+        if (phase, round_) == rounds[-1]:
+            ax.plot(x + 1.05, goal, "k>", markersize=7)
+    for name, own in first.groupby("morphism"):
+        places = own["candidate"].map(line)
+        ax.text(-0.12, places.mean(), words(name), ha="right", va="center")
+    ax.set_xlim(-1.4, len(rounds) + 0.2)
+    labels = [f"{phase}, round {round_ + 1}" for phase, round_ in rounds]
+    ax.set_xticks([i + 0.45 for i in range(len(rounds))], labels)
+    ax.xaxis.tick_top()
+    ax.tick_params(length=0, labelsize="small")
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "images")
+    parser.add_argument("--budget", type=float, default=600)
+    arguments = parser.parse_args()
+    mpl.use("Agg")
+    mpl.rcParams["svg.hashsalt"] = "skectonas"  # the same file every time
+    digits = load_digits()
+    clf = ECToNASClassifier(budget=arguments.budget, random_state=0)
+    clf.fit(digits.images, digits.target)
+    generation = clf.history_.query("phase == 'phase 2' and round == 2")["generation"].max()
+    names = ["small_ffnn", "medium_ffnn", "small_cnn", "medium_cnn"]
+    starts = {name: starting_topology(name, (28, 28, 1), 10) for name in names}
+    figures = {
+        "evolution": EvolutionDisplay.from_estimator(clf).figure_,
+        "lineage": LineageDisplay.from_estimator(clf).figure_,
+        "pareto": ParetoDisplay.from_estimator(clf).figure_,
+        "topology": TopologyDisplay.from_estimator(clf).figure_,
+        "starts": TopologyDisplay(starts).plot().figure_,
+        "brackets": brackets(clf.history_, generation),
+    }
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in figures.items():
+        figure.savefig(arguments.folder / f"{name}.svg", metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()
