@@ -9,7 +9,7 @@ import keras
 
 def flat_network(meta: dict[str, Any], scale: float = 1.0, n_units: int = 100) -> keras.Model:
     """Return a dense network for anything that can be flattened."""
-    regression = meta["target_type_"] == "continuous"
+    regression = "n_classes_" not in meta
     output = {"units": 1} if regression else {"units": meta["n_classes_"]}
     activation = "linear" if regression else "softmax"
     return keras.Sequential(

@@ -322,6 +322,9 @@ class Scikeras(Tool):
     def architectures(self, model):
         return {json.dumps(model.model_.get_config(), default=str)}
 
+    def candidates(self, model):
+        return [model.history_]
+
     def training(self, X, y):
         model = self.make(X.shape[1:]).fit(X, y)
         return model.epochs, len(model.history_["loss"])
@@ -338,10 +341,11 @@ class AutoKeras(Tool):
     def make(self, shape, seed=None, **settings):
         import autokeras
 
+        # Without `overwrite` it takes what an earlier fit has left in the folder for its own.
+        settings = {"seed": seed, "overwrite": True} | settings
         if len(shape) > 1:  # its second network for images is a large one
-            return autokeras.ImageClassifier(seed=seed, **({"max_trials": 1} | settings))
-        settings = {"max_trials": 2} | settings
-        return autokeras.StructuredDataClassifier(seed=seed, **settings)
+            return autokeras.ImageClassifier(**({"max_trials": 1} | settings))
+        return autokeras.StructuredDataClassifier(**({"max_trials": 2} | settings))
 
     def long(self, shape):
         return self.make(shape, max_trials=10_000)
