@@ -191,30 +191,37 @@ def install_table(rows: list[Row]) -> str:
 
 def accuracy_table(rows: list[Row]) -> str:
     """Return a table of mean test accuracy, seconds and size."""
-    data = [name for name in DATA if any(row["data"] == name for row in rows)]
-    head = ["", *(DATA[name] for name in data)]
-    body = []
-    for model in dict.fromkeys(row["model"] for row in rows):
-        line = [model]
-        for name in data:
-            same = [row for row in rows if (row["model"], row["data"]) == (model, name)]
-            line.append(accuracy_cell(same))
-        body.append(line)
+    rows = [row for row in rows if row["test_accuracy"]]
+    models = dict.fromkeys(row["model"] for row in rows)
+    of = {name: in_common([row for row in rows if row["data"] == name]) for name in DATA}
+    head = [""]
+    for name, title in DATA.items():
+        n = len({row["seed"] for row in of[name]})
+        head.append(f"{title}, {n} seed{'s'[: n > 1]}")
+    body = [
+        [model, *(cell([row for row in of[name] if row["model"] == model]) for name in DATA)]
+        for model in models
+    ]
     return markdown([head, *body])
 
 
-def accuracy_cell(rows: list[Row]) -> str:
-    scores = [float(row["test_accuracy"]) for row in rows if row["test_accuracy"]]
+def in_common(rows: list[Row]) -> list[Row]:
+    """Return the rows with the seeds that all models have: a mean over others is another."""
+    seeds = [
+        {row["seed"] for row in rows if row["model"] == model}
+        for model in {row["model"] for row in rows}
+    ]
+    return [row for row in rows if row["seed"] in set.intersection(*seeds)]
+
+
+def cell(rows: list[Row]) -> str:
     if not rows:
         return "–"
-    if not scores:
-        return "no: " + rows[0]["note"].partition(":")[0]
-    seconds = mean([float(row["cpu_seconds"]) for row in rows if row["cpu_seconds"]])
-    sizes = [float(row["size"]) for row in rows if row["size"]]
-    text = f"{mean(scores):.3f}".lstrip("0") + f", {seconds:,.0f} s"
-    if sizes:
-        text += f", {mean(sizes):,.0f}"
-    return text if len(scores) > 2 else f"{text} (n={len(scores)})"
+    score, seconds, size = (
+        mean([float(row[column]) for row in rows])
+        for column in ("test_accuracy", "cpu_seconds", "size")
+    )
+    return f"{score:.3f}, {seconds:.1f} s, {size:,.0f}".lstrip("0")
 
 
 def mean(values: list[float]) -> float:
