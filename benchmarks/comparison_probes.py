@@ -105,7 +105,9 @@ def overlapping() -> tuple[np.ndarray, np.ndarray]:
 
 
 def score(tool: Tool, model: Any, X: Any, y: Any) -> float:
-    return float((np.asarray(tool.predict(model, X)) == np.asarray(y)).mean())
+    # As text, since AutoKeras gives back numbers as text.
+    found = np.asarray(tool.predict(model, X)).astype(str)
+    return float((found == np.asarray(y).astype(str)).mean())
 
 
 def need(condition: Any, message: str) -> None:

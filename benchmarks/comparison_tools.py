@@ -356,8 +356,7 @@ class AutoKeras(Tool):
         return autokeras.StructuredDataRegressor(max_trials=2)
 
     def fit(self, model, X, y, **arguments):
-        epochs = 20 if np.ndim(X) > 2 else self.epochs  # five are too few for its cells
-        model.fit(X, y, epochs=epochs, **arguments)
+        model.fit(X, y, epochs=self.epochs, **arguments)
         return model
 
     def probabilities(self, model, X):
