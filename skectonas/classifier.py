@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -37,11 +38,11 @@ from skectonas.observers import CallbackTasks, Printer
 from skectonas.population import FusedTrainer
 from skectonas.portable import PortableNetwork
 from skectonas.saving import load, plain_state, save, whole_state
-from skectonas.scoring import make_scorer
+from skectonas.scoring import Scorer, make_scorer
 from skectonas.search import Observer, Outcome, Search, Settings
 from skectonas.starts import starting_topology
 from skectonas.topology import Topology
-from skectonas.training import one_thread, resolve_optimizer
+from skectonas.training import evaluate, one_thread, resolve_optimizer
 from skectonas.validation import (
     check_classes,
     check_device,
@@ -141,7 +142,9 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Whether `fit`, called again, goes on from the network at hand with a fresh budget. Then
         X has to be like that of the first fit, and `y` to hold the same classes; `start`,
         `image_shape` and `column_order` do not count, and `seed_` takes the place of
-        `random_state`, so that on the same data the same rows are held out.
+        `random_state`, so that on the same data the same rows are held out. The network at hand
+        remains the model unless a better one is found; what `keep_candidates` kept of
+        the fit before is dropped.
 
     Attributes
     ----------
@@ -359,6 +362,9 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             of the start diverges.
         TypeError
             If X is a lazy frame.
+        ImportError
+            If X is a frame of polars and pyarrow, which the extra ``polars`` installs, is
+            missing.
 
         Warns
         -----
@@ -389,7 +395,9 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                     tasks = CallbackTasks(self, *given, partial(self._fitted, start))
                     observers.append(tasks)
                 with read_at_random(X):
-                    outcome = search.run(start.candidate, observers)
+                    outcome = search.run(
+                        start.candidate, observers, start.at_hand, start.origin
+                    )
         finally:
             if device.type == "cuda":
                 torch.cuda.empty_cache()  # what the search held is for others to use
@@ -472,7 +480,8 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"The weights of candidate {candidate!r} were not kept: with keep_candidates="
                 f"{self.keep_candidates!r}, those of {sorted(self.kept_)} were, and with "
-                f'"pareto" those of {self.pareto_front_["candidate"].tolist()} would be.'
+                f'"pareto" those of {self.pareto_front_["candidate"].tolist()} would be. '
+                "Those of the fits before a warm start are dropped."
             )
         copy = deepcopy(self)
         if candidate in self.kept_:
@@ -754,8 +763,8 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             topology = starting_topology(self.start, encoder.image_shape_, len(classes))
         if topology.n_parameters > self.max_parameters:
             raise ValueError(
-                f"start has {topology.n_parameters} parameters, more than "
-                f"max_parameters={self.max_parameters}."
+                f"{'The network at hand' if go_on else 'start'} has {topology.n_parameters} "
+                f"parameters, more than max_parameters={self.max_parameters}."
             )
         images = _images(encoder, X, rows)
         in_loss = training_weights(weights, self.class_weight, labels)
@@ -786,27 +795,42 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             seed,
             settings,
         )
-        return search, _Start(
-            self._trained(data.steps_per_epoch) if go_on else topology,
-            encoder,
-            classes,
-            seed,
-            ledger,
-            self.history_ if go_on else None,
-            self.lineage_ if go_on else None,
-        )
-
-    def _trained(self, steps_per_epoch: int) -> Candidate:
-        """Return the model at hand as a candidate that a search can go on from."""
-        last = self.lineage_.iloc[-1]
-        return Candidate(
+        if not go_on:
+            return search, _Start(topology, encoder, classes, seed, ledger)
+        at_hand, first = self._at_hand(data, scorer), self.lineage_.iloc[0]
+        start = replace(
+            at_hand,
             id=int(self.history_["candidate"].max()) + 1,
-            topology=self.best_topology_,
-            weights=weights_of(self.network_),
             generation=int(self.history_["generation"].max()) + 1,
             morphism="warm start",
-            parent=Ancestor(int(last["candidate"]), self.validation_score_, self.n_parameters_),
-            n_steps=round(last["epochs_total"] * steps_per_epoch),
+            parent=at_hand.as_ancestor(),
+            evaluations=(),
+        )
+        origin = Ancestor(
+            int(first["candidate"]),
+            float(first["validation_score"]),
+            int(first["n_parameters"]),
+        )
+        earlier = self.history_, self.lineage_
+        return search, _Start(start, encoder, classes, seed, ledger, at_hand, origin, *earlier)
+
+    def _at_hand(self, data: TrainingData, scorer: Scorer) -> Candidate:
+        """Return the model as a candidate, with its score on the validation rows."""
+        last, weights = self.lineage_.iloc[-1], weights_of(self.network_)
+        network, rows = build(self.best_topology_, weights).eval(), data.validation
+        with torch.no_grad():
+            logits = [
+                network(data.scaled(part, torch.float32))
+                for part in rows.chunks(PREDICTION_ROWS)
+            ]
+        return Candidate(
+            id=int(last["candidate"]),
+            topology=self.best_topology_,
+            weights=weights,
+            generation=int(last["generation"]),
+            morphism=str(last["morphism"]),
+            n_steps=round(last["epochs_total"] * data.steps_per_epoch),
+            evaluations=(evaluate(torch.cat(logits), rows, scorer, train_loss=math.nan),),
             score_window=self.score_window,
         )
 
@@ -884,8 +908,10 @@ class _Start(NamedTuple):
     classes: NDArray[Any]
     seed: int
     ledger: Ledger
-    earlier_history: pd.DataFrame | None
-    earlier_lineage: pd.DataFrame | None
+    at_hand: Candidate | None = None
+    origin: Ancestor | None = None
+    earlier_history: pd.DataFrame | None = None
+    earlier_lineage: pd.DataFrame | None = None
 
     def history(self) -> pd.DataFrame:
         """Return the account of the search, behind that of the fits that it goes on from."""
@@ -899,7 +925,9 @@ class _Start(NamedTuple):
         """Return a candidate as it can be predicted with: its network and its lineage."""
         candidate, table = lineage[-1], self.table_of(lineage)
         if self.earlier_lineage is not None:
-            table = pd.concat([self.earlier_lineage, table], ignore_index=True)
+            earlier = self.earlier_lineage
+            earlier = earlier[~earlier["candidate"].isin(table["candidate"])]
+            table = pd.concat([earlier, table], ignore_index=True)
         network = build(candidate.topology, candidate.weights).eval()
         return {"network": network, "lineage": table}
 

@@ -58,6 +58,8 @@ class CallbackTasks:
 
     def finish(self) -> None:
         """Tell of the end of the fit: all fitted attributes are set."""
+        while len(self._open) > 1:  # what an interruption has left
+            self._end(None)
         self._end({})
 
     def _end(self, attributes: Callable[[], dict[str, Any]] | dict[str, Any] | None) -> bool:

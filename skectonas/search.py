@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from torch import Tensor
 
-from skectonas.candidate import Candidate
+from skectonas.candidate import Ancestor, Candidate
 from skectonas.fitness import Fitness, Greedy
 from skectonas.ledger import PHASES, Entry, Ledger
 from skectonas.morphisms import MORPHISMS, Activations, Context, Morphism
@@ -160,12 +160,19 @@ class Search:
         self.survivors: list[Candidate] = []
         self.best: Candidate
         self._start: Candidate
+        self._origin: Ancestor | None = None
         self._ids: Iterator[int]
         self._known: dict[int, Candidate] = {}
         self._front: list[Candidate] = []  # of those that are trained no further
         self._finished = False  # no further round can be paid or played
 
-    def run(self, start: Topology | Candidate, observers: Sequence[Observer] = ()) -> Outcome:
+    def run(
+        self,
+        start: Topology | Candidate,
+        observers: Sequence[Observer] = (),
+        at_hand: Candidate | None = None,
+        origin: Ancestor | None = None,
+    ) -> Outcome:
         """Search, beginning with a topology, or with a candidate that is trained already.
 
         Parameters
@@ -175,6 +182,10 @@ class Search:
             and its generation.
         observers : sequence of Observer, default=()
             Told of each task; any of them can stop the search.
+        at_hand : Candidate or None, default=None
+            An evaluated candidate that the best has to beat.
+        origin : Ancestor or None, default=None
+            What the final selection compares with; None is the start after its warm-up.
 
         Returns
         -------
@@ -187,9 +198,10 @@ class Search:
             If the training of the start diverges.
         """
         self.observers = observers
+        self._origin = origin
         interrupted = False
         try:
-            self._warm_up(start)
+            self._warm_up(start, at_hand)
             while self.ledger.left and not self._finished:
                 self.generation += 1
                 self._advance(self._mutate())
@@ -225,7 +237,7 @@ class Search:
         wishes = [observer.end(self, task) for observer in self.observers]  # all are told
         return any(wishes)
 
-    def _warm_up(self, start: Topology | Candidate) -> None:
+    def _warm_up(self, start: Topology | Candidate, at_hand: Candidate | None) -> None:
         if isinstance(start, Topology):
             weights = initial_weights(start, self._rng(INITIAL_WEIGHTS))
             start = Candidate(0, start, weights, score_window=self.settings.score_window)
@@ -239,7 +251,8 @@ class Search:
                     "The training of the start diverged: its weights or outputs are not "
                     "finite. Lower learning_rate, or scale the data."
                 )
-            self.best = self._start = start
+            self._start = start
+            self.best = at_hand or start
             self._evolve([start])
 
     def _mutate(self) -> list[Candidate]:
@@ -386,8 +399,8 @@ class Search:
                 self.survivors = [*self.survivors, *trained]
 
     def _select(self, candidates: Iterable[Candidate]) -> Candidate:
-        start = self._start.as_ancestor()
-        return max(candidates, key=lambda c: _rank(c, self.fitness.final(c, start)))
+        origin = self._origin or self._start.as_ancestor()
+        return max(candidates, key=lambda c: _rank(c, self.fitness.final(c, origin)))
 
     def _train(
         self,

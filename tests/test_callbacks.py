@@ -135,6 +135,21 @@ def test_a_callback_stops_the_search(
     assert clf.predict(digits[0]).shape == (300,)
 
 
+def test_ctrl_c_ends_all_tasks_that_were_begun(digits: Any) -> None:
+    watch = Watch()
+
+    def scorer(estimator: Any, X: Any, y: Any) -> float:
+        if ("fit", "generation", "phase 1", "round") in watch.begun:
+            raise KeyboardInterrupt
+        return float((estimator.predict(X) == y).mean())
+
+    with pytest.warns(UserWarning, match="interrupted"):
+        quick(200, scoring=scorer).set_callbacks(watch).fit(*digits)
+    ended = [event for event in watch.events if event not in ("setup", "teardown")]
+    assert sorted(ended) == sorted(names[-1] for names in watch.begun)
+    assert ended[-1] == watch.models[-1][0] == "fit"
+
+
 def test_sample_weights_are_passed_on(digits: Any) -> None:
     watch, weights = Watch(), np.linspace(0.5, 2, 300)
     quick(12).set_callbacks(watch).fit(*digits, sample_weight=weights)

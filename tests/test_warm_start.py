@@ -12,8 +12,10 @@ from helpers import census, quick
 
 from skectonas import ECToNASClassifier
 from skectonas.displays import EvolutionDisplay, LineageDisplay, ParetoDisplay
+from skectonas.fitness import Balanced
 from skectonas.network import weights_of
 from skectonas.training import PlainTrainer
+from skectonas.validation import split
 
 
 def test_it_goes_on_from_the_weights_at_hand(digits: Any, monkeypatch: Any) -> None:
@@ -149,6 +151,55 @@ def test_what_does_not_go_with_the_network_is_refused_and_nothing_is_lost(
 def test_pictures_of_a_search_that_went_on(digits: Any) -> None:
     pytest.importorskip("matplotlib").use("Agg")
     clf = quick(60, warm_start=True).fit(*digits).fit(*digits)
-    for display in (EvolutionDisplay, LineageDisplay, ParetoDisplay):
-        assert display.from_estimator(clf).figure_ is not None
     assert "warm start" in clf.lineage_["morphism"].tolist()
+    for display in (EvolutionDisplay, LineageDisplay):
+        assert display.from_estimator(clf).figure_ is not None
+    front = ParetoDisplay.from_estimator(clf).front
+    assert front.index.tolist() == clf.pareto_front_["candidate"].tolist()
+
+
+def test_the_network_at_hand_stays_unless_a_better_one_is_found(digits: Any) -> None:
+    clf = quick(60, warm_start=True, keep_candidates="pareto").fit(*digits)
+    expected, lineage, topology = clf.predict_proba(digits[0]), clf.lineage_, clf.best_topology_
+    clf.set_params(learning_rate=1e4, budget=12).fit(*digits)
+    assert clf.history_["candidate"].max() > lineage["candidate"].max()
+    np.testing.assert_array_equal(clf.predict_proba(digits[0]), expected)
+    assert clf.best_topology_ == topology
+    same = ["candidate", "generation", "morphism", "topology", "n_parameters"]
+    pd.testing.assert_frame_equal(clf.lineage_[same], lineage[same])
+    front = (
+        pytest.importorskip("skectonas.displays")
+        .ParetoDisplay(history=clf.history_, lineage=clf.lineage_)
+        .front
+    )
+    assert front.index.tolist() == clf.pareto_front_["candidate"].tolist()
+    # Its score is measured anew, and it can be gone on with as before.
+    X, y = digits
+    _, held_out = split(np.searchsorted(clf.classes_, y), 0.1, clf.seed_)
+    assert clf.validation_score_ == pytest.approx(clf.score(X[held_out], y[held_out]))
+    clf.set_params(learning_rate=0.1, budget=60).fit(*digits)
+    assert clf.history_["candidate"].is_monotonic_increasing is False
+    assert clf.lineage_["candidate"].is_unique
+
+
+def test_small_alpha_compares_with_the_first_start(digits: Any) -> None:
+    clf = quick(60, alpha=0.2, warm_start=True).fit(*digits)
+    first = clf.lineage_.iloc[0]
+    begun = []
+
+    class Watched(Balanced):
+        def final(self, candidate: Any, start: Any) -> float:
+            begun.append(start)
+            return super().final(candidate, start)
+
+    for _ in range(2):
+        clf.set_params(selection=Watched(0.2)).fit(*digits)
+    assert {(a.id, a.score, a.n_parameters) for a in begun} == {
+        (0, first["validation_score"], first["n_parameters"])
+    }
+
+
+def test_a_network_that_is_too_large_is_named(digits: Any) -> None:
+    clf = quick(12, warm_start=True).fit(*digits)
+    with pytest.raises(ValueError, match="network at hand has 760 parameters"):
+        clf.set_params(max_parameters=10).fit(*digits)

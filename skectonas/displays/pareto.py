@@ -19,7 +19,14 @@ from skectonas.displays.style import (
     scale_of_sizes,
     tidy,
 )
-from skectonas.displays.tables import HISTORY, LINEAGE, check_fitted, check_table, standings
+from skectonas.displays.tables import (
+    HISTORY,
+    LINEAGE,
+    check_fitted,
+    check_table,
+    of_last_fit,
+    standings,
+)
 from skectonas.extras import import_extra
 from skectonas.pareto import unbeaten
 
@@ -48,7 +55,8 @@ class ParetoDisplay:
     Attributes
     ----------
     candidates : pandas.DataFrame
-        ``n_parameters`` and ``mean_score`` of all candidates, by candidate.
+        ``n_parameters`` and ``mean_score`` of all candidates, by candidate; after a warm start,
+        of those of the last fit.
     front : pandas.DataFrame
         Those of them that no other beats, the smallest first.
     ax_ : matplotlib Axes
@@ -92,7 +100,7 @@ class ParetoDisplay:
         self.history = history
         self.lineage = lineage
         self.score_name = score_name
-        rows = standings(history)
+        rows = standings(of_last_fit(history))
         sizes, scores = rows["n_parameters"].tolist(), rows["mean_score"].tolist()
         self.candidates = rows[["n_parameters", "mean_score"]]
         self.front = self.candidates.iloc[unbeaten(sizes, scores, rows["mean_loss"].tolist())]

@@ -57,6 +57,14 @@ def births(history: pd.DataFrame) -> pd.Series[float]:
     return begin
 
 
+def of_last_fit(history: pd.DataFrame) -> pd.DataFrame:
+    """Leave out what was before the last warm start: scores of other rows, perhaps."""
+    begun = history["candidate"][history["morphism"] == "warm start"]
+    first = 0 if begun.empty else int((history["candidate"] == begun.iloc[-1]).argmax())
+    chosen: pd.DataFrame = history.iloc[first:]
+    return chosen
+
+
 def standings(history: pd.DataFrame, *, final: bool = True) -> pd.DataFrame:
     """Return by candidate the row of history that it stands with.
 
