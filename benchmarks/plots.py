@@ -65,7 +65,7 @@ def scaling(folder: Path) -> None:
         ax.plot(own[column], own["seconds"], "o-", color=BLUE, markersize=4)
         ax.set_xlabel(label)
         ax.set_ylabel("seconds", color=BLUE)
-        ax.set_ylim(0)
+        ax.set_ylim(0, own["seconds"].max() * 1.1)
         if column in ("rows", "side", "classes"):
             ax.set_xscale("log")
         ax.set_xticks(own[column], own[column])
