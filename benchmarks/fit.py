@@ -72,9 +72,10 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=60_000)
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--ways", nargs="*", default=list(WAYS))
+    parser.add_argument("--run", type=int, default=1, help="its number in a table of several")
     parser.add_argument("--csv", type=Path, default=Path("fit.csv"))
     arguments = parser.parse_args()
-    columns = ["way", "budget", "rows", "seed", "seconds", "outside the trainer"]
+    columns = ["run", "way", "budget", "rows", "seed", "seconds", "outside the trainer"]
     columns += ["test accuracy", "parameters", "winner"]
     with arguments.csv.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
@@ -84,8 +85,8 @@ def main() -> None:
                 context, n_jobs = WAYS[way]
                 with context():
                     found = fit(arguments.budget, n_jobs, seed, arguments.rows)
-                row = {"way": way, "budget": arguments.budget, "rows": arguments.rows}
-                row |= {"seed": seed, **found}
+                row = {"run": arguments.run, "way": way, "budget": arguments.budget}
+                row |= {"rows": arguments.rows, "seed": seed, **found}
                 writer.writerow(row)
                 file.flush()
                 print(row, flush=True)
