@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
 except ImportError:  # before scikit-learn 1.9
-
+    # The checker sees both branches; only one of them runs.
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """Stands in where there are no callbacks."""
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -24,6 +23,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skectonas.callbacks import CallbackSupportMixin
+from skectonas.callers import inside_another_estimator
 from skectonas.candidate import Ancestor, Candidate
 from skectonas.data import Rows, TrainingData
 from skectonas.export import to_onnx, to_skorch, to_torch
@@ -35,6 +35,7 @@ from skectonas.morphisms import GREEDY_MORPHISMS, MORPHISMS, Morphism
 from skectonas.network import TopologyNetwork, build, weights_of
 from skectonas.notebook import beside
 from skectonas.observers import CallbackTasks, Printer
+from skectonas.outcome import Start, model_attributes
 from skectonas.population import FusedTrainer
 from skectonas.portable import PortableNetwork
 from skectonas.saving import load, plain_state, save, whole_state
@@ -485,7 +486,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
         copy = deepcopy(self)
         if candidate in self.kept_:
-            copy.__dict__.update(_model_attributes(deepcopy(self.kept_[candidate])))
+            copy.__dict__.update(model_attributes(deepcopy(self.kept_[candidate])))
         return copy
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -745,7 +746,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         weights: NDArray[np.float64] | None,
         device: torch.device,
         go_on: bool,
-    ) -> tuple[Search, _Start]:
+    ) -> tuple[Search, Start]:
         """Check all that can be checked before training, and set the search up."""
         classes, indices = check_classes(labels)
         if go_on and not np.array_equal(classes, self.classes_):
@@ -796,7 +797,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             settings,
         )
         if not go_on:
-            return search, _Start(topology, encoder, classes, seed, ledger)
+            return search, Start(topology, encoder, classes, seed, ledger)
         at_hand, first = self._at_hand(data, scorer), self.lineage_.iloc[0]
         start = replace(
             at_hand,
@@ -812,7 +813,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             int(first["n_parameters"]),
         )
         earlier = self.history_, self.lineage_
-        return search, _Start(start, encoder, classes, seed, ledger, at_hand, origin, *earlier)
+        return search, Start(start, encoder, classes, seed, ledger, at_hand, origin, *earlier)
 
     def _at_hand(self, data: TrainingData, scorer: Scorer) -> Candidate:
         """Return the model as a candidate, with its score on the validation rows."""
@@ -856,7 +857,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             return Random(seed)
         return Greedy() if self.alpha == 1 else Balanced(self.alpha)
 
-    def _fitted(self, start: _Start, outcome: Outcome) -> dict[str, Any]:
+    def _fitted(self, start: Start, outcome: Outcome) -> dict[str, Any]:
         """Return the fitted attributes that go with an outcome."""
         kept = [outcome.lineage, *outcome.front] if self.keep_candidates else []
         return {
@@ -867,11 +868,11 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             "seed_": start.seed,
             "history_": start.history(),
             "pareto_front_": start.table_of([line[-1] for line in outcome.front]),
-            **_model_attributes(start.model_of(outcome.lineage)),
+            **model_attributes(start.model_of(outcome.lineage)),
         }
 
     def _report_interruption(self) -> None:
-        if _inside_another_estimator():
+        if inside_another_estimator():
             raise KeyboardInterrupt
         warnings.warn(
             "The search was interrupted; the best network so far is kept.", stacklevel=4
@@ -900,69 +901,6 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return tags
 
 
-class _Start(NamedTuple):
-    """What is known before the search begins, and what its outcome is told with."""
-
-    candidate: Topology | Candidate
-    encoder: InputEncoder
-    classes: NDArray[Any]
-    seed: int
-    ledger: Ledger
-    at_hand: Candidate | None = None
-    origin: Ancestor | None = None
-    earlier_history: pd.DataFrame | None = None
-    earlier_lineage: pd.DataFrame | None = None
-
-    def history(self) -> pd.DataFrame:
-        """Return the account of the search, behind that of the fits that it goes on from."""
-        history = self.ledger.to_frame()
-        if self.earlier_history is None:
-            return history
-        history["budget_spent"] += self.earlier_history["budget_spent"].iloc[-1]
-        return pd.concat([self.earlier_history, history], ignore_index=True)
-
-    def model_of(self, lineage: Sequence[Candidate]) -> dict[str, Any]:
-        """Return a candidate as it can be predicted with: its network and its lineage."""
-        candidate, table = lineage[-1], self.table_of(lineage)
-        if self.earlier_lineage is not None:
-            earlier = self.earlier_lineage
-            earlier = earlier[~earlier["candidate"].isin(table["candidate"])]
-            table = pd.concat([earlier, table], ignore_index=True)
-        network = build(candidate.topology, candidate.weights).eval()
-        return {"network": network, "lineage": table}
-
-    def table_of(self, candidates: Sequence[Candidate]) -> pd.DataFrame:
-        """Return candidates as the rows of a table."""
-        columns = ["generation", "candidate", "morphism", "topology", "n_parameters"]
-        return pd.DataFrame(
-            [
-                (
-                    candidate.generation,
-                    candidate.id,
-                    candidate.morphism,
-                    str(candidate.topology),
-                    candidate.n_parameters,
-                    candidate.n_steps / self.ledger.steps_per_epoch,
-                    candidate.score,
-                )
-                for candidate in candidates
-            ],
-            columns=[*columns, "epochs_total", "validation_score"],
-        )
-
-
-def _model_attributes(model: dict[str, Any]) -> dict[str, Any]:
-    """Return the fitted attributes that depend on the candidate that is the model."""
-    topology = model["network"].topology
-    return {
-        "network_": model["network"],
-        "best_topology_": topology,
-        "n_parameters_": topology.n_parameters,
-        "lineage_": model["lineage"],
-        "validation_score_": float(model["lineage"]["validation_score"].iloc[-1]),
-    }
-
-
 def _images(
     encoder: InputEncoder, X: Data, rows: NDArray[np.intp] | None
 ) -> torch.Tensor | MappedImages:
@@ -988,17 +926,3 @@ def _rows(
         None if weights is None else torch.from_numpy(weights[chosen].astype(np.float32)),
         torch.from_numpy(chosen),
     )
-
-
-def _inside_another_estimator() -> bool:
-    """Return whether fit was called by scikit-learn or joblib, and not by the user."""
-    frame = sys._getframe()
-    # Steps of a pipeline are fitted once: the best so far is worth as much there.
-    own = ("skectonas", "sklearn.base", "sklearn.pipeline", "sklearn.compose")
-    others = ("sklearn", "joblib", "dask", "distributed")
-    while frame.f_back is not None:
-        frame = frame.f_back
-        module = frame.f_globals.get("__name__", "")
-        if module.partition(".")[0] in others and not module.startswith(own):
-            return True
-    return False

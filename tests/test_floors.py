@@ -24,6 +24,7 @@ FLOORS = {
     "files": 0.0,
     "mapped": 0.0,
     "callbacks": 0.0,
+    "callers": 0.0,
     "given": 0.5,
     "starts": 1.0,
     "network": 1.0,
@@ -45,6 +46,7 @@ FLOORS = {
     "validation": 5.0,
     "export": 5.5,
     "observers": 5.5,
+    "outcome": 5.5,
     "classifier": 6.0,
     "__init__": 7.0,
 }
