@@ -412,7 +412,7 @@ def global_random_state(tool: Tool) -> None:
 
 
 def random_states() -> dict[str, bytes]:
-    states = {"random": random.getstate(), "numpy": np.random.get_state()}  # noqa: NPY002
+    states = {"random": random.getstate(), "numpy": np.random.get_state()}  # noqa: NPY002 (looked at, never used)
     if "torch" in sys.modules:
         states["torch"] = sys.modules["torch"].get_rng_state().numpy().tobytes()
     return {name: pickle.dumps(state) for name, state in states.items()}

@@ -9,6 +9,7 @@ here one hidden layer, behind a layer that flattens and scales the input.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ import numpy as np
 WHITE = 255  # value of the brightest pixel of images
 
 
-class Tool:
+class Tool(ABC):
     """A tool; the methods below are for those that do it as scikit-learn does."""
 
     name: ClassVar[str]
@@ -28,20 +29,21 @@ class Tool:
     column_targets: ClassVar[bool] = False  # a regressor takes y as (n, 1)
     names_classes: ClassVar[bool] = False  # partial_fit has to be told all classes
 
+    @abstractmethod
     def make(self, shape: tuple[int, ...], seed: int | None = None) -> Any:
         """Return what is fitted, with a short training and else its defaults."""
-        raise NotImplementedError
 
+    @abstractmethod
     def long(self, shape: tuple[int, ...]) -> Any:
         """Return one that trains for hours."""
-        raise NotImplementedError
 
     def brief(self, shape: tuple[int, ...]) -> Any:
         """Return one that reads the data once or twice."""
         return self.make(shape)
 
+    @abstractmethod
     def regressor(self, shape: tuple[int, ...]) -> Any:
-        raise NotImplementedError
+        """Return what is fitted to numbers, or fail as the tool does that has none."""
 
     def fit(self, model: Any, X: Any, y: Any, **arguments: Any) -> Any:
         return model.fit(X, y, **arguments)
@@ -86,9 +88,9 @@ class Tool:
     def front(self, model: Any) -> Any:
         return model.pareto_front_
 
+    @abstractmethod
     def training(self, X: Any, y: Any) -> tuple[float, float]:
         """Fit; return the limit of the training that was set, and what was done."""
-        raise NotImplementedError
 
 
 class Skectonas(Tool):

@@ -6,12 +6,28 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
+import torch
 
 from skectonas import ConvCell, Dense, ECToNASClassifier, Topology
+from skectonas.mapped import MappedImages
 
 
 def quick(budget: float = 25, **settings: Any) -> ECToNASClassifier:
     return ECToNASClassifier(budget=budget, **{"random_state": 0, **settings})
+
+
+def watch_batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that will hold how many rows each batch of mapped or sparse images has."""
+    taken: list[int] = []
+    take = MappedImages.take
+
+    def watched(self: MappedImages, places: torch.Tensor) -> torch.Tensor:
+        taken.append(len(places))
+        return take(self, places)
+
+    monkeypatch.setattr(MappedImages, "take", watched)
+    return taken
 
 
 def census(n: int = 200) -> tuple[pd.DataFrame, pd.Series]:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import quick
+from helpers import quick, watch_batches
 from sklearn.model_selection import GridSearchCV
 
 from skectonas import ConvCell, Dense, ECToNASClassifier, Topology, inputs
@@ -262,14 +262,7 @@ def test_values_that_are_not_finite_are_found_before_the_training(
 def test_images_are_read_in_batches(tmp_path: Path, monkeypatch: Any) -> None:
     n = 3_000
     X = np.tile(PIXELS, (25, 1, 1))
-    taken = []
-    take = MappedImages.take
-
-    def watched(self: MappedImages, places: torch.Tensor) -> torch.Tensor:
-        taken.append(len(places))
-        return take(self, places)
-
-    monkeypatch.setattr(MappedImages, "take", watched)
+    taken = watch_batches(monkeypatch)
     quick(12, start="medium_cnn", validation_fraction=0.5).fit(
         mapped(tmp_path, X), np.tile(LABELS, 25)
     )

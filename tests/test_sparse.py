@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import census, quick
+from helpers import census, quick, watch_batches
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import GridSearchCV
@@ -209,14 +209,7 @@ def test_a_warm_start_goes_on_with_rows_of_either_kind() -> None:
 
 
 def test_images_are_made_in_batches(monkeypatch: Any) -> None:
-    taken = []
-    take = MappedImages.take
-
-    def watched(self: MappedImages, places: torch.Tensor) -> torch.Tensor:
-        taken.append(len(places))
-        return take(self, places)
-
-    monkeypatch.setattr(MappedImages, "take", watched)
+    taken = watch_batches(monkeypatch)
     X = sparse.vstack([sparse.csr_array(DENSE)] * 25)
     quick(12, validation_fraction=0.5).fit(X, np.tile(LABELS, 25))
     assert sum(taken) > 10 * 3_000
