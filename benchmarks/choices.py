@@ -42,6 +42,7 @@ from skectonas.morphisms.base import (
 )
 from skectonas.network import Weights, build, initial_weights
 from skectonas.population import FusedTrainer
+from skectonas.scaling import PixelScaling
 from skectonas.scoring import make_scorer
 from skectonas.starts import starting_topology
 from skectonas.topology import linear_name
@@ -72,7 +73,7 @@ def digits_trainer(seed: int) -> FusedTrainer:
 
 def _trainer(train: Rows, X: Any, y: Any, scale: float, averaging: int) -> FusedTrainer:
     test = Rows(torch.tensor(X[..., None]), torch.tensor(y))
-    data = TrainingData(train, test, scale=scale)
+    data = TrainingData(train, test, PixelScaling(scale=(scale,)))
     scorer = make_scorer("accuracy", X, y, np.arange(10), None)
     return FusedTrainer(data, resolve_optimizer("SGD", 0.1), scorer, averaging)
 

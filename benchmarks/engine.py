@@ -24,6 +24,7 @@ from skectonas.candidate import Candidate
 from skectonas.data import Rows, TrainingData
 from skectonas.network import build, initial_weights
 from skectonas.population import FusedTrainer
+from skectonas.scaling import PixelScaling
 from skectonas.training import Key, PlainTrainer, Trainer, one_thread, resolve_optimizer
 
 CLASSES = 10
@@ -106,7 +107,7 @@ def synthetic(topology: Topology, batch: int, n_steps: int) -> TrainingData:
         torch.from_numpy(rng.integers(0, CLASSES, shape[0])),
     )
     few = Rows(rows.images[:1], rows.labels[:1])
-    return TrainingData(rows, few, scale=1 / 255, batch_size=batch)
+    return TrainingData(rows, few, PixelScaling(scale=(1 / 255,)), batch_size=batch)
 
 
 class Timing:

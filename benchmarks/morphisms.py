@@ -20,6 +20,7 @@ from skectonas.candidate import Candidate
 from skectonas.data import Rows, TrainingData
 from skectonas.morphisms import MORPHISMS, Context
 from skectonas.network import build, initial_weights
+from skectonas.scaling import PixelScaling
 from skectonas.scoring import make_scorer
 from skectonas.starts import starting_topology
 from skectonas.training import PlainTrainer, one_thread, resolve_optimizer
@@ -36,7 +37,7 @@ def main() -> None:
     data = TrainingData(
         Rows(*(torch.tensor(a[: arguments.rows]) for a in (train_x[..., None], train_y))),
         Rows(torch.tensor(test_x[..., None]), torch.tensor(test_y)),
-        scale=1 / 255,
+        PixelScaling(scale=(1 / 255,)),
     )
     scorer = make_scorer("accuracy", test_x, test_y, np.arange(10), None)
     trainer = PlainTrainer(data, resolve_optimizer("SGD", 0.1), scorer)

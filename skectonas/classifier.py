@@ -101,6 +101,10 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         for all their pixels. With None, a table becomes the smallest square that holds it.
     column_order : {"given", "shuffled", "correlation"}, default="given"
         How the columns of a table are laid out as pixels, see `PseudoImageTransformer`.
+    column_scaling : {"quantile", "minmax"}, default="quantile"
+        How the columns of a table are scaled. With "quantile", a value becomes the normal score
+        of its rank, so that neither outliers nor skewness matter. With "minmax", the smallest
+        value becomes 0 and the largest 1, as in the paper.
     morphisms : "all" or sequence, default="all"
         The changes to choose from, by name or as objects, such as
         ``["identity", "add_units", AddCell(extra=(0, 5))]``. New cells are wide, or with
@@ -153,7 +157,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         The topology that won.
     network_ : TopologyNetwork
         The trained network, a `torch.nn.Module` on the CPU, in evaluation mode. Its input are
-        the scaled images, ``encoder_.range_.apply(encoder_.transform(X))`` as float32, its
+        the scaled images, ``encoder_.scaling_.apply(encoder_.transform(X))`` as float32, its
         output the logits.
     history_ : pandas.DataFrame
         A row for every training round of every candidate; the columns are described in
@@ -195,12 +199,13 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     Notes
     -----
-    Images with values from 0 to 255, of any dtype, are divided by 255 if the largest value is
-    above 127; those within [0, 1] are left; others are scaled by their smallest and largest
-    value. Tables are scaled column by column and clipped to the range seen in `fit`. Of a data
-    frame, categorical, string and object columns are one-hot encoded, and missing values are
-    allowed. Sparse rows become dense a batch at a time, their zeros being zeros; on a GPU all
-    of them do.
+    The pixels of images get a mean of zero and the same standard deviation in every channel.
+    Tables are scaled column by column, see `column_scaling`; what lies outside of the range
+    seen in `fit` counts as the nearer end. In a table values may be missing: NaN becomes the
+    middle of its column, and the column gets an indicator. The columns of a data frame are
+    encoded by what they hold: numbers, categories, dates, text; so are those of an array of
+    objects. All of this is learned from the rows that are trained on. Sparse rows become dense
+    a batch at a time; on a GPU all of them do.
 
     Ctrl-C ends the search and keeps the best so far, with a warning; inside a meta-estimator
     such as `GridSearchCV` it is passed on.
@@ -237,6 +242,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "image_shape": [tuple, list, None],
         "column_order": [StrOptions({"given", "shuffled", "correlation"})],
+        "column_scaling": [StrOptions({"quantile", "minmax"})],
         "morphisms": [str, "array-like"],
         "averaging": [Interval(Integral, 1, None, closed="left")],
         "warmup_epochs": [Interval(Real, 0, None, closed="neither")],
@@ -289,6 +295,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         class_weight: dict[Any, float] | Literal["balanced"] | None = None,
         image_shape: tuple[int, ...] | None = None,
         column_order: Literal["given", "shuffled", "correlation"] = "given",
+        column_scaling: Literal["quantile", "minmax"] = "quantile",
         morphisms: Literal["all"] | Sequence[str | Morphism] = "all",
         averaging: int = 8,
         warmup_epochs: float = 10,
@@ -318,6 +325,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.class_weight = class_weight
         self.image_shape = image_shape
         self.column_order = column_order
+        self.column_scaling = column_scaling
         self.morphisms = morphisms
         self.averaging = averaging
         self.warmup_epochs = warmup_epochs
@@ -505,12 +513,13 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self, "network_")
         X = check_X(self, X, reset=False)
+        self.encoder_.warn_of_another_scale(X)
         network = deepcopy(self.network_).double().eval()
         probabilities = np.empty((X.shape[0], len(self.classes_)))
         done = 0
         with torch.no_grad(), one_thread(), torch.autocast("cpu", enabled=False):
             for images in self._images_of(X):
-                scaled = self.encoder_.range_.apply(images.astype(np.float64))
+                scaled = self.encoder_.scaling_.apply(images)
                 part = probabilities[done : done + len(images)]
                 part[:] = network(torch.from_numpy(scaled)).softmax(1).numpy()
                 done += len(images)
@@ -757,10 +766,13 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         seed = self.seed_ if go_on else draw_seed(self.random_state)
         optimizer = resolve_optimizer(self.optimizer, self.learning_rate, self.optimizer_params)
         settings = self._settings()
+        train, validation = split(indices, self.validation_fraction, seed)
         if go_on:
             encoder, topology = self.encoder_, self.best_topology_
         else:
-            encoder = InputEncoder(self.image_shape, self.column_order, seed).fit(X, rows)
+            encoder = InputEncoder(
+                self.image_shape, self.column_order, self.column_scaling, seed
+            ).fit(X, train if rows is None else rows[train])
             topology = starting_topology(self.start, encoder.image_shape_, len(classes))
         if topology.n_parameters > self.max_parameters:
             raise ValueError(
@@ -769,12 +781,10 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
         images = _images(encoder, X, rows)
         in_loss = training_weights(weights, self.class_weight, labels)
-        train, validation = split(indices, self.validation_fraction, seed)
         data = TrainingData(
             _rows(images, indices, in_loss, train),
             _rows(images, indices, weights, validation),
-            encoder.range_.offset,
-            encoder.range_.scale,
+            encoder.scaling_,
             self.batch_size,
         )
         seen = None
@@ -897,6 +907,9 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
         tags.input_tags.sparse = True
         return tags
 

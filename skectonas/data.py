@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from skectonas.mapped import MappedImages
+from skectonas.scaling import UNSCALED, PixelScaling
 
 CALIBRATION_ROWS = 1024
 """Rows that running statistics and reconnections are computed on: enough for both on the data
@@ -81,16 +82,15 @@ class TrainingData:
     ----------
     train, validation : Rows
         The two sides of the split.
-    offset, scale : float
-        A network sees (pixel - offset) * scale.
+    scaling : PixelScaling, default=UNSCALED
+        What a network sees of the pixels.
     batch_size : int
         Rows of a batch, at the most.
     """
 
     train: Rows
     validation: Rows
-    offset: float = 0.0
-    scale: float = 1.0
+    scaling: PixelScaling = UNSCALED
     batch_size: int = 32
 
     @property
@@ -100,7 +100,14 @@ class TrainingData:
 
     def scaled(self, images: Tensor, dtype: torch.dtype) -> Tensor:
         """Return images as a network sees them."""
-        return (images.to(dtype) - self.offset) * self.scale
+        offset, scale = self.offset_and_scale(dtype)
+        return (images.to(dtype) - offset) * scale
+
+    def offset_and_scale(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return the scaling as tensors of shape (channels,), or (1,), where the rows are."""
+        device, scaling = self.train.labels.device, self.scaling
+        offset = torch.tensor(scaling.offset, dtype=dtype, device=device)
+        return offset, torch.tensor(scaling.scale, dtype=dtype, device=device)
 
     @cached_property
     def calibration(self) -> Tensor:

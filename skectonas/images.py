@@ -1,11 +1,10 @@
-"""Tables laid out as images, and the range of the pixels of real images."""
+"""Tables laid out as images."""
 
 from __future__ import annotations
 
 import math
 import numbers
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -22,12 +21,9 @@ from skectonas.callbacks import CallbackSupportMixin, one_task, tearing_down
 from skectonas.given import admit
 
 __all__ = [
-    "PixelRange",
     "PseudoImageTransformer",
     "check_image_shape",
-    "pixel_range",
     "places_of_columns",
-    "range_between",
     "room_for",
 ]
 
@@ -38,93 +34,6 @@ _ORDERS = ("given", "shuffled", "correlation")
 _FLOATS = (np.float64, np.float32)
 # Optimal leaf ordering takes seconds from about this many columns, and then grows cubically.
 _MAX_OPTIMAL = 1000
-
-
-@dataclass(frozen=True)
-class PixelRange:
-    """One shift and one factor for all the pixels of a set of images.
-
-    Parameters
-    ----------
-    offset : float
-        Number taken off every pixel.
-    scale : float
-        Factor that every pixel is then multiplied by.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skectonas.images import PixelRange
-    >>> PixelRange(offset=-1.0, scale=0.5).apply(np.array([-1.0, 0.0, 1.0]))
-    array([0. , 0.5, 1. ])
-    """
-
-    offset: float
-    scale: float
-
-    def apply(self, X: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Scale pixels.
-
-        Parameters
-        ----------
-        X : ndarray of any shape
-            Pixels.
-
-        Returns
-        -------
-        ndarray of the shape of `X`
-            ``(X - offset) * scale``, of the dtype of `X` if it is a float, otherwise float64.
-        """
-        scaled: npt.NDArray[Any] = (X - self.offset) * self.scale
-        return scaled
-
-
-def pixel_range(X: npt.NDArray[Any]) -> PixelRange:
-    """Find the range of the pixels of images.
-
-    Pixels that lie in [0, 1] are left as they are. Pixels that are not negative, with a
-    largest one above 127 and up to 255, are those of 8-bit images, whatever their dtype:
-    black is 0 and white is 255, even where no pixel is quite as bright. Any others are scaled
-    by the smallest and the largest of them all.
-
-    Parameters
-    ----------
-    X : ndarray of any shape
-        Images, or images flattened to rows; finite and not empty.
-
-    Returns
-    -------
-    PixelRange
-        What takes the pixels of `X` to [0, 1].
-
-    Raises
-    ------
-    ValueError
-        If the largest pixel is further from the smallest than a float64 can tell.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skectonas.images import pixel_range
-    >>> pixel_range(np.array([[0, 51], [102, 204]], dtype=np.uint8)).scale * 255
-    1.0
-    >>> pixel_range(np.array([[-2.0, 0.0], [1.0, 2.0]]))
-    PixelRange(offset=-2.0, scale=0.25)
-    """
-    return range_between(float(X.min()), float(X.max()))
-
-
-def range_between(low: float, high: float) -> PixelRange:
-    """Find the range of pixels from the smallest and the largest: see `pixel_range`."""
-    if low >= 0 and high <= 1:
-        return PixelRange(offset=0.0, scale=1.0)
-    if low >= 0 and 127 < high <= 255:
-        return PixelRange(offset=0.0, scale=1 / 255)
-    span = high - low
-    if math.isinf(span):
-        raise ValueError(f"X: expected pixels that span a finite range, got {low} to {high}")
-    # One over a subnormal number is infinite.
-    return PixelRange(offset=low, scale=1 / span if span >= np.finfo(np.float64).tiny else 1.0)
 
 
 def check_image_shape(image_shape: object) -> tuple[int, int, int]:

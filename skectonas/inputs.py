@@ -7,8 +7,9 @@ arrays of shape (n, height, width, channels).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import astuple
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -18,37 +19,46 @@ from scipy import sparse
 from sklearn.utils import gen_batches
 
 from skectonas.given import admit
-from skectonas.images import (
-    PixelRange,
-    check_image_shape,
-    places_of_columns,
-    range_between,
-    room_for,
+from skectonas.images import check_image_shape, places_of_columns, room_for
+from skectonas.scaling import (
+    METHODS,
+    UNSCALED,
+    ColumnRanges,
+    ColumnScaling,
+    Method,
+    PixelScaling,
 )
-from skectonas.tables import ColumnRange, TableEncoder
+from skectonas.tables import TableEncoder
 
-__all__ = ["Data", "InputEncoder", "batches_of", "some_rows"]
+__all__ = ["Data", "InputEncoder", "are_flattened_images", "batches_of", "some_rows"]
 
-_UNCHANGED = PixelRange(offset=0.0, scale=1.0)
-_EIGHT_BIT = PixelRange(offset=0.0, scale=1 / 255)
 _VALUES_AT_ONCE = 2**20
+_SAMPLE_VALUES = 2**22
+_SAMPLE_ROWS = 10_000
+_FEW_ROWS = 10
+_NARROW = 0.05  # of the scores of a column; they are of unit deviation in `fit`
 
 Data: TypeAlias = pd.DataFrame | npt.NDArray[Any] | sparse.csr_array
 """A frame, an array, or a sparse one, whose rows become dense when they are taken."""
 
 RowNumbers: TypeAlias = npt.NDArray[np.intp]
 
+Found: TypeAlias = tuple[str, float, float, float, float]
+"""What lies elsewhere than in `fit`: its name, its range, and that in `fit`."""
+
 
 class InputEncoder:
     """Turn frames, tables, flattened images or images into images.
 
-    - A data frame is encoded by :class:`~skectonas.tables.TableEncoder` and laid out by
-      :class:`~skectonas.images.PseudoImageTransformer`.
+    - A data frame becomes a table of numbers by :class:`~skectonas.tables.TableEncoder`.
     - Arrays of three or four dimensions are images.
     - An array of two dimensions holds flattened images if `image_shape` has exactly as many
-      pixels as there are columns and `column_order` is ``"given"``. Otherwise it is a table:
-      every column is scaled to [0, 1], and the columns are laid out as for a frame. If it is
-      sparse, it is made dense a few rows at a time.
+      pixels as there are columns and `column_order` is ``"given"``. Otherwise it is a table. If
+      it is sparse, it is made dense a few rows at a time.
+
+    The columns of a table are scaled by :class:`~skectonas.scaling.ColumnScaling`, with an
+    indicator for missing values where there are any, and laid out as pixels. The pixels of
+    images get a mean of zero and a standard deviation of one half in every channel.
 
     Parameters
     ----------
@@ -56,16 +66,19 @@ class InputEncoder:
         ``(height, width)`` or ``(height, width, channels)`` of the images.
     column_order : {"given", "shuffled", "correlation"}, default="given"
         How the columns of a table are laid out.
+    column_scaling : {"quantile", "minmax"}, default="quantile"
+        How the columns of a table are scaled.
     random_state : int, default=None
-        Seeds the order of ``"shuffled"``.
+        Seeds the order of ``"shuffled"`` and the rows of large tables that quantiles are taken
+        of.
 
     Attributes
     ----------
     image_shape_ : tuple of int
         ``(height, width, channels)`` of the images that `transform` gives.
-    range_ : PixelRange
-        What takes these images to [0, 1]. It changes nothing where `transform` has scaled
-        them already: for tables, and for images that are neither in [0, 1] nor of 8 bits.
+    scaling_ : PixelScaling
+        What a network sees of these images. It changes nothing where `transform` has scaled
+        them already: for tables, and for images that are neither of 8 bits nor of float32.
     feature_names_out_ : ndarray of str or None
         Names of the encoded columns of a table in their given order; None for images.
 
@@ -75,28 +88,30 @@ class InputEncoder:
     >>> import pandas as pd
     >>> from skectonas.inputs import InputEncoder
     >>> frame = pd.DataFrame({"age": [20, 30], "work": ["office", "farm"]})
-    >>> encoder = InputEncoder().fit(frame)
+    >>> encoder = InputEncoder(column_scaling="minmax").fit(frame)
     >>> encoder.transform(frame)[:, :, :, 0]
     array([[[0., 0.],
             [1., 0.]],
            [[1., 1.],
             [0., 0.]]], dtype=float32)
-    >>> flattened = np.array([[0, 51, 102, 255]], dtype=np.uint8)
+    >>> flattened = np.array([[0, 50, 100, 250]], dtype=np.uint8)
     >>> encoder = InputEncoder(image_shape=(2, 2)).fit(flattened)
     >>> encoder.transform(flattened).shape
     (1, 2, 2, 1)
-    >>> encoder.range_ == PixelRange(offset=0.0, scale=1 / 255)
-    True
+    >>> encoder.scaling_.offset
+    (100.0,)
     """
 
     def __init__(
         self,
         image_shape: tuple[int, ...] | None = None,
         column_order: str = "given",
+        column_scaling: Method = "quantile",
         random_state: int | None = None,
     ) -> None:
         self.image_shape = image_shape
         self.column_order = column_order
+        self.column_scaling = column_scaling
         self.random_state = random_state
 
     def fit(self, X: Data, rows: RowNumbers | None = None) -> Self:
@@ -107,7 +122,8 @@ class InputEncoder:
         X : data frame, ndarray or sparse matrix
             A frame or table of shape (n_samples, n_features), flattened images of shape
             (n_samples, height * width * channels), or images of shape (n_samples, height,
-            width) or (n_samples, height, width, channels). Arrays must be finite.
+            width) or (n_samples, height, width, channels). Images must be finite; in a table
+            NaN stands for a missing value.
         rows : ndarray of int, default=None
             Numbers of the rows to learn from; None stands for all.
 
@@ -120,29 +136,38 @@ class InputEncoder:
         ------
         ValueError
             If `image_shape` is no shape of an image, is not that of the images, or has fewer
-            pixels than the table has columns once encoded; if `column_order` is unknown; if a
-            column of a frame cannot be encoded; or if an array has another number of
-            dimensions.
+            pixels than the table has columns once encoded; if `column_order` or
+            `column_scaling` is unknown; if a column of a frame cannot be encoded; if images
+            have missing values; or if an array has another number of dimensions.
+
+        Warns
+        -----
+        UserWarning
+            If columns of a frame are dropped, or read as something else than their dtype says.
         """
         if self.image_shape is not None:
             check_image_shape(self.image_shape)
+        if self.column_scaling not in METHODS:
+            raise ValueError(
+                f"column_scaling: expected one of {METHODS}, got {self.column_scaling!r}"
+            )
         X = _with_rows(X)
-        self._frame = isinstance(X, pd.DataFrame)
         self._shape = X.shape[1:]
         self._dtype = None if isinstance(X, pd.DataFrame) else X.dtype.name
         self._tables: TableEncoder | None = None
-        self._columns: ColumnRange | None = None
+        self._columns: ColumnScaling | None = None
         self._places: npt.NDArray[np.intp] | None = None
-        self._early: PixelRange | None = None
+        self._early: PixelScaling | None = None
+        self._seen: tuple[float, float] | None = None
         if isinstance(X, pd.DataFrame):
-            return self._fit_frame(X if rows is None else some_rows(X, rows))
-        if X.ndim not in (2, 3, 4):
+            self._tables = TableEncoder().fit(X if rows is None else some_rows(X, rows))
+        elif X.ndim not in (2, 3, 4):
             raise ValueError(
                 f"X: expected an array of 2, 3 or 4 dimensions, got shape {X.shape}"
             )
-        if X.ndim == 2 and not self._is_flattened(X):
-            return self._fit_table(X, rows)
-        return self._fit_images(X, rows)
+        elif are_flattened_images(X, self.image_shape, self.column_order) or X.ndim > 2:
+            return self._fit_images(X, rows)
+        return self._fit_table(X, rows)
 
     def transform(self, X: Data, rows: RowNumbers | None = None) -> npt.NDArray[Any]:
         """Turn data into images.
@@ -158,7 +183,7 @@ class InputEncoder:
         Returns
         -------
         ndarray of shape (n_samples, height, width, channels)
-            C-contiguous images, to be scaled by `range_`: uint8 if `X` holds images of that
+            C-contiguous images, to be scaled by `scaling_`: uint8 if `X` holds images of that
             dtype, otherwise float32. They share memory with `X` where they can. Each depends
             on its own row alone.
 
@@ -179,19 +204,79 @@ class InputEncoder:
         first = 0
         for batch in batches_of(X, rows, math.prod(self.image_shape_)):
             part = images[first : first + len(batch)]
-            if self._places is None:
+            if self._columns is None:
                 self._convert(batch.reshape(part.shape), part)
             else:
-                part.reshape(len(part), -1)[:, self._places] = self._numbers(batch)
+                scaled = self._columns.scale(self._table_of(batch))
+                part.reshape(len(part), -1)[:, self._places] = scaled
             first += len(batch)
         return images
+
+    def warn_of_another_scale(self, X: Data) -> None:
+        """Warn if the values of X lie elsewhere than those seen in `fit`, as if scaled anew.
+
+        Parameters
+        ----------
+        X : data frame, ndarray or sparse matrix
+            Data as for `transform`. Its first rows are looked at; those of a frame are not.
+
+        Warns
+        -----
+        UserWarning
+            If the pixels of images span a far larger or a far smaller range than in `fit`; or
+            if, of at least 10 rows of a table, most columns have most values beyond the range
+            seen in `fit`, or all of them in a tiny part of it.
+        """
+        X = self._checked(X)
+        if isinstance(X, pd.DataFrame) or not X.shape[0]:
+            return
+        first = next(batches_of(X))
+        if self._seen is not None:
+            found = self._of_another_span(first)
+        else:
+            found = self._of_another_scale(first)
+        if found is not None:
+            what, low, high, lowest, highest = found
+            warnings.warn(
+                f"X has {what} from {low:g} to {high:g}, while those in fit went from "
+                f"{lowest:g} to {highest:g}: are they scaled in another way?",
+                stacklevel=3,
+            )
+
+    def _of_another_span(self, images: npt.NDArray[Any]) -> Found | None:
+        assert self._seen is not None
+        low, high = float(images.min()), float(images.max())
+        span, seen = high - low, self._seen[1] - self._seen[0]
+        # A single image may have little contrast.
+        least = seen / (10 if len(images) >= _FEW_ROWS else 50)
+        if span > 10 * seen > 0 or 0 < span < least:
+            return "pixels", low, high, *self._seen
+        return None
+
+    def _of_another_scale(self, table: npt.NDArray[Any]) -> Found | None:
+        assert self._columns is not None
+        ranges, columns = ColumnRanges.of([table]), self._columns
+        varies = ranges.low < ranges.high
+        if len(table) < _FEW_ROWS or not varies.any():
+            return None
+        lowest, highest = columns.knots[:, 0], columns.knots[:, -1]
+        beyond = ((table < lowest) | (table > highest)).mean(axis=0) > 0.5
+        narrow = columns.scale(table)[:, ~columns.is_indicator].std(axis=0) < _NARROW
+        strange = varies & (beyond | narrow) & (lowest < highest)
+        if strange.sum() <= varies.sum() / 2:
+            return None
+        i = int(np.flatnonzero(strange)[0])
+        ends = ranges.low[i], ranges.high[i], lowest[i], highest[i]
+        return f"values in column {i}", *ends
 
     def _checked(self, X: Data) -> Data:
         """Return X as a frame or an array, whatever `fit` saw, if it is like that."""
         X = _with_rows(X)
-        if self._frame:
+        if self._tables is not None:
             if isinstance(X, pd.DataFrame):
                 return X
+            if isinstance(X, np.ndarray) and self._tables.labels_ == [*range(*X.shape[1:])]:
+                return pd.DataFrame(X)  # it was made of an array in fit, too
             raise ValueError(
                 f"X: expected a data frame with {self._shape[0]} columns as in fit, got "
                 f"{type(X).__name__} of shape {np.shape(X)}"
@@ -217,23 +302,26 @@ class InputEncoder:
         -------
         dict
             The parameters; ``input_shape`` and ``input_dtype`` of a row of X in `fit` (the
-            latter None for a frame); ``image_shape_``; ``range``, the offset and scale of
-            `range_`, and ``early``, those that `transform` itself applies to images, or None;
-            ``columns``, the low and high ends that `transform` scales the columns of an array
-            by, or None; ``tables``, the plain `TableEncoder` of a frame, or None; and
-            ``pixel_index``, the pixel of each column, or None for images.
+            latter None for a frame); ``image_shape_``; ``scaling``, the offset and scale of
+            `scaling_`, and ``early``, those that `transform` itself applies to images, or None;
+            ``seen``, the smallest and the largest pixel in `fit`, or None for a table;
+            ``columns``, the plain `ColumnScaling` of a table, or None; ``tables``, the plain
+            `TableEncoder` of a frame, or None; and ``pixel_index``, the pixel of each column,
+            or None for images.
         """
         early, columns, tables = self._early, self._columns, self._tables
         return {
             "image_shape": self.image_shape,
             "column_order": self.column_order,
+            "column_scaling": self.column_scaling,
             "random_state": self.random_state,
             "input_shape": self._shape,
             "input_dtype": self._dtype,
             "image_shape_": self.image_shape_,
-            "range": astuple(self.range_),
-            "early": None if early is None else astuple(early),
-            "columns": None if columns is None else {"low": columns.low, "high": columns.high},
+            "scaling": asdict(self.scaling_),
+            "early": None if early is None else asdict(early),
+            "seen": self._seen,
+            "columns": None if columns is None else columns.to_dict(),
             "tables": None if tables is None else tables.to_dict(),
             "pixel_index": self._places,
         }
@@ -252,37 +340,50 @@ class InputEncoder:
         >>> np.array_equal(again.transform(X), encoder.transform(X))
         True
         """
-        encoder = cls(plain["image_shape"], plain["column_order"], plain["random_state"])
+        parameters = ("image_shape", "column_order", "column_scaling", "random_state")
+        encoder = cls(**{name: plain[name] for name in parameters})
         early, columns, tables = plain["early"], plain["columns"], plain["tables"]
         encoder._shape = tuple(plain["input_shape"])
         encoder._dtype = plain["input_dtype"]
-        encoder._frame = tables is not None
-        encoder._early = None if early is None else PixelRange(*early)
-        encoder._columns = None if columns is None else ColumnRange(**columns)
-        encoder._tables = None
-        if tables is not None:
-            encoder._tables = TableEncoder.from_dict(tables).set_output(transform="default")
+        encoder._early = None if early is None else PixelScaling(**early)
+        encoder._seen = plain["seen"]
+        encoder._columns = None if columns is None else ColumnScaling.from_dict(columns)
+        encoder._tables = None if tables is None else TableEncoder.from_dict(tables)
         encoder.image_shape_ = check_image_shape(plain["image_shape_"])
-        encoder.range_ = PixelRange(*plain["range"])
+        encoder.scaling_ = PixelScaling(**plain["scaling"])
         encoder._places = plain["pixel_index"]
         encoder.feature_names_out_ = encoder._names()
         return encoder
 
-    def _is_flattened(self, X: Data) -> bool:
-        # Another order of the pixels would destroy an image, so it was meant for a table.
-        if self.image_shape is None or self.column_order != "given":
-            return False
-        return bool(X.shape[1] == math.prod(check_image_shape(self.image_shape)))
-
-    def _fit_frame(self, X: pd.DataFrame) -> Self:
-        # The global configuration of scikit-learn may ask for frames.
-        self._tables = TableEncoder().set_output(transform="default").fit(X)
-        return self._fit_layout(X, None)
-
     def _fit_table(self, X: Data, rows: RowNumbers | None) -> Self:
-        low, high = _extremes(X, rows)
-        self._columns = ColumnRange(low.astype(np.float64), high.astype(np.float64))
+        width = X.shape[1] if self._tables is None else len(self._tables.origin_)
+        ranges = ColumnRanges.of(self._table_of(b) for b in batches_of(X, rows, width))
+        if self._tables is not None:
+            ranges = ranges.with_one_indicator(self._tables.origin_)
+        chosen = self._sample_of(X, rows, width)
+        sample: Any
+        if isinstance(X, pd.DataFrame):
+            sample = self._table_of(some_rows(X, chosen))
+        else:
+            table: Any = X
+            by_column = table[chosen].tocsc() if sparse.issparse(X) else None
+
+            def sample(columns: slice) -> npt.NDArray[Any]:
+                if by_column is not None:
+                    return np.asarray(by_column[:, columns].toarray())
+                return np.asarray(table[chosen, columns])
+
+        self._columns = ColumnScaling.fit(sample, self.column_scaling, ranges)
         return self._fit_layout(X, rows)
+
+    def _sample_of(self, X: Data, rows: RowNumbers | None, width: int) -> RowNumbers:
+        """Return which rows quantiles are taken of: all, or enough of them."""
+        every = np.arange(X.shape[0]) if rows is None else rows
+        size = max(_SAMPLE_VALUES // width, _SAMPLE_ROWS)
+        if len(every) <= size:
+            return every
+        generator = np.random.default_rng(self.random_state)
+        return np.sort(generator.choice(every, size, replace=False))
 
     def _fit_layout(self, X: Data, rows: RowNumbers | None) -> Self:
         self.feature_names_out_ = self._names()
@@ -297,22 +398,33 @@ class InputEncoder:
                 )
 
         def encoded() -> Iterator[npt.NDArray[Any]]:
+            assert self._columns is not None
             for batch in batches_of(X, rows, columns):
-                yield self._numbers(batch).astype(np.float32)
+                yield self._columns.scale(self._table_of(batch)).astype(np.float32)
 
         self.image_shape_: tuple[int, int, int] = room_for(columns, self.image_shape)
         self._places = places_of_columns(
             columns, self.image_shape_, self.column_order, self.random_state, encoded
         )
-        self.range_ = _UNCHANGED
+        self.scaling_ = UNSCALED
         return self
 
     def _names(self) -> npt.NDArray[np.object_] | None:
+        """Return the names of the columns that come out of the scaling of a table."""
+        if self._columns is None:
+            return None
+        labels: list[str] = [f"x{i}" for i in range(self._shape[0])]
+        names, sources = labels, labels
         if self._tables is not None:
-            return self._tables.get_feature_names_out()
-        if self._columns is not None:
-            return np.array([f"x{i}" for i in range(self._shape[0])], dtype=object)
-        return None
+            labels = list(map(str, self._tables.labels_))
+            names = list(self._tables.get_feature_names_out())
+            sources = [labels[i] for i in self._tables.origin_]
+        return _distinct(
+            f"{sources[i]}_missing" if indicates else names[i]
+            for i, indicates in zip(
+                self._columns.origin, self._columns.is_indicator, strict=True
+            )
+        )
 
     def _fit_images(self, X: Data, rows: RowNumbers | None) -> Self:
         own = self.image_shape if X.ndim == 2 else X.shape[1:]
@@ -324,32 +436,41 @@ class InputEncoder:
                 f"{self.image_shape!r}"
             )
         self.feature_names_out_ = self._names()
-        low, high = _extremes(X, rows)
-        self.range_ = range_between(float(low.min()), float(high.max()))
-        # float32 may not tell apart, or not hold, what float64 does.
-        if X.dtype != np.uint8 and self.range_ not in (_UNCHANGED, _EIGHT_BIT):
-            self._early, self.range_ = self.range_, _UNCHANGED
+        ranges = ColumnRanges.of(b.reshape(len(b), -1) for b in batches_of(X, rows))
+        if ranges.n_missing.any():
+            raise ValueError("X: images must have no missing values, got NaN among the pixels")
+        self._seen = float(ranges.low.min()), float(ranges.high.max())
+        self.scaling_ = PixelScaling.of(
+            batch.reshape(len(batch), *self.image_shape_) for batch in batches_of(X, rows)
+        )
+        # float32 may not tell apart, or not hold, what others do.
+        if X.dtype not in (np.uint8, np.float32):
+            self._early, self.scaling_ = self.scaling_, UNSCALED
         return self
 
-    def _numbers(self, batch: Any) -> npt.NDArray[Any]:
-        """Return the columns of some rows as numbers in [0, 1]."""
-        if self._tables is not None:
-            return self._tables.transform(batch)
-        assert self._columns is not None
-        return self._columns.scale(batch)
+    def _table_of(self, batch: Any) -> npt.NDArray[Any]:
+        """Return some rows of a frame or an array as a table of numbers."""
+        return batch if self._tables is None else self._tables.transform(batch)
 
     def _convert(self, batch: npt.NDArray[Any], images: npt.NDArray[np.float32]) -> None:
         """Turn some images into float32."""
         with np.errstate(over="ignore"):
-            if self._early is None:
-                images[:] = batch
-            else:
-                images[:] = self._early.apply(batch.astype(np.float64))
+            images[:] = batch if self._early is None else self._early.apply(batch)
         if not np.isfinite(images).all():
             raise ValueError(
-                "X: expected pixels within the range of float32, got values from "
+                "X: expected pixels that are finite in float32 once scaled, got values from "
                 f"{float(batch.min())} to {float(batch.max())}"
             )
+
+
+def are_flattened_images(
+    X: Data, image_shape: tuple[int, ...] | None, column_order: str
+) -> bool:
+    """Return whether the rows of an array are meant as images: see `InputEncoder`."""
+    # Another order of the pixels would destroy an image, so it was meant for a table.
+    if image_shape is None or column_order != "given" or isinstance(X, pd.DataFrame):
+        return False
+    return X.ndim == 2 and bool(X.shape[1] == math.prod(check_image_shape(image_shape)))
 
 
 def some_rows(X: Data, rows: RowNumbers | slice) -> Any:
@@ -384,17 +505,6 @@ def _with_rows(X: Any) -> Data:
     return X.tocsr() if sparse.issparse(X) else X
 
 
-def _extremes(X: Data, rows: RowNumbers | None) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return the smallest and the largest value in each place of a row."""
-    batches = batches_of(X, rows)
-    first = next(batches)
-    low, high = first.min(axis=0), first.max(axis=0)
-    for batch in batches:
-        np.minimum(low, batch.min(axis=0), out=low)
-        np.maximum(high, batch.max(axis=0), out=high)
-    return low, high
-
-
 def _numeric_array(X: pd.DataFrame) -> npt.NDArray[Any]:
     others = [name for name, dtype in X.dtypes.items() if dtype.kind not in "biuf"]
     if others:
@@ -405,10 +515,6 @@ def _numeric_array(X: pd.DataFrame) -> npt.NDArray[Any]:
     array = X.to_numpy()
     if array.dtype == object:
         array = X.to_numpy(dtype=np.float64, na_value=np.nan)
-    if not np.isfinite(array).all():
-        raise ValueError(
-            "X: expected finite values, because fit saw an array; got missing or infinite ones"
-        )
     return array
 
 
@@ -418,3 +524,14 @@ def _with_channels(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _described(shape: tuple[int, ...]) -> str:
     return f"{shape[0]} columns" if len(shape) == 1 else f"images of shape {shape}"
+
+
+def _distinct(names: Iterable[str]) -> npt.NDArray[np.object_]:
+    """Append underscores to names that are taken: column "a_b" and category "b" of "a"."""
+    taken: dict[str, None] = {}
+    for name in names:
+        free = name
+        while free in taken:
+            free += "_"
+        taken[free] = None
+    return np.array(list(taken), dtype=object)

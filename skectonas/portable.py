@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 
 from skectonas.inputs import InputEncoder
 from skectonas.network import TopologyNetwork, Weights, build
+from skectonas.scaling import ColumnScaling
 from skectonas.topology import Topology
 
 
@@ -58,16 +59,16 @@ class PortableNetwork(nn.Module):
         if not isinstance(topology, Topology):
             topology = Topology.from_dict(topology)
         known = encoder.to_dict()
-        self.scaling: PixelScaling | ColumnScaling
-        if known["columns"] is None:
+        self.scaling: ImagesOfPixels | ImagesOfColumns
+        if known["columns"] is None or known["tables"] is not None:
             # Of a frame, the images that the encoder makes of it are the input.
-            seen = known["image_shape_" if known["pixel_index"] is not None else "input_shape"]
-            self.scaling = PixelScaling(
-                seen, known["image_shape_"], known["early"], known["range"]
+            seen = known["image_shape_" if known["tables"] is not None else "input_shape"]
+            self.scaling = ImagesOfPixels(
+                seen, known["image_shape_"], known["early"], known["scaling"]
             )
         else:
-            self.scaling = ColumnScaling(
-                **known["columns"],
+            self.scaling = ImagesOfColumns(
+                ColumnScaling.from_dict(known["columns"]),
                 pixel_index=known["pixel_index"],
                 image_shape=known["image_shape_"],
             )
@@ -89,7 +90,7 @@ class NamedWeights(dict[str, Tensor]):
         return f"<{len(self)} tensors>"
 
 
-class PixelScaling(nn.Module):
+class ImagesOfPixels(nn.Module):
     """Images as the user has them to images as a network sees them.
 
     Parameters
@@ -98,10 +99,10 @@ class PixelScaling(nn.Module):
         Shape of an image, or number of pixels of a flat one.
     image_shape : tuple of int
         Height, width and channels.
-    early : tuple of float or None
-        Offset and scale that are applied in float64 and then rounded to float32, as the
-        encoder does it.
-    late : tuple of float
+    early : dict or None
+        Offset and scale, of each channel or of all, that are applied in float64 and then
+        rounded to float32, as the encoder does it.
+    late : dict
         Offset and scale that are applied in the dtype of the network.
     """
 
@@ -109,14 +110,14 @@ class PixelScaling(nn.Module):
         self,
         input_shape: tuple[int, ...],
         image_shape: tuple[int, int, int],
-        early: tuple[float, float] | None,
-        late: tuple[float, float],
+        early: Mapping[str, Sequence[float]] | None,
+        late: Mapping[str, Sequence[float]],
     ) -> None:
         super().__init__()
         self.input_shape = input_shape
         self.image_shape = image_shape
-        self.early = early
-        self.late = late
+        self.early = None if early is None else _constants(early)
+        self.late = _constants(late)
 
     def forward(self, X: Tensor, dtype: torch.dtype) -> Tensor:
         """Return images (n, height, width, channels), scaled, in the given dtype."""
@@ -127,54 +128,79 @@ class PixelScaling(nn.Module):
         _check_shape(X, shapes)
         images = X.reshape(X.shape[0], *self.image_shape)
         if self.early is not None:
-            offset, scale = self.early
+            offset, scale = (value.to(X.device) for value in self.early)
             images = (images.double() - offset) * scale
-        offset, scale = self.late
+        offset, scale = (value.to(X.device, dtype) for value in self.late)
         return (images.float().to(dtype) - offset) * scale
 
 
-class ColumnScaling(nn.Module):
+class ImagesOfColumns(nn.Module):
     """Columns of a numeric table to images as a network sees them.
 
     Parameters
     ----------
-    low, high : ndarray of shape (n_columns,)
-        What becomes 0 and 1; numbers beyond count as the nearer end.
-    pixel_index : ndarray of shape (n_columns,)
-        For each column, the position of its pixel in the flattened image.
+    scaling : ColumnScaling
+        The maps of the columns, which are repeated here operation for operation.
+    pixel_index : ndarray of shape (n_out,)
+        For each column that comes out of them, the position of its pixel in the flattened
+        image.
     image_shape : tuple of int
         Height, width and channels.
     """
 
     def __init__(
         self,
-        low: np.ndarray[tuple[int], np.dtype[np.float64]],
-        high: np.ndarray[tuple[int], np.dtype[np.float64]],
+        scaling: ColumnScaling,
         pixel_index: np.ndarray[tuple[int], np.dtype[np.intp]],
         image_shape: tuple[int, int, int],
     ) -> None:
         super().__init__()
         # No buffers: these would be cast with the module, and belong to no state.
-        self.low, self.high = torch.from_numpy(low.copy()), torch.from_numpy(high.copy())
-        # For each pixel, the column; a column of zeros behind the last serves for the others.
-        columns = np.full(np.prod(image_shape), len(low))
-        columns[pixel_index] = np.arange(len(low))
-        self.columns = torch.from_numpy(columns)
+        self.knots = torch.from_numpy(scaling.knots / 2)
+        self.scores = torch.from_numpy(scaling.scores.copy())
+        self.missing = torch.from_numpy(scaling.missing.copy())
+        self.indicated = torch.from_numpy(scaling.indicated.copy())
+        self.indicators = torch.from_numpy(scaling.indicators.copy())
+        # For each pixel, the number of its column among the values, the indicators and, after
+        # the last, a column of zeros for the pixels that are left over.
+        n_values, n_out = len(scaling.knots), len(scaling.origin)
+        columns = np.empty(n_out, dtype=np.intp)
+        columns[~scaling.is_indicator] = np.arange(n_values)
+        columns[scaling.is_indicator] = np.arange(n_values, n_out)
+        pixels = np.full(np.prod(image_shape), n_out)
+        pixels[pixel_index] = columns
+        self.columns = torch.from_numpy(pixels)
         self.image_shape = image_shape
 
     def forward(self, X: Tensor, dtype: torch.dtype) -> Tensor:
         """Return images (n, height, width, channels), scaled, in the given dtype."""
-        _check_shape(X, {(len(self.low),), self.image_shape})
+        _check_shape(X, {(len(self.knots),), self.image_shape})
         if X.ndim == 4:
             return X.to(dtype)  # laid out already
-        low, high = self.low.to(X.device), self.high.to(X.device)
-        # Halves, because high - low may be more than the largest float64.
-        half = high / 2 - low / 2
-        scaled = torch.minimum(torch.maximum(X.double(), low), high)
-        scaled = (scaled / 2 - low / 2) / torch.where(half > 0, half, 1.0)
-        table = scaled.clamp(0, 1).float().to(dtype)
+        knots, scores = self.knots.to(X.device), self.scores.to(X.device)
+        half = X.double() / 2
+        missing = half.isnan()
+        half = torch.minimum(torch.maximum(half, knots[:, 0]), knots[:, -1])
+        segment = torch.zeros_like(X, dtype=torch.int64)
+        for k in range(1, knots.shape[1] - 1):
+            segment = segment + (half >= knots[:, k])
+        at = segment + torch.arange(len(knots), device=X.device) * knots.shape[1]
+        low, first = knots.flatten()[at], scores.flatten()[at]
+        width = (knots.flatten()[at + 1] - low).clamp_min(torch.finfo(torch.float64).tiny)
+        values = first + (half - low) / width * (scores.flatten()[at + 1] - first)
+        values = torch.where(missing, self.missing.to(X.device), values)
+        present, absent = self.indicators.to(X.device).unbind(1)
+        indicators = torch.where(missing[:, self.indicated.to(X.device)], absent, present)
+        table = torch.cat([values, indicators], 1).float().to(dtype)
         pixels = pad(table, (0, 1))[:, self.columns.to(X.device)]
         return pixels.reshape(X.shape[0], *self.image_shape)
+
+
+def _constants(scaling: Mapping[str, Sequence[float]]) -> tuple[Tensor, Tensor]:
+    offset, scale = (
+        torch.tensor(scaling[name], dtype=torch.float64) for name in ("offset", "scale")
+    )
+    return offset, scale
 
 
 def _check_shape(X: Tensor, shapes: set[tuple[int, ...]]) -> None:

@@ -1,153 +1,101 @@
-"""Raw pandas frames as numbers in [0, 1].
+"""Raw data frames as tables of numbers.
 
-:class:`TableEncoder` does for a data frame what a classifier of images needs: every column
-becomes one or more numbers between zero and one, in the order of the columns.
+`TableEncoder` finds out what each column holds, with the help of skrub, and keeps one plain
+`ColumnEncoder` for it. What these know is data that JSON and arrays can hold, so that a fitted
+encoder depends on no private attribute of another package.
 """
 
 from __future__ import annotations
 
 import datetime
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Protocol, Self, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.preprocessing import OneHotEncoder
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
+from numpy.typing import NDArray
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import HashingVectorizer
+from threadpoolctl import threadpool_limits
 
-__all__ = ["ColumnRange", "TableEncoder"]
+__all__ = ["ColumnEncoder", "TableEncoder"]
+
+Array: TypeAlias = NDArray[Any]
+Column: TypeAlias = "pd.Series[Any]"
+
+MOST_CATEGORIES = 100
+"""Columns with more values than that are taken for text, unless their dtype is categorical."""
+
+TEXT_FEATURES = 1024
+TEXT_COMPONENTS = 30
+TEXT_ROWS = 10_000
+NEGLIGIBLE = 1e-6
+
+_ONE_AT_A_TIME = threading.Lock()
 
 _NUMBERS = (numbers.Real, Decimal, np.bool_)
-_NESTED = (list, tuple, set, frozenset, dict, np.ndarray, pd.Series, pd.DataFrame)
-_TIMES = (
-    datetime.date,
-    datetime.time,
-    datetime.timedelta,
-    np.datetime64,
-    np.timedelta64,
-    pd.Period,
-    pd.Interval,
-)
+_TIMES = (datetime.date, np.datetime64)
+_DURATIONS = (datetime.timedelta, np.timedelta64)
 _COMPLEX = (complex, np.complexfloating)
+_NESTED = (list, tuple, set, frozenset, dict, np.ndarray, pd.Series, pd.DataFrame)
 
-_TIME_ADVICE = (
-    "turn it into numbers (days since a fixed date, the month) or, with astype(str), "
-)
-_TIME_ADVICE += "into categories"
 _COMPLEX_ADVICE = "give its real and imaginary parts as two columns"
 _NESTED_ADVICE = "give each element a column of its own"
 _SPARSE_ADVICE = "make it dense with column.sparse.to_dense()"
+_CLOCK_ADVICE = "turn it into a number, such as hours since midnight"
 
 
-@dataclass(frozen=True)
-class ColumnRange:
-    """Smallest and largest value of each column, to scale columns to [0, 1].
+class ColumnEncoder(Protocol):
+    """What has been learned of a column: a frozen dataclass of plain data."""
 
-    Unlike :class:`~sklearn.preprocessing.MinMaxScaler`, which takes every range below 2e-15
-    for constant and overflows on ranges above 1.8e308, it works for columns of any magnitude.
+    kind: ClassVar[str]
 
-    Parameters
-    ----------
-    low : ndarray of shape (n_columns,)
-        Smallest value of each column.
-    high : ndarray of shape (n_columns,)
-        Largest value of each column.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skectonas.tables import ColumnRange
-    >>> X = np.array([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]])
-    >>> ColumnRange.of(X).scale(X)
-    array([[0. , 0. ],
-           [0.5, 0. ],
-           [1. , 0. ]])
-    """
-
-    low: npt.NDArray[np.float64]
-    high: npt.NDArray[np.float64]
-
-    @classmethod
-    def of(cls, X: npt.NDArray[Any]) -> Self:
-        """Find the range of each column.
+    def encode(self, column: Column, label: object) -> Array:
+        """Return the column as numbers, (n, n_out), NaN where a value is missing.
 
         Parameters
         ----------
-        X : ndarray of shape (n_samples, n_columns)
-            Finite numbers or NaN, which is ignored.
-
-        Returns
-        -------
-        ColumnRange
-            The range of each column of `X`.
+        column : Series of length n
+            Values of the column.
+        label : object
+            Its name, for messages.
         """
-        # Unlike nanmin, these give NaN for a column of NaN without a warning.
-        low, high = np.fmin.reduce(X, axis=0), np.fmax.reduce(X, axis=0)
-        return cls(low=low.astype(np.float64), high=high.astype(np.float64))
+        ...
 
-    def scale(self, X: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Scale columns to [0, 1].
-
-        Parameters
-        ----------
-        X : ndarray of shape (n_samples, n_columns)
-            Finite numbers or NaN. Values outside a column's range count as the nearer end
-            of it.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_columns)
-            Numbers in [0, 1], zeros for constant columns; NaN where `X` has it.
-        """
-        # Halves, because high - low may be more than the largest float64.
-        half = self.high / 2 - self.low / 2
-        scaled = np.clip(X.astype(np.float64), self.low, self.high)
-        scaled /= 2
-        scaled -= self.low / 2
-        scaled /= np.where(half > 0, half, 1.0)
-        # The halves of subnormal numbers are rounded.
-        return np.clip(scaled, 0.0, 1.0, out=scaled)
+    def names(self, label: str) -> list[str]:
+        """Return the names of the numbers, n_out of them."""
+        ...
 
 
-class TableEncoder(TransformerMixin, BaseEstimator):
-    """Encode a raw pandas frame as numbers in [0, 1].
+class TableEncoder:
+    """Encode a raw pandas frame as a table of numbers, in which NaN stands for missing values.
 
-    Numeric and boolean columns have missing values replaced by the median and are scaled to
-    [0, 1]; those with missing values in `fit` get a second column that is 1 where a value is
-    missing. All other columns (categorical, strings, objects) are one-hot encoded, their
-    values compared as text; a missing value is a category of its own. The output keeps the
-    order of the columns: all that comes from one column lies together, in its place.
+    - Numbers and booleans are left as they are. Text is read as numbers if there are many
+      different numbers in it and hardly anything else; what is no number is then missing.
+    - Dates, or text that holds dates, become the year, the seconds since 1970, and the
+      positions of month, day, hour and weekday on circles. Time spans become seconds.
+    - Categorical columns, and text of at most 100 different values, are one-hot encoded. A
+      missing value is a category of its own. The rarest of more than 100 categories share a
+      column.
+    - Other text becomes the 30 leading directions of its character n-grams.
+    - A column without values, and one of texts without spaces that all differ, such as an
+      identifier, is dropped.
 
-    Parameters
-    ----------
-    max_categories : int, default=100
-        Largest number of output columns for one categorical column. The rarest categories
-        of a column that has more of them share one output column.
+    What is dropped or read as something else is said in a warning.
 
     Attributes
     ----------
-    n_features_in_ : int
-        Number of columns seen in `fit`.
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of the columns seen in `fit`, if all of them are strings.
-    numeric_ : list of int
-        Positions of the columns taken as numbers.
-    categorical_ : list of int
-        Positions of the columns taken as categories.
-    origin_ : ndarray of shape (n_features_out,)
-        For each output column, the position of the column it comes from.
-
-    Notes
-    -----
-    In `transform`, a number outside the range seen in `fit` counts as the nearer end of that
-    range, a category not seen in `fit` gives all zeros, and so does a missing value in a
-    categorical column that had none in `fit`. Whole numbers among categories are the same
-    category whether they are stored as integers or as floats.
+    labels_ : list
+        Names of the columns seen in `fit`.
+    columns_ : list of ColumnEncoder
+        What was learned of each of them.
+    origin_ : ndarray of shape (n_out,)
+        For each number that comes out, the position of the column that it comes from.
 
     Examples
     --------
@@ -156,25 +104,20 @@ class TableEncoder(TransformerMixin, BaseEstimator):
     >>> X = pd.DataFrame({"age": [20, 30, None], "work": ["office", "farm", "farm"]})
     >>> encoder = TableEncoder().fit(X)
     >>> encoder.get_feature_names_out()
-    array(['age', 'age_missing', 'work_farm', 'work_office'], dtype=object)
+    array(['age', 'work_farm', 'work_office'], dtype=object)
     >>> encoder.transform(X)
-    array([[0. , 0. , 0. , 1. ],
-           [1. , 0. , 1. , 0. ],
-           [0.5, 1. , 1. , 0. ]], dtype=float32)
+    array([[20.,  0.,  1.],
+           [30.,  1.,  0.],
+           [nan,  1.,  0.]])
     """
 
-    def __init__(self, *, max_categories: int = 100) -> None:
-        self.max_categories = max_categories
-
-    def fit(self, X: pd.DataFrame, y: object = None) -> Self:
-        """Learn medians, ranges and categories.
+    def fit(self, X: pd.DataFrame) -> Self:
+        """Find out what the columns hold.
 
         Parameters
         ----------
         X : DataFrame of shape (n_samples, n_features)
             At least one row and one column.
-        y : None
-            Ignored.
 
         Returns
         -------
@@ -184,12 +127,14 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If `X` is no frame, is empty, names columns twice, or has a column that cannot be
-            encoded (dates, complex numbers, sparse or nested values, infinities); or if
-            `max_categories` is not a positive integer.
+            If `X` is empty, names columns twice, has a column that cannot be encoded (complex
+            numbers, times of day, nested values, infinities), or none that can be learned from.
+
+        Warns
+        -----
+        UserWarning
+            If columns are dropped, or read as something else than their dtype says.
         """
-        self._check_max_categories()
-        _check_frame(X)
         if 0 in X.shape:
             raise ValueError(
                 f"X: expected a frame with at least one row and one column, got shape {X.shape}"
@@ -199,18 +144,21 @@ class TableEncoder(TransformerMixin, BaseEstimator):
             raise ValueError(
                 f"X: expected columns with different names, got more than one {twice}"
             )
-        validate_data(self, X, skip_check_array=True)
-
-        self._labels = list(X.columns)
-        kinds = [_is_number(column, label) for label, column in X.items()]
-        self.numeric_ = [i for i, numeric in enumerate(kinds) if numeric]
-        self.categorical_ = [i for i, numeric in enumerate(kinds) if not numeric]
-        self._fit_numbers(X)
-        self._fit_categories(X)
-        self._find_order()
+        self.labels_ = list(X.columns)
+        self.columns_: list[ColumnEncoder] = []
+        remarks = []
+        for label, column in X.items():
+            encoder, remark = _learned_from(column, label)
+            self.columns_.append(encoder)
+            remarks += [f"{label!r} {remark}"] if remark else []
+        self._find_origin()
+        if remarks:
+            warnings.warn(f"Columns of X: {'; '.join(remarks)}.", stacklevel=2)
+        if not len(self.origin_):
+            raise ValueError("X: expected a column to learn from, but all of them are dropped")
         return self
 
-    def transform(self, X: pd.DataFrame) -> npt.NDArray[np.float32]:
+    def transform(self, X: pd.DataFrame) -> NDArray[np.float64]:
         """Encode a frame.
 
         Parameters
@@ -220,94 +168,46 @@ class TableEncoder(TransformerMixin, BaseEstimator):
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features_out)
-            Numbers in [0, 1].
+        ndarray of shape (n_samples, n_out)
+            Finite numbers, NaN where a value is missing. A category that was not seen in `fit`
+            is zero in all columns of its kind.
 
         Raises
         ------
         ValueError
-            If `X` is no frame, has other columns than in `fit`, or has a column that cannot
-            be encoded: text that is no number in a numeric column, infinities, or what `fit`
-            refuses.
+            If `X` has other columns than in `fit`, infinities, or text in a column that held
+            numbers.
         """
-        check_is_fitted(self)
-        _check_frame(X)
-        validate_data(self, X, skip_check_array=True, reset=False)
-        blocks: list[npt.NDArray[Any]] = []
-        if self.numeric_:
-            block = self._numbers(X)
-            scaled = self._range.scale(block)
-            blocks += [
-                np.where(np.isnan(scaled), self._medians, scaled),
-                np.isnan(block[:, self._gaps]),
-            ]
-        if self.categorical_:
-            blocks.append(self._one_hot.transform(self._texts(X)))
-        return self._in_order(blocks)
+        if list(X.columns) != self.labels_:
+            raise ValueError(
+                f"X: expected the columns seen in fit, {self.labels_}, got {list(X.columns)}"
+            )
+        table = np.empty((len(X), len(self.origin_)))
+        for i, encoder in enumerate(self.columns_):
+            table[:, self.origin_ == i] = encoder.encode(X.iloc[:, i], self.labels_[i])
+        return table
 
-    def get_feature_names_out(
-        self, input_features: Sequence[str] | None = None
-    ) -> npt.NDArray[np.object_]:
-        """Name the output columns.
-
-        Parameters
-        ----------
-        input_features : sequence of str, default=None
-            Names of the input columns, which must be those seen in `fit`.
+    def get_feature_names_out(self) -> NDArray[np.object_]:
+        """Name the numbers.
 
         Returns
         -------
-        ndarray of shape (n_features_out,)
-            The column's own name for a number, ``<name>_missing`` for its indicator and for
-            the missing values of a categorical column, and ``<name>_<category>``.
-
-        Raises
-        ------
-        ValueError
-            If `input_features` are not the columns seen in `fit`.
+        ndarray of shape (n_out,)
+            The column's own name for a number, ``<name>_<category>``, ``<name>_year`` and so
+            on.
         """
-        check_is_fitted(self)
-        names_in = _check_feature_names_in(self, input_features)
         names: list[str] = []
-        if self.numeric_:
-            numeric = names_in[self.numeric_]
-            names += [*numeric, *(f"{numeric[i]}_missing" for i in self._gaps)]
-        if self.categorical_:
-            names += list(self._one_hot.get_feature_names_out(names_in[self.categorical_]))
-        return _distinct([names[i] for i in self._order])
+        for label, encoder in zip(self.labels_, self.columns_, strict=True):
+            names += encoder.names(str(label))
+        return np.array(names, dtype=object)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what the fitted encoder knows: plain data that `json` can write, and arrays.
-
-        Returns
-        -------
-        dict
-            The labels of the columns, the positions of the numeric and of the categorical
-            ones; of the numeric ones the range, the scaled medians and which have an
-            indicator; of the categorical ones the categories and those that share a column,
-            None for a missing value.
-        """
-        check_is_fitted(self)
-        plain: dict[str, Any] = {
-            "max_categories": self.max_categories,
-            "labels": [_plain_label(label) for label in self._labels],
-            "named": hasattr(self, "feature_names_in_"),
-            "numeric": list(self.numeric_),
-            "categorical": list(self.categorical_),
+        """Return what the fitted encoder knows: plain data, and arrays."""
+        columns: list[Any] = self.columns_
+        return {
+            "labels": [_plain_label(label) for label in self.labels_],
+            "columns": [{"kind": c.kind, **asdict(c)} for c in columns],
         }
-        if self.numeric_:
-            plain |= {
-                "low": self._range.low,
-                "high": self._range.high,
-                "medians": self._medians,
-                "indicated": self._gaps.tolist(),
-            }
-        if self.categorical_:
-            plain |= {
-                "categories": [_plain_texts(t) for t in self._one_hot.categories_],
-                "rare": [_plain_texts(t) for t in self._one_hot.infrequent_categories_],
-            }
-        return plain
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
@@ -321,283 +221,397 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         >>> X = pd.DataFrame({"age": [20, 30, None], "work": ["office", "farm", "farm"]})
         >>> encoder = TableEncoder().fit(X)
         >>> again = TableEncoder.from_dict(encoder.to_dict())
-        >>> np.array_equal(again.transform(X), encoder.transform(X))
+        >>> np.array_equal(again.transform(X), encoder.transform(X), equal_nan=True)
         True
         """
-        encoder = cls(max_categories=plain["max_categories"])
-        encoder._labels = list(plain["labels"])
-        encoder.n_features_in_ = len(encoder._labels)
-        if plain["named"]:
-            encoder.feature_names_in_ = np.asarray(encoder._labels, dtype=object)
-        encoder.numeric_ = list(plain["numeric"])
-        encoder.categorical_ = list(plain["categorical"])
-        if encoder.numeric_:
-            encoder._range = ColumnRange(plain["low"], plain["high"])
-            encoder._medians = plain["medians"]
-            encoder._gaps = np.array(plain["indicated"], dtype=np.intp)
-        if encoder.categorical_:
-            # scikit-learn's part learns again, from the least that teaches it the same, rather
-            # than having its private state set: that differs between its releases.
-            texts, categories = _teaching(plain["categories"], plain["rare"])
-            encoder._fit_one_hot(texts, categories)
-        encoder._find_order()
+        encoder = cls()
+        encoder.labels_ = list(plain["labels"])
+        encoder.columns_ = [
+            KINDS[column["kind"]](**{k: v for k, v in column.items() if k != "kind"})
+            for column in plain["columns"]
+        ]
+        encoder._find_origin()
         return encoder
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        tags.input_tags.categorical = True
-        tags.input_tags.string = True
-        tags.transformer_tags.preserves_dtype = []
-        return tags
-
-    def _check_max_categories(self) -> None:
-        value = self.max_categories
-        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        if not whole or value < 1:
-            raise ValueError(f"max_categories: expected a positive integer, got {value!r}")
-
-    def _fit_numbers(self, X: pd.DataFrame) -> None:
-        # One by one, to hold no more than one column as float64.
-        columns = [
-            _Numbers.of(_as_numbers(X.iloc[:, i], self._labels[i])) for i in self.numeric_
-        ]
-        if columns:
-            low, high, self._medians, missing = map(np.array, zip(*columns, strict=True))
-            self._range = ColumnRange(low, high)
-            self._gaps = np.flatnonzero(missing)
-
-    def _fit_categories(self, X: pd.DataFrame) -> None:
-        if self.categorical_:
-            self._fit_one_hot(self._texts(X))
-
-    def _fit_one_hot(
-        self,
-        texts: npt.NDArray[np.object_],
-        categories: Literal["auto"] | list[npt.NDArray[np.object_]] = "auto",
-    ) -> None:
-        self._one_hot = OneHotEncoder(
-            categories=categories,
-            handle_unknown="ignore",
-            max_categories=self.max_categories,
-            sparse_output=False,
-            dtype=np.float32,
-            feature_name_combiner=_category_name,
-        ).set_output(transform="default")
-        self._one_hot.fit(texts)
-
-    def _find_order(self) -> None:
-        """Find where the columns of the parts go in the output, and where those come from."""
-        origins: list[int] = []
-        if self.numeric_:
-            origins += self.numeric_
-            origins += [self.numeric_[i] for i in self._gaps]
-        if self.categorical_:
-            # With placeholder names, each output name tells which column it comes from.
-            places = [str(i) for i in self.categorical_]
-            names = self._one_hot.get_feature_names_out(places)
-            origins += [int(name.split("_")[0]) for name in names]
-        # A stable sort keeps a value before its indicator, and categories as they are.
-        self._order = np.argsort(origins, kind="stable")
-        self.origin_ = np.asarray(origins)[self._order]
-
-    def _numbers(self, X: pd.DataFrame) -> npt.NDArray[np.float64]:
-        block = np.empty((len(X), len(self.numeric_)))
-        for place, i in enumerate(self.numeric_):
-            block[:, place] = _as_numbers(X.iloc[:, i], self._labels[i])
-        return block
-
-    def _texts(self, X: pd.DataFrame) -> npt.NDArray[np.object_]:
-        block = np.empty((len(X), len(self.categorical_)), dtype=object)
-        for place, i in enumerate(self.categorical_):
-            block[:, place] = _as_texts(X.iloc[:, i], self._labels[i])
-        return block
-
-    def _in_order(self, blocks: Iterable[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
-        blocks = list(blocks)
-        places = np.argsort(self._order)
-        encoded = np.empty((len(blocks[0]), len(places)), dtype=np.float32)
-        start = 0
-        for block in blocks:
-            stop = start + block.shape[1]
-            encoded[:, places[start:stop]] = block
-            start = stop
-        return encoded
+    def _find_origin(self) -> None:
+        widths = [len(encoder.names("")) for encoder in self.columns_]
+        self.origin_ = np.repeat(np.arange(len(widths)), widths)
 
 
-class _Numbers(NamedTuple):
-    """What is learned of a column of numbers; its range and median NaN and 0 if it has none."""
+@dataclass(frozen=True)
+class Numbers:
+    """A column of numbers.
 
-    low: float
-    high: float
-    median: float
-    missing: bool
+    Parameters
+    ----------
+    from_text : bool, default=False
+        Whether they were text in `fit`. What is no number then is a missing value, otherwise
+        an error.
+    """
+
+    kind: ClassVar[str] = "numbers"
+    from_text: bool = False
+
+    def encode(self, column: Column, label: object) -> Array:
+        """Return the numbers: see `ColumnEncoder`."""
+        values = _numbers_of(column, label, strict=not self.from_text)
+        if np.isinf(values).any():
+            raise ValueError(
+                f"Column {label!r} (dtype {column.dtype}) has infinite values: replace them "
+                "with finite or missing values"
+            )
+        return values[:, None]
+
+    def names(self, label: str) -> list[str]:
+        """Return the names of the numbers: see `ColumnEncoder`."""
+        return [label]
+
+
+@dataclass(frozen=True)
+class Durations:
+    """A column of time spans, which become seconds."""
+
+    kind: ClassVar[str] = "durations"
+
+    def encode(self, column: Column, label: object) -> Array:
+        """Return the seconds: see `ColumnEncoder`."""
+        try:
+            spans = pd.to_timedelta(column)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"Column {label!r}: expected time spans, got dtype {column.dtype} ({error})"
+            ) from error
+        return spans.dt.total_seconds().to_numpy(np.float64)[:, None]
+
+    def names(self, label: str) -> list[str]:
+        """Return the name of the seconds: see `ColumnEncoder`."""
+        return [f"{label}_seconds"]
+
+
+@dataclass(frozen=True)
+class Dates:
+    """A column of dates or times.
+
+    Parameters
+    ----------
+    format : str or None
+        How they are written in text, as in `datetime.strptime`.
+    time_zone : str or None
+        In which they are encoded.
+    with_time : bool
+        Whether there are times of day.
+    """
+
+    kind: ClassVar[str] = "dates"
+    format: str | None
+    time_zone: str | None
+    with_time: bool
+
+    def encode(self, column: Column, label: object) -> Array:
+        """Return the parts of the dates: see `ColumnEncoder`."""
+        encoder = self._encoder("date")
+        encoded: pd.DataFrame = encoder.transform(self._times(column, label).rename("date"))
+        return encoded.to_numpy(np.float64)
+
+    def names(self, label: str) -> list[str]:
+        """Return the names of the parts: see `ColumnEncoder`."""
+        names: list[str] = self._encoder(label).all_outputs_
+        return names
+
+    def _encoder(self, name: str) -> Any:
+        from skrub import DatetimeEncoder
+
+        encoder = DatetimeEncoder(
+            resolution="hour" if self.with_time else "day",
+            add_weekday=True,
+            periodic_encoding="circular",
+        )
+        # All that it learns is whether there are times of day.
+        return encoder.fit(pd.Series([pd.Timestamp("2000-01-01 12:00")], name=name))
+
+    def _times(self, column: Column, label: object) -> Column:
+        try:
+            times = _times_of(column, self.format, utc=self.time_zone is not None)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"Column {label!r}: expected dates, got dtype {column.dtype} ({error})"
+            ) from error
+        if times.dt.tz is not None:
+            times = times.dt.tz_convert(self.time_zone)
+        converted: Column = times
+        return converted
+
+
+@dataclass(frozen=True)
+class Categories:
+    """A column of categories, one-hot encoded.
+
+    Parameters
+    ----------
+    common : list of str or None
+        Categories with a column of their own, None being the missing value.
+    rare : list of str or None
+        Those that share the last column.
+    null_texts : list of str
+        Texts that stand for a missing value.
+    """
+
+    kind: ClassVar[str] = "categories"
+    common: list[str | None]
+    rare: list[str | None]
+    null_texts: list[str]
+
+    def encode(self, column: Column, label: object) -> Array:
+        """Return zeros and ones: see `ColumnEncoder`."""
+        known = pd.Index([*self.common, *self.rare], dtype=object)
+        places = known.get_indexer(pd.Index(_texts_of(column, self.null_texts)))
+        n_out = len(self.names(""))
+        # A last column for those that are unknown.
+        places = np.where(places < 0, n_out, np.minimum(places, n_out - 1))
+        return np.eye(n_out + 1)[places, :-1]
+
+    def names(self, label: str) -> list[str]:
+        """Return the names of the categories: see `ColumnEncoder`."""
+        names = [f"{label}_{'missing' if text is None else text}" for text in self.common]
+        return [*names, f"{label}_rare"] if self.rare else names
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A column of texts, as the leading directions of their character n-grams.
+
+    Parameters
+    ----------
+    components : ndarray of shape (n_features, n_components)
+        The directions.
+    null_texts : list of str
+        Texts that stand for a missing value.
+    """
+
+    kind: ClassVar[str] = "texts"
+    components: NDArray[np.float32]
+    null_texts: list[str]
 
     @classmethod
-    def of(cls, column: npt.NDArray[np.float64]) -> Self:
-        range_ = ColumnRange.of(column[:, None])
-        missing = np.isnan(column)
-        # Scaled first, because the mean of two middle values may pass the largest float64.
-        scaled = range_.scale(column[~missing, None])
-        median = float(np.median(scaled)) if len(scaled) else 0.0
-        return cls(float(range_.low[0]), float(range_.high[0]), median, bool(missing.any()))
+    def of(cls, column: Column, null_texts: list[str]) -> Self:
+        """Find the directions of the texts, or of every second, third, ... of many."""
+        texts = _texts_of(column, null_texts)
+        some = texts[texts.notna()].iloc[:: len(texts) // TEXT_ROWS + 1]
+        n_grams = _n_grams(some.to_numpy(object))
+        # A sum that is cut in another way, as by more threads, has other last bits.
+        with _ONE_AT_A_TIME, threadpool_limits(1, user_api="blas"):
+            directions = TruncatedSVD(TEXT_COMPONENTS, random_state=0).fit(n_grams)
+        strengths = directions.singular_values_
+        leading = directions.components_[strengths > NEGLIGIBLE * strengths[0]]
+        return cls(leading.T.astype(np.float32), null_texts)
+
+    def encode(self, column: Column, label: object) -> Array:
+        """Return the components of the texts: see `ColumnEncoder`."""
+        texts = _texts_of(column, self.null_texts)
+        encoded = np.full((len(texts), self.components.shape[1]), np.nan)
+        given = texts.notna().to_numpy()
+        encoded[given] = _n_grams(texts[given].to_numpy(object)) @ self.components
+        return encoded
+
+    def names(self, label: str) -> list[str]:
+        """Return the names of the components: see `ColumnEncoder`."""
+        return [f"{label}_{i:02}" for i in range(self.components.shape[1])]
 
 
-def _check_frame(X: object) -> None:
-    if not isinstance(X, pd.DataFrame):
-        raise ValueError(f"X: expected a pandas DataFrame, got {type(X).__name__}")
+@dataclass(frozen=True)
+class Dropped:
+    """A column that is not used."""
+
+    kind: ClassVar[str] = "dropped"
+
+    def encode(self, column: Column, label: object) -> Array:
+        """Return no numbers: see `ColumnEncoder`."""
+        return np.empty((len(column), 0))
+
+    def names(self, label: str) -> list[str]:
+        """Return no names: see `ColumnEncoder`."""
+        return []
 
 
-def _is_number(column: pd.Series[Any], label: object) -> bool:
-    """Whether a column is taken as numbers; refuse it if it cannot be encoded at all."""
-    dtype = column.dtype
-    if _has_categories_only(dtype):
-        return False
-    if _is_numeric_dtype(dtype):
-        return True
-    kinds = _check_encodable(column, label)
-    # Nothing but missing values: as a category it can meet anything later.
-    return bool(kinds) and all(issubclass(kind, _NUMBERS) for kind in kinds)
+KINDS: dict[str, Any] = {
+    kind.kind: kind for kind in (Numbers, Durations, Dates, Categories, Texts, Dropped)
+}
 
 
-def _has_categories_only(dtype: Any) -> bool:
-    return isinstance(dtype, pd.CategoricalDtype | pd.StringDtype)
-
-
-def _is_numeric_dtype(dtype: Any) -> bool:
-    return dtype.kind in "biuf" and not isinstance(dtype, pd.SparseDtype)
-
-
-def _check_encodable(column: pd.Series[Any], label: object) -> set[type]:
-    """Give the types of the cells; refuse what is neither number nor category."""
+def _learned_from(column: Column, label: object) -> tuple[ColumnEncoder, str | None]:
+    """Return the encoder of a column, and what the user should know of it."""
     dtype: Any = column.dtype
-    advice = _dtype_advice(dtype)
+    if isinstance(dtype, pd.CategoricalDtype):
+        return _categories_of(column, []), None
+    if dtype.kind in "biuf" and not isinstance(dtype, pd.SparseDtype):
+        return Numbers(), None
+    if dtype.kind == "m":
+        return Durations(), None
+    if dtype.kind == "M" or isinstance(dtype, pd.PeriodDtype):
+        return _dates_of(column, None), None
+    kinds = _kinds_in(column, label)
+    if not kinds:
+        return Dropped(), "is dropped, because it has no values"
+    for types, encoder in ((_NUMBERS, Numbers()), (_DURATIONS, Durations())):
+        if all(issubclass(kind, types) for kind in kinds):
+            return encoder, None
+    if all(issubclass(kind, _TIMES) for kind in kinds):
+        return _dates_of(column, None), None
+    if any(issubclass(kind, (*_TIMES, *_DURATIONS)) for kind in kinds):
+        names = sorted(kind.__name__ for kind in kinds)
+        raise ValueError(
+            f"Column {label!r} (dtype {dtype}) holds values of different types, {names}: turn "
+            "them into one"
+        )
+    return _learned_from_text(column)
+
+
+def _learned_from_text(column: Column) -> tuple[ColumnEncoder, str | None]:
+    from skrub import Cleaner
+
+    texts = _texts_of(column, [])
+    frame = texts.astype("str").where(texts.notna()).to_frame("column")
+    cleaner = Cleaner().fit(frame)
+    steps = {type(step).__name__: step for step in cleaner.all_processing_steps_["column"]}
+    null_texts: list[str] = list(steps["CleanNullStrings"].null_strings_)
+    if not cleaner.all_outputs_:
+        return Dropped(), "is dropped, because it has no values"
+    values = _texts_of(column, null_texts).dropna()
+    strays = _strays_among_numbers(values)
+    if strays is not None:
+        shown = ", ".join(map(repr, strays[:3])) + (", ..." if len(strays) > 3 else "")
+        return Numbers(from_text=True), (
+            "is read as numbers" + (f", in which {shown} are missing values" if strays else "")
+        )
+    if "ToDatetime" in steps:
+        written: str = steps["ToDatetime"].format_
+        return _dates_of(column, written), f"is read as dates, written {written}"
+    n_distinct = values.nunique()
+    if n_distinct <= MOST_CATEGORIES:
+        return _categories_of(column, null_texts), None
+    if n_distinct == len(values) and not values.str.contains(r"\s").any():
+        return Dropped(), (
+            "is dropped, because its values all differ, as those of an identifier do (give it "
+            "a categorical dtype to keep it)"
+        )
+    return Texts.of(column, null_texts), None
+
+
+def _strays_among_numbers(values: Column) -> list[str] | None:
+    """Return what is no number in a column of numbers, None if it is no such column.
+
+    Few different texts among many different numbers are limits of detection, units, notes.
+    A few numbers among texts, or of a few different values, may be anything.
+    """
+    numeric = pd.to_numeric(values, errors="coerce")
+    others: list[str] = values[numeric.isna()].unique().tolist()
+    if not others:
+        return []
+    many = numeric.notna().mean() >= 0.5 and numeric.nunique() >= 10 * len(others)
+    return others if many else None
+
+
+def _dates_of(column: Column, written: str | None) -> Dates:
+    times = _times_of(column, written, utc=written is not None and "%z" in written)
+    time_zone = None if times.dt.tz is None else str(times.dt.tz)
+    given = times.dropna()
+    return Dates(written, time_zone, bool((given.dt.normalize() != given).any()))
+
+
+def _times_of(column: Column, written: str | None, *, utc: bool) -> Any:
+    """Return dates, or text that is written like this, as times; what is none is missing."""
+    if isinstance(column.dtype, pd.PeriodDtype):
+        return column.dt.to_timestamp()
+    return pd.to_datetime(column, format=written, errors="coerce", utc=utc)
+
+
+def _categories_of(column: Column, null_texts: list[str]) -> Categories:
+    counts = _texts_of(column, null_texts).value_counts(dropna=False)
+    texts: list[str | None] = sorted(counts.index.dropna())
+    texts += [None] if counts.index.hasnans else []
+    if len(texts) <= MOST_CATEGORIES:
+        return Categories(texts, [], null_texts)
+    frequency = dict(zip(counts.index, counts, strict=True))
+    by_frequency = sorted(texts, key=lambda text: -frequency[text])
+    kept = set(by_frequency[: MOST_CATEGORIES - 1])
+    return Categories(
+        [text for text in texts if text in kept],
+        [text for text in texts if text not in kept],
+        null_texts,
+    )
+
+
+def _n_grams(texts: Array) -> Any:
+    vectorizer = HashingVectorizer(
+        analyzer="char_wb", ngram_range=(2, 4), n_features=TEXT_FEATURES, dtype=np.float64
+    )
+    return vectorizer.transform(texts)
+
+
+def _kinds_in(column: Column, label: object) -> set[type]:
+    """Return the types of the values; refuse what cannot be encoded."""
+    dtype: Any = column.dtype
+    advice = None
+    if isinstance(dtype, pd.SparseDtype):
+        advice = _SPARSE_ADVICE
+    elif dtype.kind == "c":
+        advice = _COMPLEX_ADVICE
     if advice is not None:
         raise ValueError(
             f"Column {label!r} has dtype {dtype}, which is not supported: {advice}"
         )
+    if isinstance(dtype, pd.StringDtype):
+        return {str} if column.notna().any() else set()
     kinds = set(map(type, column.dropna().to_numpy(dtype=object)))
     for kind in sorted(kinds, key=str):
-        advice = _cell_advice(kind)
-        if advice is not None:
-            raise ValueError(
-                f"Column {label!r} (dtype {dtype}) holds values of type {kind.__name__}, "
-                f"which are not supported: {advice}"
-            )
+        for types, advice in (
+            (_NESTED, _NESTED_ADVICE),
+            (_COMPLEX, _COMPLEX_ADVICE),
+            (datetime.time, _CLOCK_ADVICE),
+        ):
+            if issubclass(kind, types):
+                raise ValueError(
+                    f"Column {label!r} (dtype {dtype}) holds values of type {kind.__name__}, "
+                    f"which are not supported: {advice}"
+                )
     return kinds
 
 
-def _dtype_advice(dtype: Any) -> str | None:
-    if isinstance(dtype, pd.SparseDtype):
-        return _SPARSE_ADVICE
-    if isinstance(dtype, pd.PeriodDtype | pd.IntervalDtype) or dtype.kind in "mM":
-        return _TIME_ADVICE
-    return _COMPLEX_ADVICE if dtype.kind == "c" else None
-
-
-def _cell_advice(kind: type) -> str | None:
-    if issubclass(kind, _NESTED):
-        return _NESTED_ADVICE
-    if issubclass(kind, _TIMES):
-        return _TIME_ADVICE
-    return _COMPLEX_ADVICE if issubclass(kind, _COMPLEX) else None
-
-
-def _as_numbers(column: pd.Series[Any], label: object) -> npt.NDArray[np.float64]:
-    """Give a column as float64, NaN where a value is missing."""
-    if _is_numeric_dtype(column.dtype):
-        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    else:
-        values = _parsed(column, label)
-    if np.isinf(values).any():
-        raise ValueError(
-            f"Column {label!r} (dtype {column.dtype}) has infinite values: replace them with "
-            "finite or missing values"
-        )
-    return values
-
-
-def _parsed(column: pd.Series[Any], label: object) -> npt.NDArray[np.float64]:
-    if not _has_categories_only(column.dtype):
-        _check_encodable(column, label)
+def _numbers_of(column: Column, label: object, *, strict: bool) -> NDArray[np.float64]:
+    """Return a column as float64, NaN where a value is missing, or is no number."""
+    dtype: Any = column.dtype
+    if dtype.kind in "biuf" and not isinstance(dtype, pd.SparseDtype):
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    if not strict:
+        return pd.to_numeric(_texts_of(column, []), errors="coerce").to_numpy(np.float64)
+    if not isinstance(dtype, pd.CategoricalDtype | pd.StringDtype):
+        _kinds_in(column, label)
+    values = column.to_numpy(dtype=object, copy=True)
+    values[column.isna().to_numpy()] = np.nan
     try:
-        return _as_objects(column).astype(np.float64)
+        return values.astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"Column {label!r}: expected numbers, got dtype {column.dtype} ({error})"
+            f"Column {label!r}: expected numbers, got dtype {dtype} ({error})"
         ) from error
 
 
-def _as_texts(column: pd.Series[Any], label: object) -> npt.NDArray[np.object_]:
-    """Give a column as text, NaN where a value is missing."""
-    dtype: Any = column.dtype
-    if isinstance(dtype, pd.CategoricalDtype):
-        # One more entry, because the code of a missing value is -1, the last place.
-        texts = np.array([*map(_text, dtype.categories), np.nan], dtype=object)
-        return texts[column.cat.codes.to_numpy()]
-    if isinstance(dtype, pd.StringDtype):
-        # Equal strings as one object: they may be stored in less than an object takes.
-        codes, strings = pd.factorize(column)
-        return np.array([*strings, np.nan], dtype=object)[codes]
-    values = _as_objects(column)
-    if _check_encodable(column, label) <= {str}:
-        return values
-    for i in np.flatnonzero(column.notna().to_numpy()):
-        values[i] = _text(values[i])
-    return values
-
-
-def _as_objects(column: pd.Series[Any]) -> npt.NDArray[np.object_]:
-    values = column.to_numpy(dtype=object, copy=True)
-    values[column.isna().to_numpy()] = np.nan
-    return values
+def _texts_of(column: Column, null_texts: Sequence[str]) -> Column:
+    """Return a column as text without white space around it, None where a value is missing."""
+    codes, values = pd.factorize(column)
+    texts = [_text(value) for value in values]
+    known = np.array([*(None if t in null_texts else t for t in texts), None], dtype=object)
+    # The code of a missing value is -1, the last place.
+    return pd.Series(known[codes], dtype=object)
 
 
 def _text(value: object) -> str:
     # pandas turns integers into floats as soon as a value is missing.
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
-    return str(value)
+    return str(value).strip()
 
 
 def _plain_label(label: object) -> Any:
     # They name columns in messages, where the looks of a label do as well.
     return label if isinstance(label, str | int | float) else repr(label)
-
-
-def _plain_texts(texts: npt.NDArray[np.object_] | None) -> list[str | None]:
-    known = [] if texts is None else texts.tolist()
-    return [text if isinstance(text, str) else None for text in known]
-
-
-def _teaching(
-    categories: Sequence[Sequence[str | None]], rare: Sequence[Sequence[str | None]]
-) -> tuple[npt.NDArray[np.object_], list[npt.NDArray[np.object_]]]:
-    """Return rows in which the rare categories are the rarest, and the categories."""
-    columns = []
-    for known, few in zip(categories, rare, strict=True):
-        common = [text for text in known if text not in few]
-        columns.append([*(common or few), *known])
-    longest = max(map(len, columns))
-    # Filled up with what comes first, which is common if anything is.
-    rows = [_objects(column + column[:1] * (longest - len(column))) for column in columns]
-    return np.stack(rows, axis=1), [_objects(known) for known in categories]
-
-
-def _objects(texts: Iterable[str | None]) -> npt.NDArray[np.object_]:
-    return np.array([np.nan if text is None else text for text in texts], dtype=object)
-
-
-def _category_name(column: str, category: object) -> str:
-    return f"{column}_{category if isinstance(category, str) else 'missing'}"
-
-
-def _distinct(names: Iterable[str]) -> npt.NDArray[np.object_]:
-    """Append underscores to names that are taken: column "a_b" and category "b" of "a"."""
-    taken: dict[str, None] = {}
-    for name in names:
-        free = name
-        while free in taken:
-            free += "_"
-        taken[free] = None
-    return np.array(list(taken), dtype=object)

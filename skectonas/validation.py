@@ -26,7 +26,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from skectonas.given import admit
-from skectonas.inputs import Data, batches_of
+from skectonas.inputs import Data, are_flattened_images, batches_of
 from skectonas.morphisms import Morphism
 
 Array: TypeAlias = NDArray[Any]
@@ -40,10 +40,11 @@ def check_parameters(fit: Fit) -> Fit:
 
 
 def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
-    """Return X as a finite array of 2 to 4 dimensions, a sparse one, or a pandas frame.
+    """Return X as an array of 2 to 4 dimensions, a sparse one, or a pandas frame.
 
     Arrays are not copied: what comes back shares memory, or a file, with what came. Sparse ones
-    come back in the CSR format, of which rows can be taken.
+    come back in the CSR format, of which rows can be taken. Arrays of text, or of objects that
+    are not all numbers, become frames. Only in tables values may be missing.
 
     Parameters
     ----------
@@ -60,7 +61,8 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
     TypeError
         If X is a lazy frame.
     ValueError
-        If X is empty, not finite, not numeric, or does not fit the estimator.
+        If X is empty, holds infinities or images with missing values, or does not fit the
+        estimator.
 
     Warns
     -----
@@ -68,6 +70,10 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
         If the channels of the images seem to come first.
     """
     X = admit(X, "X")
+    if isinstance(X, list | tuple) or _is_array_of_arrays(X):
+        X = _stacked(X)
+    if _is_table_of_objects(X):
+        X = _frame_of(X)
     least = 2 if reset else 1
     if isinstance(X, pd.DataFrame):
         for side, name, minimum in ((len(X), "sample", least), (X.shape[1], "feature", 1)):
@@ -78,8 +84,6 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
                 )
         frame: pd.DataFrame = validate_data(estimator, X, reset=reset, skip_check_array=True)
         return frame
-    if isinstance(X, list | tuple) or _is_array_of_arrays(X):
-        X = _stacked(X)
     checks = {"ensure_all_finite": False, "ensure_min_samples": least}
     shape: tuple[int, ...] = np.shape(X) if hasattr(X, "ndim") else ()
     if len(shape) > 4:
@@ -103,12 +107,30 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
         validate_data(estimator, values, reset=reset, skip_check_array=True)
     else:
         array = validate_data(estimator, X, reset=reset, accept_sparse="csr", **checks)
+    are_images = array.ndim > 2 or are_flattened_images(
+        array, estimator.image_shape, estimator.column_order
+    )
     # Batch by batch, because it may take memory.
     for batch in batches_of(array):
-        assert_all_finite(batch, estimator_name=type(estimator).__name__, input_name="X")
+        assert_all_finite(
+            batch,
+            allow_nan=not are_images,
+            estimator_name=type(estimator).__name__,
+            input_name="X",
+        )
     if isinstance(array, np.ndarray) and array.dtype == bool:
         return array.view(np.uint8)
     return array
+
+
+def _frame_of(X: Any) -> Any:
+    """Return an array of text, or of objects that are not all numbers, as a frame."""
+    frame = pd.DataFrame(X if X.dtype.kind == "O" else X.astype("U")).infer_objects()
+    return X if all(dtype.kind in "biuf" for dtype in frame.dtypes) else frame
+
+
+def _is_table_of_objects(X: Any) -> bool:
+    return isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "OSU"
 
 
 def _is_array_of_arrays(X: Any) -> bool:
@@ -117,7 +139,9 @@ def _is_array_of_arrays(X: Any) -> bool:
 
 def _stacked(X: Sequence[Any] | Array) -> Array:
     try:
-        return np.asarray(list(X))
+        stacked = np.asarray(list(X))
+        # Among texts, numbers would become texts.
+        return stacked if stacked.dtype.kind not in "SU" else np.array(X, dtype=object)
     except ValueError as error:
         shapes = sorted({np.shape(row) for row in X})
         if len(shapes) < 2:

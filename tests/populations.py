@@ -13,6 +13,7 @@ from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Candidate
 from skectonas.data import Rows, TrainingData
 from skectonas.network import initial_weights
+from skectonas.scaling import PixelScaling
 from skectonas.scoring import Scorer, make_scorer
 from skectonas.training import resolve_optimizer
 
@@ -49,7 +50,7 @@ def training_data(
         return Rows(images, labels, torch.from_numpy(rng.random(n)) if weighted else None)
 
     offset, scale = (12.0, 1 / 200) if eight_bit else (0.5, 2.0)
-    return TrainingData(rows(n_rows), rows(11), offset, scale, batch_size)
+    return TrainingData(rows(n_rows), rows(11), PixelScaling((offset,), (scale,)), batch_size)
 
 
 def scorer_for(data: TrainingData, n_classes: int = 3) -> Scorer:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skectonas.data import CALIBRATION_ROWS, BatchOrder, Rows, TrainingData
+from skectonas.scaling import PixelScaling
 
 RELAXED = settings(max_examples=200, deadline=None)
 ROWS = st.integers(1, 90)
@@ -122,7 +123,7 @@ def test_steps_per_epoch(n: int, batch_size: int, steps: int) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("stored", [torch.uint8, torch.float32, torch.float64])
 def test_scaled(dtype: torch.dtype, stored: torch.dtype) -> None:
-    data = TrainingData(rows(9, stored), rows(2, stored), offset=3.1, scale=0.3)
+    data = TrainingData(rows(9, stored), rows(2, stored), PixelScaling((3.1,), (0.3,)))
     images = data.train.images
     scaled = data.scaled(images, dtype)
     assert scaled.dtype == dtype
@@ -134,7 +135,7 @@ def test_scaled(dtype: torch.dtype, stored: torch.dtype) -> None:
 
 
 def test_pixels_are_kept_as_they_came() -> None:
-    data = TrainingData(rows(9), rows(2), offset=1.0, scale=0.5, batch_size=4)
+    data = TrainingData(rows(9), rows(2), PixelScaling((1.0,), (0.5,)), batch_size=4)
     moved = data.to(torch.device("cpu"))
     for one in (data, moved):
         assert one.train.images.dtype == one.validation.images.dtype == torch.uint8

@@ -35,6 +35,7 @@ FLOORS = {
     "fitness": 2.0,
     "tournament": 2.0,
     "images": 2.0,
+    "scaling": 0.0,
     "tables": 2.0,
     "morphisms": 2.0,
     "training": 3.0,

@@ -25,6 +25,7 @@ from skectonas.inputs import InputEncoder, batches_of
 from skectonas.mapped import FileArray, MappedImages, mapping_of, read_at_random
 from skectonas.network import initial_weights
 from skectonas.population import FusedTrainer
+from skectonas.scaling import PixelScaling
 from skectonas.training import PlainTrainer, one_thread, resolve_optimizer
 
 RNG = np.random.default_rng(0)
@@ -275,6 +276,7 @@ LIMITED = """
 import resource, sys
 import numpy as np
 from skectonas import ECToNASClassifier
+from skectonas.scaling import PixelScaling
 
 path, rows = sys.argv[1], int(sys.argv[2])
 clf = ECToNASClassifier(
@@ -425,7 +427,9 @@ def test_trainers_do_not_care_where_images_are(kind: Any, tmp_path: Path) -> Non
     in_file = images_of(mapped(tmp_path, PIXELS))
 
     def train(rows_of: Callable[[torch.Tensor], Rows]) -> list[Candidate]:
-        data = TrainingData(rows_of(places[:100]), rows_of(places[100:]), scale=1 / 255)
+        data = TrainingData(
+            rows_of(places[:100]), rows_of(places[100:]), PixelScaling(scale=(1 / 255,))
+        )
         trainer = kind(data, resolve_optimizer("sgd", 0.1), lambda p: float(p[:, 0].mean()), 2)
         with one_thread():
             return trainer.train(start, [6, 6, 6], (0,))

@@ -14,6 +14,7 @@ from skectonas.candidate import Candidate, Evaluation
 from skectonas.data import Rows, TrainingData
 from skectonas.network import build, initial_weights
 from skectonas.population import FusedTrainer
+from skectonas.scaling import PixelScaling
 from skectonas.scoring import make_scorer
 from skectonas.training import PlainTrainer, Trainer, resolve_optimizer
 
@@ -41,7 +42,7 @@ def rows(n: int, seed: int, *, weighted: bool) -> Rows:
 
 def trainer_of(kind: Callable[..., Trainer], averaging: int, *, weighted: bool) -> Trainer:
     train, validation = rows(50, 1, weighted=weighted), rows(13, 2, weighted=weighted)
-    data = TrainingData(train, validation, 10.0, 1 / 200, batch_size=12)
+    data = TrainingData(train, validation, PixelScaling((10.0,), (1 / 200,)), batch_size=12)
     images, labels = validation.images.numpy(), validation.labels.numpy()
     scorer = make_scorer("accuracy", images, labels, np.arange(3), None)
     return kind(data, resolve_optimizer("SGD", 0.1), scorer, averaging)

@@ -18,6 +18,7 @@ from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Ancestor, Candidate, Evaluation
 from skectonas.data import BatchOrder, Rows, TrainingData
 from skectonas.network import build, initial_weights
+from skectonas.scaling import PixelScaling
 from skectonas.scoring import make_scorer
 from skectonas.training import (
     PlainTrainer,
@@ -47,8 +48,7 @@ def some_data(topology: Topology, weighted: bool = False) -> TrainingData:
     return TrainingData(
         some_rows(N_TRAIN, topology, weighted, 1),
         some_rows(N_VALIDATION, topology, weighted, 2),
-        offset=20.0,
-        scale=1 / 200,
+        PixelScaling((20.0,), (1 / 200,)),
         batch_size=BATCH,
     )
 

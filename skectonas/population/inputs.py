@@ -42,7 +42,7 @@ class Inputs:
         dtype: torch.dtype,
     ) -> None:
         height, width, channels = topology.input_shape
-        self._offset, self._scale = data.offset, data.scale
+        self._offset, self._scale = data.offset_and_scale(dtype)
         self._pixels = torch.empty(
             (n_batches, batch, height, width, channels),
             dtype=dtype,
@@ -65,7 +65,7 @@ class Inputs:
     def _average(self, height: int, width: int) -> None:
         padded, windows = self._windows(height, width, KERNEL, (0, 0))
         self._sums = BoxWindows(padded, windows)
-        self._scale *= 0.25  # of sums of four pixels
+        self._scale = self._scale / 4  # of sums of four pixels
 
     def _maximum(self, height: int, width: int) -> None:
         # The windows of odd sides reach one pixel further.
