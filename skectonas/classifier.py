@@ -45,6 +45,7 @@ from skectonas.starts import starting_topology
 from skectonas.topology import Topology
 from skectonas.training import evaluate, one_thread, resolve_optimizer
 from skectonas.validation import (
+    all_or_nothing,
     check_classes,
     check_device,
     check_morphisms,
@@ -335,6 +336,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.verbose = verbose
         self.warm_start = warm_start
 
+    @all_or_nothing
     @check_parameters
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
         """Find and train a network.
@@ -404,7 +406,6 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 torch.cuda.empty_cache()  # what the search held is for others to use
         if outcome.interrupted:
             self._report_interruption()
-        # All at once, so that a fit that fails leaves no mixture.
         self.__dict__.update(self._fitted(start, outcome))
         if tasks is not None:
             tasks.finish()
@@ -875,7 +876,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if inside_another_estimator():
             raise KeyboardInterrupt
         warnings.warn(
-            "The search was interrupted; the best network so far is kept.", stacklevel=4
+            "The search was interrupted; the best network so far is kept.", stacklevel=5
         )
 
     def _html_repr(self) -> str:

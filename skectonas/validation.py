@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from functools import wraps
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,22 @@ def check_parameters(fit: Fit) -> Fit:
     """Let `fit` check the parameters first, as scikit-learn does, and keep its type."""
     checking: Fit = _fit_context(prefer_skip_nested_validation=True)(fit)
     return checking
+
+
+def all_or_nothing(fit: Fit) -> Fit:
+    """Let a `fit` that fails leave the estimator as it was, and keep its type."""
+
+    @wraps(fit)
+    def restoring(estimator: BaseEstimator, *args: Any, **kwargs: Any) -> Any:
+        before = vars(estimator).copy()
+        try:
+            return fit(estimator, *args, **kwargs)
+        except BaseException:
+            vars(estimator).clear()
+            vars(estimator).update(before)
+            raise
+
+    return cast(Fit, restoring)
 
 
 def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
@@ -146,7 +163,7 @@ def _advise_channels_last(shape: tuple[int, ...]) -> None:
             f"X of shape {shape} is read as images with a height of {height}, a width of "
             f"{width} and {channels} channels. If the channels come first, move them to the "
             "end: np.moveaxis(X, 1, -1).",
-            stacklevel=5,
+            stacklevel=6,
         )
 
 
