@@ -81,11 +81,11 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         "medium_cnn" or "large_cnn" (the paper's Table 6), or a `Topology` that fits the data.
     scoring : str or callable, default="accuracy"
         What candidates are compared by on the validation rows: "accuracy", "neg_log_loss", any
-        other scorer name of scikit-learn, or a callable ``scorer(estimator, X, y)``, whose X
-        are the validation rows as images; higher is better.
+        other scorer name of scikit-learn for classifications, or a callable ``scorer(estimator, X,
+        y)``, whose X are the validation rows as images; higher is better.
     validation_fraction : float, default=0.1
         Share of the rows that candidates are scored on and not trained on, stratified; at least
-        one row for each class.
+        one row of each class that has two.
     optimizer : str or class, default="SGD"
         An optimiser of `torch.optim`, by name or class.
     optimizer_params : dict or None, default=None
@@ -348,7 +348,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             shape (n, n_features), or a raw data frame of n rows: of pandas, polars, Arrow, or
             any other that has `to_pandas` and speaks the Arrow or interchange protocol.
         y : array-like of shape (n,)
-            Class labels: at least two classes, each with at least two rows.
+            Class labels: at least two classes, one of them with at least two rows.
         sample_weight : array-like of shape (n,), default=None
             Weights of the rows, in the training loss and in the validation score. Rows with
             weight zero are left out.
@@ -372,7 +372,8 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Warns
         -----
         UserWarning
-            If the shape of images suggests that the channels come first.
+            If the shape of images suggests that the channels come first, or if a class has a
+            single row: it is trained on, and no candidate is scored by it.
         """
         given = X, y, sample_weight
         go_on = self.warm_start and hasattr(self, "network_")

@@ -210,7 +210,12 @@ def check_classes(labels: Array) -> tuple[Array, NDArray[np.int64]]:
     Raises
     ------
     ValueError
-        If there are fewer than two classes, or one has a single member.
+        If there are fewer than two classes.
+
+    Warns
+    -----
+    UserWarning
+        If a class has a single row.
     """
     classes, indices, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if len(classes) < 2:
@@ -218,10 +223,13 @@ def check_classes(labels: Array) -> tuple[Array, NDArray[np.int64]]:
             f"y must hold at least 2 classes, got one class only: {classes.tolist()[0]!r} "
             "(rows with zero sample_weight do not count)."
         )
-    if counts.min() < 2:
-        raise ValueError(
-            f"y must hold at least 2 rows of each class, one to train on and one to validate "
-            f"on; the class {classes.tolist()[counts.argmin()]!r} has only 1 member."
+    single = classes[counts == 1].tolist()
+    if single and counts.max() > 1:  # or else the split fails
+        named = ", ".join(map(repr, single[:5])) + (", ..." if len(single) > 5 else "")
+        warnings.warn(
+            "Classes with a single row are trained on, but the validation score says nothing "
+            f"of them: {named}.",
+            stacklevel=6,
         )
     return classes, indices.astype(np.int64)
 
@@ -269,24 +277,48 @@ def split(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows to train and to validate on, stratified.
 
-    There are at least as many validation rows as classes, without which they could not be
-    stratified.
+    Each class with at least two rows has one on either side. A class with a single row is on
+    the side that is trained on.
 
     Raises
     ------
     ValueError
-        If too few rows are left to train on.
+        If no class has two rows, or too few rows are left to train on.
     """
-    n_rows, n_classes = len(indices), int(indices.max()) + 1
+    counts = np.bincount(indices)
+    rows = np.flatnonzero(counts[indices] > 1)
+    n_rows, n_classes = len(indices), int((counts > 1).sum())
+    if not n_classes:
+        raise ValueError(
+            "y must hold at least 2 rows of some class, one to train on and one to validate "
+            f"on, got {n_rows} rows of as many classes."
+        )
     n_validation = max(round(validation_fraction * n_rows), n_classes)
-    if n_rows - n_validation < n_classes:
+    if len(rows) - n_validation < n_classes:
         raise ValueError(
             f"validation_fraction={validation_fraction!r} of {n_rows} rows leaves "
-            f"{n_rows - n_validation} to train {n_classes} classes on; lower it."
+            f"{n_rows - n_validation} to train {int((counts > 0).sum())} classes on; lower it."
         )
     splitter = StratifiedShuffleSplit(1, test_size=n_validation, random_state=seed)
-    train, validation = next(splitter.split(np.zeros(n_rows), indices))
-    return train, validation
+    train, validation = next(splitter.split(np.zeros(len(rows)), indices[rows]))
+    train, validation = rows[train], rows[validation]
+    # In proportion to its rows, a rare class may have got none on one of the sides.
+    _complete(validation, train, indices)
+    _complete(train, validation, indices)
+    return np.concatenate([train, np.flatnonzero(counts[indices] == 1)]), validation
+
+
+def _complete(
+    side: NDArray[np.int64], other: NDArray[np.int64], indices: NDArray[np.int64]
+) -> None:
+    """Swap rows of two sides until each class of the other is on this one too.
+
+    Each swap gives a row of the commonest class for one of a missing class.
+    """
+    for missing in np.setdiff1d(indices[other], indices[side]):
+        give = (indices[side] == np.bincount(indices[side]).argmax()).argmax()
+        take = (indices[other] == missing).argmax()
+        side[give], other[take] = other[take], side[give]
 
 
 def check_morphisms(morphisms: Any, known: Sequence[Morphism]) -> tuple[Morphism, ...]:
@@ -337,9 +369,11 @@ def check_device(device: Any) -> torch.device:
         found = torch.device(device)
         torch.zeros(1, device=found).cpu()  # the meta device has nothing to give back
     # A build of torch without the device in question raises an AssertionError.
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, ImportError, TypeError, NotImplementedError) as error:
+        [reason] = str(error).splitlines()[:1] or [type(error).__name__]
         raise ValueError(
-            f'device must be "auto" or a device that torch can use, got {device!r}: {error}'
+            f'device must be "auto" or a device that torch can use, got {device!r}: '
+            f"{reason.partition('. ')[0]}"
         ) from error
     return found
 

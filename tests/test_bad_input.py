@@ -25,7 +25,7 @@ IMAGES = np.random.default_rng(0).random((20, 6, 6))
         (X_GOOD[:1], Y_GOOD[:1], {}, "1 sample"),
         (IMAGES[:1], Y_GOOD[:1], {}, "1 sample"),
         (X_GOOD, np.zeros(20), {}, "one class only"),
-        (X_GOOD, [1] + [0] * 19, {}, "1 has only 1 member"),
+        (X_GOOD[:3], ["a", "b", "c"], {}, "2 rows of some class"),
         (X_GOOD, Y_GOOD[:19], {}, "inconsistent numbers of samples"),
         (X_GOOD, None, {}, "requires y"),
         (X_GOOD, np.where(Y_GOOD, np.nan, 0), {}, "NaN"),
@@ -61,7 +61,7 @@ IMAGES = np.random.default_rng(0).random((20, 6, 6))
         (X_GOOD, Y_GOOD, {"validation_fraction": 1.0}, "'validation_fraction'"),
         (X_GOOD, Y_GOOD, {"validation_fraction": 0.97}, "validation_fraction=0.97"),
         (X_GOOD, Y_GOOD, {"scoring": "no_such"}, "scoring"),
-        (X_GOOD, Y_GOOD, {"scoring": "r2"}, None),
+        (X_GOOD, Y_GOOD, {"scoring": "r2"}, "classifications, got 'r2', .* regressions"),
         (X_GOOD, Y_GOOD, {"optimizer": "no_such"}, "optimizer must be one of"),
         (X_GOOD, Y_GOOD, {"optimizer_params": {"no_such": 1}}, "optimizer_params"),
         (X_GOOD, Y_GOOD, {"device": "no_such"}, "device"),
@@ -77,16 +77,12 @@ IMAGES = np.random.default_rng(0).random((20, 6, 6))
     ],
 )
 def test_bad_input(
-    X: Any, y: Any, settings: dict[str, Any], message: str | None, monkeypatch: Any
+    X: Any, y: Any, settings: dict[str, Any], message: str, monkeypatch: Any
 ) -> None:
     def trained(*arguments: Any) -> None:
         raise AssertionError("trained before the input was checked")
 
     monkeypatch.setattr("skectonas.population.FusedTrainer.train", trained)
-    if message is None:
-        with pytest.raises(AssertionError, match="trained"):
-            quick(**settings).fit(X, y)
-        return
     with pytest.raises(ValueError, match=message):
         quick(**settings).fit(X, y)
 
@@ -169,6 +165,31 @@ def test_bad_rows_at_predict() -> None:
         warnings.simplefilter("ignore")  # that names are missing is said too
         with pytest.raises(ValueError, match="data frame"):
             clf.predict(np.ones((3, 5)))
+
+
+@pytest.mark.parametrize("scoring", ["accuracy", "neg_log_loss", "f1_macro", "top_k_accuracy"])
+def test_a_class_with_a_single_row_is_trained_on(scoring: str) -> None:
+    y = np.array([0, 1] * 9 + [0, 2])
+    with pytest.warns(UserWarning, match=r"single row .* them: 2\.") as caught:
+        clf = quick(12, scoring=scoring).fit(X_GOOD, y)
+    assert caught[0].filename == __file__
+    assert clf.predict_proba(X_GOOD).shape == (20, 3)
+
+
+def test_a_class_that_cannot_be_validated_on_may_make_a_score_impossible() -> None:
+    y = np.array([0] * 19 + [1])
+    with (
+        pytest.warns(UserWarning, match="single row"),
+        pytest.raises(ValueError, match=r"'roc_auc' gives nan .* no row of .* \[1\]"),
+    ):
+        quick(scoring="roc_auc").fit(X_GOOD, y)
+
+
+def test_a_rare_class_is_validated_on() -> None:
+    X = np.random.default_rng(0).normal(size=(1000, 4))
+    y = np.arange(1000) > 997
+    clf = quick(2, warmup_epochs=1, scoring="roc_auc").fit(X, y)
+    assert 0 <= clf.validation_score_ <= 1
 
 
 def test_not_fitted() -> None:
