@@ -39,7 +39,7 @@ from skectonas.outcome import Start, model_attributes
 from skectonas.population import FusedTrainer
 from skectonas.portable import PortableNetwork
 from skectonas.saving import load, plain_state, save, whole_state
-from skectonas.scoring import Scorer, make_scorer
+from skectonas.scoring import Scorer, make_scorer, name_of
 from skectonas.search import Observer, Outcome, Search, Settings
 from skectonas.starts import starting_topology
 from skectonas.topology import Topology
@@ -81,8 +81,9 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         "medium_cnn" or "large_cnn" (the paper's Table 6), or a `Topology` that fits the data.
     scoring : str or callable, default="accuracy"
         What candidates are compared by on the validation rows: "accuracy", "neg_log_loss", any
-        other scorer name of scikit-learn for classifications, or a callable ``scorer(estimator, X,
-        y)``, whose X are the validation rows as images; higher is better.
+        other scorer name of scikit-learn for classifications, or a callable, called as
+        ``scorer(estimator, X, y)``, whose X are the validation rows as images; higher is
+        better.
     validation_fraction : float, default=0.1
         Share of the rows that candidates are scored on and not trained on, stratified; at least
         one row of each class that has two.
@@ -145,8 +146,10 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         X has to be like that of the first fit, and `y` to hold the same classes; `start`,
         `image_shape` and `column_order` do not count, and `seed_` takes the place of
         `random_state`, so that on the same data the same rows are held out. The network at hand
-        remains the model unless a better one is found; what `keep_candidates` kept of
-        the fit before is dropped.
+        is scored anew on the rows that are held out now, and remains the model unless a better
+        one is found. `scoring` has to be as before; scores of earlier fits stay in `history_`
+        and `lineage_` as they were measured. What `keep_candidates` kept of the fit before is
+        dropped.
 
     Attributes
     ----------
@@ -174,6 +177,8 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     validation_score_ : float
         The winner's score on the validation rows: the mean over the last `score_window`
         evaluations.
+    scoring_ : str
+        What the scores are: the name that was given as `scoring`, or that of the callable.
     n_parameters_ : int
         The winner's number of trained weights.
     classes_ : ndarray of shape (n_classes,)
@@ -267,6 +272,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     pareto_front_: pd.DataFrame
     kept_: dict[int, dict[str, Any]]
     validation_score_: float
+    scoring_: str
     n_parameters_: int
     classes_: NDArray[Any]
     image_shape_: tuple[int, int, int]
@@ -756,6 +762,13 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 "With warm_start=True, y must hold the same classes as before, "
                 f"{self.classes_.tolist()}, got {classes.tolist()}."
             )
+        scoring = name_of(self.scoring)
+        if go_on and scoring != self.scoring_:
+            raise ValueError(
+                f"With warm_start=True, scoring must be as before, {self.scoring_!r}, got "
+                f"{scoring!r}: the scores of the fits could not be compared. Fit anew, for "
+                "example with start=best_topology_."
+            )
         seed = self.seed_ if go_on else draw_seed(self.random_state)
         optimizer = resolve_optimizer(self.optimizer, self.learning_rate, self.optimizer_params)
         settings = self._settings()
@@ -865,6 +878,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return {
             "kept_": {line[-1].id: start.model_of(line) for line in kept},
             "classes_": start.classes,
+            "scoring_": name_of(self.scoring),
             "encoder_": start.encoder,
             "image_shape_": start.encoder.image_shape_,
             "seed_": start.seed,
@@ -885,12 +899,11 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         diagram: str = super()._html_repr()
         if not hasattr(self, "network_"):
             return diagram
-        history, scoring = self.history_, self.scoring
-        of = f" ({scoring})" if isinstance(scoring, str) else ""
+        history = self.history_
         found = {
             "Topology": str(self.best_topology_),
             "Parameters": f"{self.n_parameters_:,}",
-            f"Validation score{of}": f"{self.validation_score_:.4f}",
+            f"Validation score ({self.scoring_})": f"{self.validation_score_:.4f}",
             "Candidates": f"{history['candidate'].nunique():,}",
             "Epochs spent": f"{history['budget_spent'].iloc[-1]:,.1f}",
         }

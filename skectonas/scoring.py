@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from copy import copy
@@ -96,6 +97,26 @@ def make_scorer(
     if not np.isfinite(value):
         raise ValueError(f"scoring={scoring!r} gives {value} on the validation rows{but}.")
     return score
+
+
+def name_of(scoring: Scoring) -> str:
+    """Return what a score is called, the same in every process.
+
+    Examples
+    --------
+    >>> from sklearn.metrics import f1_score, make_scorer
+    >>> from skectonas.scoring import name_of
+    >>> name_of("accuracy")
+    'accuracy'
+    >>> name_of(f1_score)
+    'f1_score'
+    >>> name_of(make_scorer(f1_score, average="micro"))
+    "make_scorer(f1_score, response_method='predict', average=micro)"
+    """
+    if isinstance(scoring, str):
+        return scoring
+    name: str = getattr(scoring, "__qualname__", repr(scoring))
+    return re.sub(r" at 0x[0-9A-Fa-f]+", "", name)
 
 
 def _refuse_other_tasks(name: str, scorer: Callable[..., float]) -> None:

@@ -167,19 +167,27 @@ def test_a_failed_fit_changes_nothing_and_fits_nothing(digits: Any) -> None:
         ({"scoring": "no_such"}, None, None, ValueError),
         ({"budget": -1}, None, None, ValueError),
         ({"learning_rate": 1e30}, None, None, ValueError),
-        ({"scoring": "interrupted"}, None, None, KeyboardInterrupt),
+        ({}, None, None, KeyboardInterrupt),
     ],
 )
 @pytest.mark.parametrize("warm_start", [False, True])
 def test_a_failed_refit_leaves_the_whole_state(
-    settings: dict[str, Any], y: Any, weights: Any, error: Any, warm_start: bool
+    settings: dict[str, Any],
+    y: Any,
+    weights: Any,
+    error: Any,
+    warm_start: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 3)), columns=list("abc"))
     labels = np.arange(40) % 2
     clf = quick(3, warmup_epochs=1, warm_start=warm_start).fit(frame, labels)
-    if "scoring" in settings:
-        interrupted = settings["scoring"] == "interrupted"
-        settings = {"scoring": Interrupt(2) if interrupted else "no_such"}
+
+    def interrupt(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    if error is KeyboardInterrupt:
+        monkeypatch.setattr("skectonas.population.FusedTrainer.train", interrupt)
     clf.set_params(**settings)
     before = vars(clf).copy()
     X = frame if warm_start else frame.to_numpy()[:, :2]
