@@ -56,6 +56,7 @@ from skectonas.validation import (
     draw_seed,
     split,
     training_weights,
+    with_plain_numbers,
 )
 
 PREDICTION_ROWS = 1024  # rows in float64 at a time: bounds the memory of predict
@@ -396,7 +397,8 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         on_device, on_cpu = (torch.autocast(d, enabled=False) for d in (device.type, "cpu"))
         try:
             with one_thread(), on_device, on_cpu:
-                search, start = self._prepare(X, rows, labels, weights, device, go_on)
+                plain = with_plain_numbers(self)
+                search, start = plain._prepare(X, rows, labels, weights, device, go_on)
                 observers: list[Observer] = (
                     [Printer(type(self).__name__)] if self.verbose else []
                 )

@@ -29,8 +29,8 @@ from skectonas.training import Trainer
 INITIAL_WEIGHTS, MUTATION, BRACKETS = range(len(PHASES), len(PHASES) + 3)
 
 DIVERGED = 10
-"""A training loss that is so many times that of equal probabilities no longer goes down; one that
-is not trained yet, or is trained on labels without sense, has about once."""
+"""How many times the loss of equal probabilities is too much after a warm-up. What is hardly
+trained, or trained on labels without sense, comes to about once."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -32,6 +33,7 @@ from skectonas.morphisms import Morphism
 
 Array: TypeAlias = NDArray[Any]
 Fit = TypeVar("Fit", bound=Callable[..., Any])
+Estimator = TypeVar("Estimator", bound=BaseEstimator)
 
 
 def check_parameters(fit: Fit) -> Fit:
@@ -54,6 +56,19 @@ def all_or_nothing(fit: Fit) -> Fit:
             raise
 
     return cast(Fit, restoring)
+
+
+def with_plain_numbers(estimator: Estimator) -> Estimator:
+    """Return the estimator with Python's numbers for those of numpy among its parameters.
+
+    Unlike numpy's they do not overflow. What comes back shares all else with what came.
+    """
+    twin: Estimator = object.__new__(type(estimator))
+    vars(twin).update(vars(estimator))
+    for name, value in estimator.get_params(deep=False).items():
+        if isinstance(value, np.generic):
+            setattr(twin, name, value.item())
+    return twin
 
 
 def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
@@ -84,7 +99,7 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
     UserWarning
         If the channels of the images seem to come first.
     """
-    X = admit(X, "X")
+    X = admit(_of_torch(X), "X")
     least = 2 if reset else 1
     if isinstance(X, pd.DataFrame):
         for side, name, minimum in ((len(X), "sample", least), (X.shape[1], "feature", 1)):
@@ -104,6 +119,8 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
             "X must be a table (n, d) or images (n, height, width[, channels]), got an array "
             f"of {len(shape)} dimensions, shape {shape}."
         )
+    if not reset:
+        _refuse_a_single_image(estimator, shape)
     if len(shape) > 2:
         if sparse.issparse(X):
             raise ValueError(f"X must have two dimensions if it is sparse, got shape {shape}.")
@@ -112,14 +129,21 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
         _check_same_images(estimator, shape[1:], reset)
         if reset:
             _advise_channels_last(shape)
-        array: Any = check_array(
-            X, allow_nd=True, estimator=estimator, input_name="X", **checks
-        )
+        with _overflow_named("X"):
+            array: Any = check_array(
+                X, allow_nd=True, estimator=estimator, input_name="X", **checks
+            )
         # A stand-in of as many values, because flattening copies what is not contiguous.
         values = np.broadcast_to(0, (shape[0], math.prod(shape[1:])))
         validate_data(estimator, values, reset=reset, skip_check_array=True)
     else:
-        array = validate_data(estimator, X, reset=reset, accept_sparse="csr", **checks)
+        with _overflow_named("X"):
+            array = validate_data(estimator, X, reset=reset, accept_sparse="csr", **checks)
+    if array.dtype.kind in "mM":
+        raise ValueError(
+            f"X must hold numbers, got an array of {array.dtype}: take differences to some "
+            "time and divide them by a unit of time."
+        )
     # Batch by batch, because it may take memory.
     for batch in batches_of(array):
         assert_all_finite(batch, estimator_name=type(estimator).__name__, input_name="X")
@@ -128,13 +152,29 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
     return array
 
 
+def _of_torch(values: Any) -> Any:
+    """Return a tensor as one that numpy can read, and all else as it is."""
+    if not isinstance(values, torch.Tensor):
+        return values
+    values = values.detach().cpu()
+    return values.float() if values.dtype == torch.bfloat16 else values
+
+
+@contextmanager
+def _overflow_named(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OverflowError as error:
+        raise ValueError(f"{name} must hold numbers that float64 can hold: {error}.") from error
+
+
 def _is_array_of_arrays(X: Any) -> bool:
     return isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
 
 
 def _stacked(X: Sequence[Any] | Array) -> Array:
     try:
-        return np.asarray(list(X))
+        return np.asarray([_of_torch(row) for row in X])
     except ValueError as error:
         shapes = sorted({np.shape(row) for row in X})
         if len(shapes) < 2:
@@ -143,6 +183,17 @@ def _stacked(X: Sequence[Any] | Array) -> Array:
             "X must hold rows or images of one shape, got a list with the shapes "
             f"{', '.join(map(str, shapes[:5]))}{', ...' if len(shapes) > 5 else ''}."
         ) from error
+
+
+def _refuse_a_single_image(estimator: Any, shape: tuple[int, ...]) -> None:
+    seen = getattr(estimator, "image_shape_", None)
+    if len(shape) > 3 or (*shape, 1)[:3] != seen or seen == (*shape[1:], 1, 1)[:3]:
+        return
+    if len(estimator.encoder_.to_dict()["input_shape"]) > 1:  # not flat in fit
+        raise ValueError(
+            f"X must be a batch of images, got a single one of shape {shape}: X[None] makes a "
+            "batch of it."
+        )
 
 
 def _check_same_images(estimator: BaseEstimator, shape: tuple[int, ...], reset: bool) -> None:
@@ -180,7 +231,8 @@ def check_y(estimator: BaseEstimator, X: Data, y: Any) -> Array:
             f"This {type(estimator).__name__} estimator requires y to be passed, but the "
             "target y is None."
         )
-    y = admit(y, "y")
+    y = admit(_of_torch(y), "y")
+    _check_one_label_a_row(y)
     if np.any(pd.isna(y)):
         raise ValueError("Input y contains NaN.")
     labels: Array = column_or_1d(_of_numpy(y), warn=True)
@@ -190,8 +242,26 @@ def check_y(estimator: BaseEstimator, X: Data, y: Any) -> Array:
     return labels
 
 
+def _check_one_label_a_row(y: Any) -> None:
+    try:
+        shape = (len(y), y.nlevels) if isinstance(y, pd.MultiIndex) else np.shape(y)
+    except ValueError:  # lists of different lengths
+        shape = (len(y), None)
+    if len(shape) > 1 and shape[1:] != (1,):
+        raise ValueError(
+            "y must hold one label a row, as an array of shape (n,), got shape "
+            f"{str(shape).replace('None', '...')}: several labels or outputs a row are not "
+            "supported."
+        )
+
+
 def _of_numpy(y: Any) -> Any:
     """Return nullable and object labels as the integers or booleans that they are."""
+    if isinstance(y, pd.DataFrame):
+        column = _of_numpy(y.iloc[:, 0])
+        return column[:, None] if isinstance(column, np.ndarray) else y
+    if isinstance(y, pd.Index | pd.api.extensions.ExtensionArray):
+        y = pd.Series(y)
     if isinstance(y, pd.Series):
         dtype = getattr(y.dtype, "numpy_dtype", None)
         if dtype is not None and dtype.kind in "biu":
@@ -244,9 +314,11 @@ def check_weights(sample_weight: Any, X: Data) -> NDArray[np.float64] | None:
     """
     if sample_weight is None:
         return None
-    weights: NDArray[np.float64] = _check_sample_weight(
-        admit(sample_weight, "sample_weight"), X, dtype=np.float64, ensure_non_negative=True
-    )
+    given = admit(_of_torch(sample_weight), "sample_weight")
+    with _overflow_named("sample_weight"):
+        weights: NDArray[np.float64] = _check_sample_weight(
+            given, X, dtype=np.float64, ensure_non_negative=True
+        )
     if not weights.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
     # Only their proportions count, and sums of very large ones would overflow.
