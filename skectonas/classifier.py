@@ -369,7 +369,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         ------
         ValueError
             If a parameter or the data are not valid, before any training; or if the training
-            of the start diverges.
+            of the start diverges. Whatever is raised, the estimator is as it was before.
         TypeError
             If X is a lazy frame.
         ImportError
@@ -380,7 +380,8 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         -----
         UserWarning
             If the shape of images suggests that the channels come first, or if a class has a
-            single row: it is trained on, and no candidate is scored by it.
+            single row: it is trained on, and no candidate is scored by it. If the warm-up makes
+            the start far worse than guessing, as a learning rate that is too large does.
         """
         given = X, y, sample_weight
         go_on = self.warm_start and hasattr(self, "network_")

@@ -115,7 +115,7 @@ def name_of(scoring: Scoring) -> str:
     """
     if isinstance(scoring, str):
         return scoring
-    name: str = getattr(scoring, "__qualname__", repr(scoring))
+    name: str = getattr(scoring, "__name__", repr(scoring))
     return re.sub(r" at 0x[0-9A-Fa-f]+", "", name)
 
 

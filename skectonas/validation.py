@@ -243,10 +243,13 @@ def check_y(estimator: BaseEstimator, X: Data, y: Any) -> Array:
 
 
 def _check_one_label_a_row(y: Any) -> None:
+    shape: tuple[int | None, ...]
     try:
-        shape = (len(y), y.nlevels) if isinstance(y, pd.MultiIndex) else np.shape(y)
+        shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
     except ValueError:  # lists of different lengths
         shape = (len(y), None)
+    if isinstance(y, pd.MultiIndex):
+        shape = (len(y), y.nlevels)
     if len(shape) > 1 and shape[1:] != (1,):
         raise ValueError(
             "y must hold one label a row, as an array of shape (n,), got shape "
