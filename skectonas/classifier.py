@@ -39,12 +39,13 @@ from skectonas.outcome import Start, model_attributes
 from skectonas.population import FusedTrainer
 from skectonas.portable import PortableNetwork
 from skectonas.saving import load, plain_state, save, whole_state
-from skectonas.scoring import Scorer, make_scorer
+from skectonas.scoring import Scorer, make_scorer, name_of
 from skectonas.search import Observer, Outcome, Search, Settings
 from skectonas.starts import starting_topology
 from skectonas.topology import Topology
 from skectonas.training import evaluate, one_thread, resolve_optimizer
 from skectonas.validation import (
+    all_or_nothing,
     check_classes,
     check_device,
     check_morphisms,
@@ -55,6 +56,7 @@ from skectonas.validation import (
     draw_seed,
     split,
     training_weights,
+    with_plain_numbers,
 )
 
 PREDICTION_ROWS = 1024  # rows in float64 at a time: bounds the memory of predict
@@ -80,11 +82,12 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         "medium_cnn" or "large_cnn" (the paper's Table 6), or a `Topology` that fits the data.
     scoring : str or callable, default="accuracy"
         What candidates are compared by on the validation rows: "accuracy", "neg_log_loss", any
-        other scorer name of scikit-learn, or a callable ``scorer(estimator, X, y)``, whose X
-        are the validation rows as images; higher is better.
+        other scorer name of scikit-learn for classifications, or a callable, called as
+        ``scorer(estimator, X, y)``, whose X are the validation rows as images; higher is
+        better.
     validation_fraction : float, default=0.1
         Share of the rows that candidates are scored on and not trained on, stratified; at least
-        one row for each class.
+        one row of each class that has two.
     optimizer : str or class, default="SGD"
         An optimiser of `torch.optim`, by name or class.
     optimizer_params : dict or None, default=None
@@ -148,8 +151,10 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         X has to be like that of the first fit, and `y` to hold the same classes; `start`,
         `image_shape` and `column_order` do not count, and `seed_` takes the place of
         `random_state`, so that on the same data the same rows are held out. The network at hand
-        remains the model unless a better one is found; what `keep_candidates` kept of
-        the fit before is dropped.
+        is scored anew on the rows that are held out now, and remains the model unless a better
+        one is found. `scoring` has to be as before; scores of earlier fits stay in `history_`
+        and `lineage_` as they were measured. What `keep_candidates` kept of the fit before is
+        dropped.
 
     Attributes
     ----------
@@ -177,6 +182,8 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     validation_score_ : float
         The winner's score on the validation rows: the mean over the last `score_window`
         evaluations.
+    scoring_ : str
+        What the scores are: the name that was given as `scoring`, or that of the callable.
     n_parameters_ : int
         The winner's number of trained weights.
     classes_ : ndarray of shape (n_classes,)
@@ -272,6 +279,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     pareto_front_: pd.DataFrame
     kept_: dict[int, dict[str, Any]]
     validation_score_: float
+    scoring_: str
     n_parameters_: int
     classes_: NDArray[Any]
     image_shape_: tuple[int, int, int]
@@ -343,6 +351,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.verbose = verbose
         self.warm_start = warm_start
 
+    @all_or_nothing
     @check_parameters
     def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
         """Find and train a network.
@@ -354,7 +363,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             shape (n, n_features), or a raw data frame of n rows: of pandas, polars, Arrow, or
             any other that has `to_pandas` and speaks the Arrow or interchange protocol.
         y : array-like of shape (n,)
-            Class labels: at least two classes, each with at least two rows.
+            Class labels: at least two classes, one of them with at least two rows.
         sample_weight : array-like of shape (n,), default=None
             Weights of the rows, in the training loss and in the validation score. Rows with
             weight zero are left out.
@@ -368,7 +377,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         ------
         ValueError
             If a parameter or the data are not valid, before any training; or if the training
-            of the start diverges.
+            of the start diverges. Whatever is raised, the estimator is as it was before.
         TypeError
             If X is a lazy frame.
         ImportError
@@ -378,7 +387,9 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Warns
         -----
         UserWarning
-            If the shape of images suggests that the channels come first.
+            If the shape of images suggests that the channels come first, or if a class has a
+            single row: it is trained on, and no candidate is scored by it. If the warm-up makes
+            the start far worse than guessing, as a learning rate that is too large does.
         """
         given = X, y, sample_weight
         go_on = self.warm_start and hasattr(self, "network_")
@@ -395,7 +406,8 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         on_device, on_cpu = (torch.autocast(d, enabled=False) for d in (device.type, "cpu"))
         try:
             with one_thread(), on_device, on_cpu:
-                search, start = self._prepare(X, rows, labels, weights, device, go_on)
+                plain = with_plain_numbers(self)
+                search, start = plain._prepare(X, rows, labels, weights, device, go_on)
                 observers: list[Observer] = (
                     [Printer(type(self).__name__)] if self.verbose else []
                 )
@@ -412,7 +424,6 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 torch.cuda.empty_cache()  # what the search held is for others to use
         if outcome.interrupted:
             self._report_interruption()
-        # All at once, so that a fit that fails leaves no mixture.
         self.__dict__.update(self._fitted(start, outcome))
         if tasks is not None:
             tasks.finish()
@@ -763,6 +774,13 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 "With warm_start=True, y must hold the same classes as before, "
                 f"{self.classes_.tolist()}, got {classes.tolist()}."
             )
+        scoring = name_of(self.scoring)
+        if go_on and scoring != self.scoring_:
+            raise ValueError(
+                f"With warm_start=True, scoring must be as before, {self.scoring_!r}, got "
+                f"{scoring!r}: the scores of the fits could not be compared. Fit anew, for "
+                "example with start=best_topology_."
+            )
         seed = self.seed_ if go_on else draw_seed(self.random_state)
         optimizer = resolve_optimizer(self.optimizer, self.learning_rate, self.optimizer_params)
         settings = self._settings()
@@ -873,6 +891,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return {
             "kept_": {line[-1].id: start.model_of(line) for line in kept},
             "classes_": start.classes,
+            "scoring_": name_of(self.scoring),
             "encoder_": start.encoder,
             "image_shape_": start.encoder.image_shape_,
             "seed_": start.seed,
@@ -885,7 +904,7 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if inside_another_estimator():
             raise KeyboardInterrupt
         warnings.warn(
-            "The search was interrupted; the best network so far is kept.", stacklevel=4
+            "The search was interrupted; the best network so far is kept.", stacklevel=5
         )
 
     def _html_repr(self) -> str:
@@ -893,12 +912,11 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         diagram: str = super()._html_repr()
         if not hasattr(self, "network_"):
             return diagram
-        history, scoring = self.history_, self.scoring
-        of = f" ({scoring})" if isinstance(scoring, str) else ""
+        history = self.history_
         found = {
             "Topology": str(self.best_topology_),
             "Parameters": f"{self.n_parameters_:,}",
-            f"Validation score{of}": f"{self.validation_score_:.4f}",
+            f"Validation score ({self.scoring_})": f"{self.validation_score_:.4f}",
             "Candidates": f"{history['candidate'].nunique():,}",
             "Epochs spent": f"{history['budget_spent'].iloc[-1]:,.1f}",
         }

@@ -189,7 +189,7 @@ def _lineage_epochs(estimator: BaseEstimator) -> Iterator[dict[str, Any]]:
     # The winner may have been trained on without getting better: what it had then is gone.
     kept = history["epochs_total"] <= history["candidate"].map(lineage)
     measured = {"train_loss": "train_loss", "valid_loss": "validation_loss"}
-    if estimator.scoring == "accuracy":
+    if estimator.scoring_ == "accuracy":
         measured["valid_acc"] = "validation_score"
     best = dict.fromkeys(measured, np.inf)
     for number, row in enumerate(history[kept].to_dict("records"), 1):

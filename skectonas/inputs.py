@@ -35,8 +35,7 @@ __all__ = ["Data", "InputEncoder", "are_flattened_images", "batches_of", "some_r
 _VALUES_AT_ONCE = 2**20
 _SAMPLE_VALUES = 2**22
 _SAMPLE_ROWS = 10_000
-_FEW_ROWS = 10
-_NARROW = 0.05  # of the scores of a column; they are of unit deviation in `fit`
+_FEW_ROWS = 20
 
 Data: TypeAlias = pd.DataFrame | npt.NDArray[Any] | sparse.csr_array
 """A frame, an array, or a sparse one, whose rows become dense when they are taken."""
@@ -223,9 +222,8 @@ class InputEncoder:
         Warns
         -----
         UserWarning
-            If the pixels of images span a far larger or a far smaller range than in `fit`; or
-            if, of at least 10 rows of a table, most columns have most values beyond the range
-            seen in `fit`, or all of them in a tiny part of it.
+            If the pixels of images span a far larger or a far smaller range than in `fit`; or,
+            of at least 20 rows of a table, the values of most columns do, or lie beyond it.
         """
         X = self._checked(X)
         if isinstance(X, pd.DataFrame) or not X.shape[0]:
@@ -255,19 +253,21 @@ class InputEncoder:
 
     def _of_another_scale(self, table: npt.NDArray[Any]) -> Found | None:
         assert self._columns is not None
-        ranges, columns = ColumnRanges.of([table]), self._columns
-        varies = ranges.low < ranges.high
-        if len(table) < _FEW_ROWS or not varies.any():
+        if len(table) < _FEW_ROWS or np.isnan(table).all(axis=0).any():
             return None
-        lowest, highest = columns.knots[:, 0], columns.knots[:, -1]
-        beyond = ((table < lowest) | (table > highest)).mean(axis=0) > 0.5
-        narrow = columns.scale(table)[:, ~columns.is_indicator].std(axis=0) < _NARROW
-        strange = varies & (beyond | narrow) & (lowest < highest)
-        if strange.sum() <= varies.sum() / 2:
+        low, middle, high = np.nanquantile(table, [0.05, 0.5, 0.95], axis=0)
+        lowest, highest = self._columns.knots[:, 0], self._columns.knots[:, -1]
+        # Extreme values are no measure of a range.
+        begin, end = self._columns.bulk
+        strange = (high - low < (end - begin) / 8) | (high - low > 8 * (end - begin))
+        strange |= (middle < lowest) | (middle > highest)
+        compared = (low < high) & (begin < end)
+        strange &= compared
+        if strange.sum() <= compared.sum() / 2:
             return None
         i = int(np.flatnonzero(strange)[0])
-        ends = ranges.low[i], ranges.high[i], lowest[i], highest[i]
-        return f"values in column {i}", *ends
+        ends = (np.nanmin(table[:, i]), np.nanmax(table[:, i]), lowest[i], highest[i])
+        return f"values in column {i}", *map(float, ends)
 
     def _checked(self, X: Data) -> Data:
         """Return X as a frame or an array, whatever `fit` saw, if it is like that."""

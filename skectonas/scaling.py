@@ -268,6 +268,15 @@ class ColumnScaling:
         """For each column that comes out, whether it is an indicator, (n_out,)."""
         return np.concatenate([[False], self.origin[1:] == self.origin[:-1]])
 
+    @property
+    def bulk(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Between which values most of those in `fit` lie, column by column."""
+        rows = np.arange(len(self.knots))
+        middle = (self.scores[:, :1] + self.scores[:, -1:]) / 2
+        begin = np.argmax(self.scores >= (self.scores[:, :1] + middle) / 2, axis=1)
+        end = np.argmax(self.scores >= (self.scores[:, -1:] + middle) / 2, axis=1)
+        return self.knots[rows, begin], self.knots[rows, end]
+
     def scale(self, X: Array) -> NDArray[np.float64]:
         """Scale columns.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
+from copy import copy
 from inspect import signature
 from typing import Any, TypeAlias
 
@@ -16,6 +18,9 @@ Array: TypeAlias = NDArray[Any]
 Scoring: TypeAlias = str | Callable[..., float]
 Scorer: TypeAlias = Callable[[Array], float]
 """Probabilities of the validation rows, (n, n_classes), to a score."""
+
+OTHER_TASKS = {"_regression": "regressions", "cluster": "clusterings"}
+"""Parts of `sklearn.metrics` whose scores do not say how good a classification is."""
 
 
 def make_scorer(
@@ -30,8 +35,9 @@ def make_scorer(
     Parameters
     ----------
     scoring : str or callable
-        "accuracy", "neg_log_loss", any other name of `sklearn.metrics.get_scorer_names`, or a
-        callable ``scorer(estimator, X, y)``, which gets ``sample_weight`` too if it takes it.
+        "accuracy", "neg_log_loss", any other name of `sklearn.metrics.get_scorer_names` that is
+        one of classifications, or a callable ``scorer(estimator, X, y)``, which gets
+        ``sample_weight`` too if it takes it.
     images : ndarray of shape (n, height, width, channels) or None
         The validation rows; only handed on to a callable, a name needs none.
     labels : ndarray of shape (n,)
@@ -49,7 +55,8 @@ def make_scorer(
     Raises
     ------
     ValueError
-        If the name is unknown, or the score cannot be computed on these rows.
+        If the name is unknown or that of a score of another task, or the score cannot be
+        computed on these rows.
     """
     if weights is not None and not weights.any():
         weights = None  # all weight lies on the training side
@@ -64,6 +71,9 @@ def make_scorer(
             "scoring must be a name in sklearn.metrics.get_scorer_names() or a callable, "
             f"got {scoring!r}."
         ) from error
+    if isinstance(scoring, str):
+        _refuse_other_tasks(scoring, scorer)
+    scorer = _with_labels(scorer, classes)
     keywords = {}
     if weights is not None and _takes_weights(scorer):
         keywords["sample_weight"] = weights
@@ -72,19 +82,73 @@ def make_scorer(
         holder = _Predictions(probabilities, classes, images)
         return float(scorer(holder, images, classes[labels], **keywords))
 
+    missing = classes[np.bincount(labels, minlength=len(classes)) == 0].tolist()
+    but = f", which have no row of the class(es) {missing}" if missing else ""
     try:
-        # Found out now, before any training, rather than at the end of the first epoch. That
-        # some class is not predicted says nothing yet.
+        # Found out now, before any training, rather than at the end of the first epoch. All
+        # classes are predicted, because with some of them a score may still work.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            value = score(np.full((len(labels), len(classes)), 1 / len(classes)))
+            value = score(_any_predictions(len(labels), len(classes)))
     except Exception as error:
         raise ValueError(
-            f"scoring={scoring!r} cannot be computed on the validation rows: {error}"
+            f"scoring={scoring!r} cannot be computed on the validation rows{but}: {error}"
         ) from error
     if not np.isfinite(value):
-        raise ValueError(f"scoring={scoring!r} gives {value} on the validation rows.")
+        raise ValueError(f"scoring={scoring!r} gives {value} on the validation rows{but}.")
     return score
+
+
+def name_of(scoring: Scoring) -> str:
+    """Return what a score is called, the same in every process.
+
+    Examples
+    --------
+    >>> from sklearn.metrics import f1_score, make_scorer
+    >>> from skectonas.scoring import name_of
+    >>> name_of("accuracy")
+    'accuracy'
+    >>> name_of(f1_score)
+    'f1_score'
+    >>> name_of(make_scorer(f1_score, average="micro"))
+    "make_scorer(f1_score, response_method='predict', average=micro)"
+    """
+    if isinstance(scoring, str):
+        return scoring
+    name: str = getattr(scoring, "__name__", repr(scoring))
+    return re.sub(r" at 0x[0-9A-Fa-f]+", "", name)
+
+
+def _refuse_other_tasks(name: str, scorer: Callable[..., float]) -> None:
+    module = getattr(getattr(scorer, "_score_func", None), "__module__", "")
+    for part, task in OTHER_TASKS.items():
+        if part in module.split("."):
+            raise ValueError(
+                f"scoring must be a score of classifications, got {name!r}, which is one of "
+                f"{task}. If it is meant, give sklearn.metrics.get_scorer({name!r})."
+            )
+
+
+def _with_labels(scorer: Callable[..., float], classes: Array) -> Callable[..., float]:
+    """Return a scorer that knows which class each column of probabilities belongs to.
+
+    Metrics of probabilities take it from the rows, and cannot if a class has none.
+    """
+    metric = getattr(scorer, "_score_func", None)
+    by_probability = "predict_proba" in getattr(scorer, "_response_method", ())
+    if metric is None or not by_probability or "labels" not in signature(metric).parameters:
+        return scorer
+    knowing: Any = copy(scorer)
+    knowing._kwargs = {"labels": classes, **knowing._kwargs}
+    told: Callable[..., float] = knowing
+    return told
+
+
+def _any_predictions(n_rows: int, n_classes: int) -> Array:
+    """Return probabilities by which one row after the other is of the next class."""
+    certain: Array = np.eye(n_classes)[np.arange(n_rows) % n_classes]
+    probabilities: Array = (certain + 1 / n_classes) / 2
+    return probabilities
 
 
 def _log_likelihood(probabilities: Array, labels: Array) -> Array:

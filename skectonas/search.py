@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +27,10 @@ from skectonas.training import Trainer
 
 # Apart from the phases of training: random draws of their own.
 INITIAL_WEIGHTS, MUTATION, BRACKETS = range(len(PHASES), len(PHASES) + 3)
+
+DIVERGED = 10
+"""How many times the loss of equal probabilities is too much after a warm-up. What is hardly
+trained, or trained on labels without sense, comes to about once."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +202,11 @@ class Search:
         ------
         ValueError
             If the training of the start diverges.
+
+        Warns
+        -----
+        UserWarning
+            If it ends far worse than guessing.
         """
         self.observers = observers
         self._origin = origin
@@ -250,6 +261,14 @@ class Search:
                 raise ValueError(
                     "The training of the start diverged: its weights or outputs are not "
                     "finite. Lower learning_rate, or scale the data."
+                )
+            guessing = math.log(start.topology.n_classes)
+            if start.evaluations[-1].train_loss > DIVERGED * guessing:
+                warnings.warn(
+                    "The warm-up made the start far worse than guessing, to a training loss of "
+                    f"{start.evaluations[-1].train_loss:.3g} instead of {guessing:.3g}. Lower "
+                    "learning_rate, or scale the data.",
+                    stacklevel=6,
                 )
             self._start = start
             self.best = at_hand or start

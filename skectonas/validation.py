@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 import pandas as pd
@@ -31,6 +33,7 @@ from skectonas.morphisms import Morphism
 
 Array: TypeAlias = NDArray[Any]
 Fit = TypeVar("Fit", bound=Callable[..., Any])
+Estimator = TypeVar("Estimator", bound=BaseEstimator)
 
 
 def check_parameters(fit: Fit) -> Fit:
@@ -39,12 +42,41 @@ def check_parameters(fit: Fit) -> Fit:
     return checking
 
 
+def all_or_nothing(fit: Fit) -> Fit:
+    """Let a `fit` that fails leave the estimator as it was, and keep its type."""
+
+    @wraps(fit)
+    def restoring(estimator: BaseEstimator, *args: Any, **kwargs: Any) -> Any:
+        before = vars(estimator).copy()
+        try:
+            return fit(estimator, *args, **kwargs)
+        except BaseException:
+            vars(estimator).clear()
+            vars(estimator).update(before)
+            raise
+
+    return cast(Fit, restoring)
+
+
+def with_plain_numbers(estimator: Estimator) -> Estimator:
+    """Return the estimator with Python's numbers for those of numpy among its parameters.
+
+    Unlike numpy's they do not overflow. What comes back shares all else with what came.
+    """
+    twin: Estimator = object.__new__(type(estimator))
+    vars(twin).update(vars(estimator))
+    for name, value in estimator.get_params(deep=False).items():
+        if isinstance(value, np.generic):
+            setattr(twin, name, value.item())
+    return twin
+
+
 def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
     """Return X as an array of 2 to 4 dimensions, a sparse one, or a pandas frame.
 
     Arrays are not copied: what comes back shares memory, or a file, with what came. Sparse ones
-    come back in the CSR format, of which rows can be taken. Arrays of text, or of objects that
-    are not all numbers, become frames. Only in tables values may be missing.
+    come back in the CSR format, of which rows can be taken. Arrays of text, times, or objects
+    that are not all numbers become frames. Only in tables values may be missing.
 
     Parameters
     ----------
@@ -69,9 +101,10 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
     UserWarning
         If the channels of the images seem to come first.
     """
-    X = admit(X, "X")
+    X = admit(_of_torch(X), "X")
     if isinstance(X, list | tuple) or _is_array_of_arrays(X):
-        X = _stacked(X)
+        with _overflow_named("X"):
+            X = _stacked(X)
     if _is_table_of_objects(X):
         X = _frame_of(X)
     least = 2 if reset else 1
@@ -91,6 +124,8 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
             "X must be a table (n, d) or images (n, height, width[, channels]), got an array "
             f"of {len(shape)} dimensions, shape {shape}."
         )
+    if not reset:
+        _refuse_a_single_image(estimator, shape)
     if len(shape) > 2:
         if sparse.issparse(X):
             raise ValueError(f"X must have two dimensions if it is sparse, got shape {shape}.")
@@ -99,14 +134,21 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
         _check_same_images(estimator, shape[1:], reset)
         if reset:
             _advise_channels_last(shape)
-        array: Any = check_array(
-            X, allow_nd=True, estimator=estimator, input_name="X", **checks
-        )
+        with _overflow_named("X"):
+            array: Any = check_array(
+                X, allow_nd=True, estimator=estimator, input_name="X", **checks
+            )
         # A stand-in of as many values, because flattening copies what is not contiguous.
         values = np.broadcast_to(0, (shape[0], math.prod(shape[1:])))
         validate_data(estimator, values, reset=reset, skip_check_array=True)
     else:
-        array = validate_data(estimator, X, reset=reset, accept_sparse="csr", **checks)
+        with _overflow_named("X"):
+            array = validate_data(estimator, X, reset=reset, accept_sparse="csr", **checks)
+    if array.dtype.kind in "mM":
+        raise ValueError(
+            f"X must hold numbers, got an array of {array.dtype}: take differences to some "
+            "time and divide them by a unit of time."
+        )
     are_images = array.ndim > 2 or are_flattened_images(
         array, estimator.image_shape, estimator.column_order
     )
@@ -124,13 +166,29 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
 
 
 def _frame_of(X: Any) -> Any:
-    """Return an array of text, or of objects that are not all numbers, as a frame."""
-    frame = pd.DataFrame(X if X.dtype.kind == "O" else X.astype("U")).infer_objects()
+    """Return an array of text, times, or objects that are not all numbers, as a frame."""
+    frame = pd.DataFrame(X.astype("U") if X.dtype.kind == "S" else X).infer_objects()
     return X if all(dtype.kind in "biuf" for dtype in frame.dtypes) else frame
 
 
 def _is_table_of_objects(X: Any) -> bool:
-    return isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "OSU"
+    return isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "OSUmM"
+
+
+def _of_torch(values: Any) -> Any:
+    """Return a tensor as one that numpy can read, and all else as it is."""
+    if not isinstance(values, torch.Tensor):
+        return values
+    values = values.detach().cpu()
+    return values.float() if values.dtype == torch.bfloat16 else values
+
+
+@contextmanager
+def _overflow_named(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OverflowError as error:
+        raise ValueError(f"{name} must hold numbers that float64 can hold: {error}.") from error
 
 
 def _is_array_of_arrays(X: Any) -> bool:
@@ -139,7 +197,7 @@ def _is_array_of_arrays(X: Any) -> bool:
 
 def _stacked(X: Sequence[Any] | Array) -> Array:
     try:
-        stacked = np.asarray(list(X))
+        stacked = np.asarray([_of_torch(row) for row in X])
         # Among texts, numbers would become texts.
         return stacked if stacked.dtype.kind not in "SU" else np.array(X, dtype=object)
     except ValueError as error:
@@ -150,6 +208,17 @@ def _stacked(X: Sequence[Any] | Array) -> Array:
             "X must hold rows or images of one shape, got a list with the shapes "
             f"{', '.join(map(str, shapes[:5]))}{', ...' if len(shapes) > 5 else ''}."
         ) from error
+
+
+def _refuse_a_single_image(estimator: Any, shape: tuple[int, ...]) -> None:
+    seen = getattr(estimator, "image_shape_", None)
+    if len(shape) > 3 or (*shape, 1)[:3] != seen or seen == (*shape[1:], 1, 1)[:3]:
+        return
+    if len(estimator.encoder_.to_dict()["input_shape"]) > 1:  # not flat in fit
+        raise ValueError(
+            f"X must be a batch of images, got a single one of shape {shape}: X[None] makes a "
+            "batch of it."
+        )
 
 
 def _check_same_images(estimator: BaseEstimator, shape: tuple[int, ...], reset: bool) -> None:
@@ -170,7 +239,7 @@ def _advise_channels_last(shape: tuple[int, ...]) -> None:
             f"X of shape {shape} is read as images with a height of {height}, a width of "
             f"{width} and {channels} channels. If the channels come first, move them to the "
             "end: np.moveaxis(X, 1, -1).",
-            stacklevel=5,
+            stacklevel=6,
         )
 
 
@@ -187,7 +256,8 @@ def check_y(estimator: BaseEstimator, X: Data, y: Any) -> Array:
             f"This {type(estimator).__name__} estimator requires y to be passed, but the "
             "target y is None."
         )
-    y = admit(y, "y")
+    y = admit(_of_torch(y), "y")
+    _check_one_label_a_row(y)
     if np.any(pd.isna(y)):
         raise ValueError("Input y contains NaN.")
     labels: Array = column_or_1d(_of_numpy(y), warn=True)
@@ -197,8 +267,29 @@ def check_y(estimator: BaseEstimator, X: Data, y: Any) -> Array:
     return labels
 
 
+def _check_one_label_a_row(y: Any) -> None:
+    shape: tuple[int | None, ...]
+    try:
+        shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
+    except ValueError:  # lists of different lengths
+        shape = (len(y), None)
+    if isinstance(y, pd.MultiIndex):
+        shape = (len(y), y.nlevels)
+    if len(shape) > 1 and shape[1:] != (1,):
+        raise ValueError(
+            "y must hold one label a row, as an array of shape (n,), got shape "
+            f"{str(shape).replace('None', '...')}: several labels or outputs a row are not "
+            "supported."
+        )
+
+
 def _of_numpy(y: Any) -> Any:
     """Return nullable and object labels as the integers or booleans that they are."""
+    if isinstance(y, pd.DataFrame):
+        column = _of_numpy(y.iloc[:, 0])
+        return column[:, None] if isinstance(column, np.ndarray) else y
+    if isinstance(y, pd.Index | pd.api.extensions.ExtensionArray):
+        y = pd.Series(y)
     if isinstance(y, pd.Series):
         dtype = getattr(y.dtype, "numpy_dtype", None)
         if dtype is not None and dtype.kind in "biu":
@@ -217,7 +308,12 @@ def check_classes(labels: Array) -> tuple[Array, NDArray[np.int64]]:
     Raises
     ------
     ValueError
-        If there are fewer than two classes, or one has a single member.
+        If there are fewer than two classes.
+
+    Warns
+    -----
+    UserWarning
+        If a class has a single row.
     """
     classes, indices, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if len(classes) < 2:
@@ -225,10 +321,13 @@ def check_classes(labels: Array) -> tuple[Array, NDArray[np.int64]]:
             f"y must hold at least 2 classes, got one class only: {classes.tolist()[0]!r} "
             "(rows with zero sample_weight do not count)."
         )
-    if counts.min() < 2:
-        raise ValueError(
-            f"y must hold at least 2 rows of each class, one to train on and one to validate "
-            f"on; the class {classes.tolist()[counts.argmin()]!r} has only 1 member."
+    single = classes[counts == 1].tolist()
+    if single and counts.max() > 1:  # or else the split fails
+        named = ", ".join(map(repr, single[:5])) + (", ..." if len(single) > 5 else "")
+        warnings.warn(
+            "Classes with a single row are trained on, but the validation score says nothing "
+            f"of them: {named}.",
+            stacklevel=6,
         )
     return classes, indices.astype(np.int64)
 
@@ -243,9 +342,11 @@ def check_weights(sample_weight: Any, X: Data) -> NDArray[np.float64] | None:
     """
     if sample_weight is None:
         return None
-    weights: NDArray[np.float64] = _check_sample_weight(
-        admit(sample_weight, "sample_weight"), X, dtype=np.float64, ensure_non_negative=True
-    )
+    given = admit(_of_torch(sample_weight), "sample_weight")
+    with _overflow_named("sample_weight"):
+        weights: NDArray[np.float64] = _check_sample_weight(
+            given, X, dtype=np.float64, ensure_non_negative=True
+        )
     if not weights.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
     # Only their proportions count, and sums of very large ones would overflow.
@@ -276,24 +377,48 @@ def split(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows to train and to validate on, stratified.
 
-    There are at least as many validation rows as classes, without which they could not be
-    stratified.
+    Each class with at least two rows has one on either side. A class with a single row is on
+    the side that is trained on.
 
     Raises
     ------
     ValueError
-        If too few rows are left to train on.
+        If no class has two rows, or too few rows are left to train on.
     """
-    n_rows, n_classes = len(indices), int(indices.max()) + 1
+    counts = np.bincount(indices)
+    rows = np.flatnonzero(counts[indices] > 1)
+    n_rows, n_classes = len(indices), int((counts > 1).sum())
+    if not n_classes:
+        raise ValueError(
+            "y must hold at least 2 rows of some class, one to train on and one to validate "
+            f"on, got {n_rows} rows of as many classes."
+        )
     n_validation = max(round(validation_fraction * n_rows), n_classes)
-    if n_rows - n_validation < n_classes:
+    if len(rows) - n_validation < n_classes:
         raise ValueError(
             f"validation_fraction={validation_fraction!r} of {n_rows} rows leaves "
-            f"{n_rows - n_validation} to train {n_classes} classes on; lower it."
+            f"{n_rows - n_validation} to train {int((counts > 0).sum())} classes on; lower it."
         )
     splitter = StratifiedShuffleSplit(1, test_size=n_validation, random_state=seed)
-    train, validation = next(splitter.split(np.zeros(n_rows), indices))
-    return train, validation
+    train, validation = next(splitter.split(np.zeros(len(rows)), indices[rows]))
+    train, validation = rows[train], rows[validation]
+    # In proportion to its rows, a rare class may have got none on one of the sides.
+    _complete(validation, train, indices)
+    _complete(train, validation, indices)
+    return np.concatenate([train, np.flatnonzero(counts[indices] == 1)]), validation
+
+
+def _complete(
+    side: NDArray[np.int64], other: NDArray[np.int64], indices: NDArray[np.int64]
+) -> None:
+    """Swap rows of two sides until each class of the other is on this one too.
+
+    Each swap gives a row of the commonest class for one of a missing class.
+    """
+    for missing in np.setdiff1d(indices[other], indices[side]):
+        give = (indices[side] == np.bincount(indices[side]).argmax()).argmax()
+        take = (indices[other] == missing).argmax()
+        side[give], other[take] = other[take], side[give]
 
 
 def check_morphisms(morphisms: Any, known: Sequence[Morphism]) -> tuple[Morphism, ...]:
@@ -344,9 +469,11 @@ def check_device(device: Any) -> torch.device:
         found = torch.device(device)
         torch.zeros(1, device=found).cpu()  # the meta device has nothing to give back
     # A build of torch without the device in question raises an AssertionError.
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, ImportError, TypeError, NotImplementedError) as error:
+        [reason] = str(error).splitlines()[:1] or [type(error).__name__]
         raise ValueError(
-            f'device must be "auto" or a device that torch can use, got {device!r}: {error}'
+            f'device must be "auto" or a device that torch can use, got {device!r}: '
+            f"{reason.partition('. ')[0]}"
         ) from error
     return found
 

@@ -25,12 +25,16 @@ IMAGES = np.random.default_rng(0).random((20, 6, 6))
         (X_GOOD[:1], Y_GOOD[:1], {}, "1 sample"),
         (IMAGES[:1], Y_GOOD[:1], {}, "1 sample"),
         (X_GOOD, np.zeros(20), {}, "one class only"),
-        (X_GOOD, [1] + [0] * 19, {}, "1 has only 1 member"),
+        (X_GOOD[:3], ["a", "b", "c"], {}, "2 rows of some class"),
         (X_GOOD, Y_GOOD[:19], {}, "inconsistent numbers of samples"),
         (X_GOOD, None, {}, "requires y"),
         (X_GOOD, np.where(Y_GOOD, np.nan, 0), {}, "NaN"),
         (X_GOOD, np.linspace(0, 1, 20), {}, "continuous"),
-        (X_GOOD, np.stack([Y_GOOD, Y_GOOD], 1), {}, "1d array"),
+        (X_GOOD, np.stack([Y_GOOD, Y_GOOD], 1), {}, r"one label a row, .* shape \(20, 2\)"),
+        (X_GOOD, pd.DataFrame({"a": Y_GOOD, "b": Y_GOOD}), {}, r"label a row, .* \(20, 2\)"),
+        (X_GOOD, pd.MultiIndex.from_arrays([Y_GOOD, Y_GOOD]), {}, r"label a row, .* \(20, 2\)"),
+        (X_GOOD, [[0], [0, 1]] * 10, {}, r"one label a row, .* shape \(20, \.\.\.\)"),
+        (X_GOOD, Y_GOOD[0], {}, "1d array"),
         (np.where(X_GOOD > 2, X_GOOD, np.nan), Y_GOOD, {}, "NaN"),
         (np.where(IMAGES > 0.9, np.nan, IMAGES), Y_GOOD, {}, "NaN"),
         (np.where(IMAGES > 0.9, np.inf, IMAGES), Y_GOOD, {}, "infinity"),
@@ -43,6 +47,15 @@ IMAGES = np.random.default_rng(0).random((20, 6, 6))
         (np.ones((20, 2, 2, 2, 2)), Y_GOOD, {}, "5 dimensions"),
         (np.array([["a", "b"]] * 20, dtype=object), Y_GOOD, {}, "could not convert"),
         (np.full((20, 6, 6), "a", dtype=object), Y_GOOD, {}, "could not convert"),
+        (
+            X_GOOD.astype("M8[s]").reshape(len(X_GOOD), 1, -1),
+            Y_GOOD,
+            {},
+            r"X must hold numbers, .* datetime64\[s\]",
+        ),
+        (IMAGES.astype("m8[D]"), Y_GOOD, {}, r"X must hold numbers, .* timedelta64\[D\]"),
+        ([[10**400]] * 20, Y_GOOD, {}, "X must hold numbers that float64 can hold"),
+        (np.full((20, 6, 6), 10**400), Y_GOOD, {}, "X must hold numbers that float64 can hold"),
         (X_GOOD.astype(complex), Y_GOOD, {}, "[Cc]omplex"),
         (pd.DataFrame(X_GOOD)[:0], [], {}, "0 sample"),
         (pd.DataFrame(X_GOOD)[[]], Y_GOOD, {}, "0 feature"),
@@ -61,7 +74,7 @@ IMAGES = np.random.default_rng(0).random((20, 6, 6))
         (X_GOOD, Y_GOOD, {"validation_fraction": 1.0}, "'validation_fraction'"),
         (X_GOOD, Y_GOOD, {"validation_fraction": 0.97}, "validation_fraction=0.97"),
         (X_GOOD, Y_GOOD, {"scoring": "no_such"}, "scoring"),
-        (X_GOOD, Y_GOOD, {"scoring": "r2"}, None),
+        (X_GOOD, Y_GOOD, {"scoring": "r2"}, "classifications, got 'r2', .* regressions"),
         (X_GOOD, Y_GOOD, {"optimizer": "no_such"}, "optimizer must be one of"),
         (X_GOOD, Y_GOOD, {"optimizer_params": {"no_such": 1}}, "optimizer_params"),
         (X_GOOD, Y_GOOD, {"device": "no_such"}, "device"),
@@ -77,16 +90,12 @@ IMAGES = np.random.default_rng(0).random((20, 6, 6))
     ],
 )
 def test_bad_input(
-    X: Any, y: Any, settings: dict[str, Any], message: str | None, monkeypatch: Any
+    X: Any, y: Any, settings: dict[str, Any], message: str, monkeypatch: Any
 ) -> None:
     def trained(*arguments: Any) -> None:
         raise AssertionError("trained before the input was checked")
 
     monkeypatch.setattr("skectonas.population.FusedTrainer.train", trained)
-    if message is None:
-        with pytest.raises(AssertionError, match="trained"):
-            quick(**settings).fit(X, y)
-        return
     with pytest.raises(ValueError, match=message):
         quick(**settings).fit(X, y)
 
@@ -136,9 +145,10 @@ def test_images_one_by_one(kind: Any) -> None:
         (np.zeros(20), "zero"),
         (np.full(20, np.nan), "NaN"),
         (np.where(Y_GOOD == 0, 1.0, 0.0), "one class only"),
+        ([10**400] * 20, "sample_weight must hold numbers that float64 can hold"),
     ],
 )
-def test_bad_sample_weights(weights: np.ndarray, message: str) -> None:
+def test_bad_sample_weights(weights: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         quick().fit(X_GOOD, Y_GOOD, sample_weight=weights)
 
@@ -159,6 +169,27 @@ def test_bad_images_at_predict(X: np.ndarray, message: str) -> None:
         clf.predict(X)
 
 
+@pytest.mark.parametrize("shape", [(20, 6, 7), (20, 6, 7, 1), (20, 6, 7, 3)])
+def test_a_single_image_is_not_a_batch(shape: tuple[int, ...]) -> None:
+    images = np.random.default_rng(0).random(shape)
+    clf = quick(2, warmup_epochs=1, warm_start=True).fit(images, Y_GOOD)
+    for call in (clf.predict, lambda one: clf.fit(one, Y_GOOD[:6])):
+        with pytest.raises(ValueError, match=r"single one of shape \(6, 7.*: X\[None\]"):
+            call(images[0])
+    assert clf.predict(images[0][None]).shape == (1,)
+
+
+def test_rows_that_are_as_many_as_pixels_of_a_column_are_no_image() -> None:
+    clf = quick(2, warmup_epochs=1, image_shape=(6, 6)).fit(IMAGES.reshape(20, 36), Y_GOOD)
+    assert clf.predict(IMAGES.reshape(20, 36)[:6]).shape == (6,)
+    with pytest.raises(ValueError, match="X has 6 features, but ECToNASClassifier"):
+        clf.predict(IMAGES[0])
+    # A batch of images with a height of one, as many as they are wide.
+    lines = IMAGES[:, :1]
+    clf = quick(2, warmup_epochs=1).fit(lines, Y_GOOD)
+    assert clf.predict(lines[:1]).shape == (1,)
+
+
 def test_bad_rows_at_predict() -> None:
     clf = quick(2, warmup_epochs=1).fit(X_GOOD, Y_GOOD)
     with pytest.raises(ValueError, match="X has 3 features, but ECToNASClassifier"):
@@ -169,6 +200,38 @@ def test_bad_rows_at_predict() -> None:
         warnings.simplefilter("ignore")  # that names are missing is said too
         with pytest.raises(ValueError, match="data frame"):
             clf.predict(np.ones((3, 5)))
+
+
+@pytest.mark.parametrize("learning_rate", [1e4, 1e6])
+def test_a_learning_rate_that_is_far_too_large(learning_rate: float, digits: Any) -> None:
+    with pytest.warns(UserWarning, match="worse than guessing.*Lower learning_rate") as caught:
+        quick(12, learning_rate=learning_rate).fit(*digits)
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("scoring", ["accuracy", "neg_log_loss", "f1_macro", "top_k_accuracy"])
+def test_a_class_with_a_single_row_is_trained_on(scoring: str) -> None:
+    y = np.array([0, 1] * 9 + [0, 2])
+    with pytest.warns(UserWarning, match=r"single row .* them: 2\.") as caught:
+        clf = quick(12, scoring=scoring).fit(X_GOOD, y)
+    assert caught[0].filename == __file__
+    assert clf.predict_proba(X_GOOD).shape == (20, 3)
+
+
+def test_a_class_that_cannot_be_validated_on_may_make_a_score_impossible() -> None:
+    y = np.array([0] * 19 + [1])
+    with (
+        pytest.warns(UserWarning, match="single row"),
+        pytest.raises(ValueError, match=r"'roc_auc' gives nan .* no row of .* \[1\]"),
+    ):
+        quick(scoring="roc_auc").fit(X_GOOD, y)
+
+
+def test_a_rare_class_is_validated_on() -> None:
+    X = np.random.default_rng(0).normal(size=(1000, 4))
+    y = np.arange(1000) > 997
+    clf = quick(2, warmup_epochs=1, scoring="roc_auc").fit(X, y)
+    assert 0 <= clf.validation_score_ <= 1
 
 
 def test_not_fitted() -> None:

@@ -179,9 +179,16 @@ def test_labels_of_any_kind(digits: Any) -> None:
         assert found.tolist() == [f"digit {i}" for i in expected]
 
 
+@pytest.mark.filterwarnings("ignore:A column-vector y")
 def test_nullable_labels_keep_their_kind() -> None:
+    large = [2**62, 2**62 + 1] * 10
     for labels, kind in (
-        (pd.Series([2**60, 2**60 + 1] * 10, dtype="Int64"), "i"),
+        (pd.Series(large, dtype="Int64"), "i"),
+        (pd.array(large, dtype="Int64"), "i"),
+        (pd.array(large, dtype="UInt64"), "u"),
+        (pd.array(large, dtype="int64[pyarrow]"), "i"),
+        (pd.Index(large, dtype="Int64"), "i"),
+        (pd.DataFrame({"y": pd.array(large, dtype="Int64")}), "i"),
         (pd.Series([True, False] * 10, dtype="boolean"), "b"),
         (pd.Series([True, False] * 10, dtype=object), "b"),
         (pd.Series([3, 7] * 10, dtype="int64[pyarrow]"), "i"),
@@ -189,7 +196,49 @@ def test_nullable_labels_keep_their_kind() -> None:
         X = np.random.default_rng(0).normal(size=(20, 4))
         clf = quick(2, warmup_epochs=1).fit(X, labels)
         assert clf.classes_.dtype.kind == kind
-        assert sorted(clf.classes_) == sorted(set(labels))
+        assert sorted(clf.classes_) == sorted(set(np.ravel(np.array(labels, dtype=object))))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tensors_of_a_training_of_ones_own(dtype: torch.dtype, digits: Any) -> None:
+    X, y = digits
+    X = torch.tensor(X, dtype=dtype, requires_grad=True)  # digits have whole numbers, up to 16
+    weights = torch.ones(len(y), requires_grad=True)
+    clf = quick(12).fit(X, torch.tensor(y), sample_weight=weights)
+    expected = clf.predict_proba(digits[0].astype(np.float32))
+    np.testing.assert_array_equal(clf.predict_proba(X), expected)
+    np.testing.assert_array_equal(clf.predict_proba(list(X)), expected)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"budget": np.uint8(60), "warmup_epochs": np.uint8(10), "round_epochs": np.uint8(5)},
+        {"batch_size": np.int8(32), "averaging": np.uint8(8), "score_window": np.uint32(3)},
+        {"max_growth": np.uint8(3), "max_parameters": np.uint16(60_000)},
+        {"n_rounds": np.uint8(3), "n_parents": np.uint8(2), "n_jobs": np.int8(1)},
+        {"alpha": np.float16(1), "validation_fraction": np.float16(0.125)},
+    ],
+)
+def test_numbers_of_numpy_are_as_good_as_those_of_python(
+    digits: Any, settings: dict[str, Any]
+) -> None:
+    plain = {name: value.item() for name, value in settings.items()}
+    clf, expected = (quick(60).set_params(**s).fit(*digits) for s in (settings, plain))
+    assert all(getattr(clf, name) is value for name, value in settings.items())
+    pd.testing.assert_frame_equal(
+        clf.history_.drop(columns="seconds"), expected.history_.drop(columns="seconds")
+    )
+    np.testing.assert_array_equal(
+        clf.predict_proba(digits[0]), expected.predict_proba(digits[0])
+    )
+
+
+def test_more_workers_than_there_is_to_do(digits: Any) -> None:
+    found, expected = (quick(60, n_jobs=n).fit(*digits) for n in (2**40, None))
+    np.testing.assert_array_equal(
+        found.predict_proba(digits[0]), expected.predict_proba(digits[0])
+    )
 
 
 def test_start_may_be_a_topology(digits: Any) -> None:

@@ -159,6 +159,63 @@ def test_a_failed_fit_changes_nothing_and_fits_nothing(digits: Any) -> None:
         failed.predict(X)
 
 
+@pytest.mark.parametrize(
+    ("settings", "y", "weights", "error"),
+    [
+        ({}, "missing", None, ValueError),
+        ({}, None, "negative", ValueError),
+        ({"scoring": "no_such"}, None, None, ValueError),
+        ({"budget": -1}, None, None, ValueError),
+        ({"learning_rate": 1e30}, None, None, ValueError),
+        ({}, None, None, KeyboardInterrupt),
+    ],
+)
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_a_failed_refit_leaves_the_whole_state(
+    settings: dict[str, Any],
+    y: Any,
+    weights: Any,
+    error: Any,
+    warm_start: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 3)), columns=list("abc"))
+    labels = np.arange(40) % 2
+    clf = quick(3, warmup_epochs=1, warm_start=warm_start).fit(frame, labels)
+
+    def interrupt(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    if error is KeyboardInterrupt:
+        monkeypatch.setattr("skectonas.population.FusedTrainer.train", interrupt)
+    clf.set_params(**settings)
+    before = vars(clf).copy()
+    X = frame if warm_start else frame.to_numpy()[:, :2]
+    with pytest.raises(error):
+        clf.fit(
+            X,
+            labels if y is None else np.where(labels, np.nan, 0),
+            sample_weight=None if weights is None else -np.ones(40),
+        )
+    assert vars(clf).keys() == before.keys()
+    assert all(vars(clf)[name] is value for name, value in before.items())
+    assert clf.predict(frame).shape == (40,)
+
+
+def test_names_of_an_earlier_fit_go() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    frame = pd.DataFrame(rng.normal(size=(40, 3)), columns=list("abc"))
+    clf = quick(2, warmup_epochs=1)
+    for other in (
+        rng.normal(size=(40, 3)),
+        rng.random((40, 4, 4)),
+        frame.set_axis([0, 1, 2], axis=1),
+    ):
+        assert clf.fit(frame, labels).feature_names_in_.tolist() == ["a", "b", "c"]
+        assert not hasattr(clf.fit(other, labels), "feature_names_in_")
+
+
 def test_an_autocast_around_changes_nothing(digits: Any) -> None:
     X, y = digits
     expected = quick(12, start="medium_cnn").fit(X, y).predict_proba(X)

@@ -276,7 +276,6 @@ LIMITED = """
 import resource, sys
 import numpy as np
 from skectonas import ECToNASClassifier
-from skectonas.scaling import PixelScaling
 
 path, rows = sys.argv[1], int(sys.argv[2])
 clf = ECToNASClassifier(

@@ -78,11 +78,13 @@ def test_before_fit_the_diagram_is_all() -> None:
     assert "Validation score" not in html
 
 
-def test_a_scorer_of_ones_own_has_no_name(digits: Any) -> None:
+def test_the_score_is_named_that_it_was_fitted_with(digits: Any) -> None:
     def score(estimator: Any, X: Any, y: Any) -> float:
         return float((estimator.predict(X) == y).mean())
 
-    assert "Validation score<" in quick(2, scoring=score).fit(*digits)._repr_html_()
+    clf = quick(2, scoring=score).fit(*digits)
+    clf.scoring = "neg_log_loss"
+    assert "Validation score (score)<" in clf._repr_html_()
 
 
 def test_others_that_hold_it_are_shown(digits: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score, roc_auc_score
 
-from skectonas.scoring import make_scorer
+from skectonas.scoring import _Predictions, make_scorer
 
 RELAXED = settings(max_examples=60, deadline=None)
 CLASSES = np.array(["a", "b", "c"])
@@ -163,8 +164,58 @@ def test_what_cannot_be_computed_is_found_out_before_training(scoring: Any) -> N
         make_scorer(scoring, IMAGES, LABELS, CLASSES, None)
 
 
+OF_PROBABILITIES = ["neg_brier_score", "d2_log_loss_score", "top_k_accuracy"]
+
+
+@pytest.mark.parametrize("scoring", OF_PROBABILITIES)
+def test_scores_of_probabilities_with_a_class_missing(scoring: str) -> None:
+    p = probabilities(8, 3)
+    metric = {
+        "neg_brier_score": lambda y: -sklearn.metrics.brier_score_loss(y, p, labels=CLASSES),
+        "d2_log_loss_score": lambda y: sklearn.metrics.d2_log_loss_score(y, p, labels=CLASSES),
+        "top_k_accuracy": lambda y: sklearn.metrics.top_k_accuracy_score(y, p, labels=CLASSES),
+    }[scoring]
+    for labels in (LABELS, LABELS % 2):
+        score = make_scorer(scoring, IMAGES, labels, CLASSES, None)
+        assert score(p) == pytest.approx(metric(CLASSES[labels]))
+
+
+@pytest.mark.parametrize("scoring", sklearn.metrics.get_scorer_names())
+@pytest.mark.parametrize("classes", [np.array([0, 1]), np.array([0, 1, 2])])
+def test_scores_of_other_tasks_are_refused_by_name(scoring: str, classes: Any) -> None:
+    scorer = sklearn.metrics.get_scorer(scoring)
+    labels, p = LABELS % len(classes), probabilities(8, len(classes))
+    if "_regression" in module_of(scorer) or "cluster" in module_of(scorer):
+        with pytest.raises(ValueError, match="must be a score of classifications"):
+            make_scorer(scoring, IMAGES, labels, classes, None)
+        if "gamma" in scoring or "poisson" in scoring:  # for positive numbers only
+            return
+        make_scorer(scorer, IMAGES, labels, classes, None)(p)  # who gives it means it
+        return
+    try:
+        score = make_scorer(scoring, IMAGES, labels, classes, None)
+    except ValueError as error:
+        assert "cannot be computed" in str(error) or "gives nan" in str(error)  # noqa: PT017
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert score(p) == pytest.approx(
+            scorer(_Predictions(p, classes, IMAGES), IMAGES, classes[labels])
+        )
+
+
+def module_of(scorer: Any) -> str:
+    return str(scorer._score_func.__module__)
+
+
+def test_a_score_of_two_classes_with_the_third_missing() -> None:
+    # Only one class in the rows: scikit-learn complains when it sees a third one predicted.
+    with pytest.raises(ValueError, match=r"'f1' cannot be .* no row of .* \[0, 2\]"):
+        make_scorer("f1", IMAGES, np.ones(8, int), np.arange(3), None)
+
+
 def test_a_class_missing_on_the_validation_side_may_make_it_impossible() -> None:
-    with pytest.raises(ValueError, match="scoring='roc_auc_ovr' cannot be computed"):
+    with pytest.raises(ValueError, match=r"'roc_auc_ovr' gives nan .* no row of .*'c'"):
         make_scorer("roc_auc_ovr", IMAGES, LABELS % 2, CLASSES, None)
     p = probabilities(8, 3)
     score = make_scorer("f1_macro", IMAGES, LABELS % 2, CLASSES, None)

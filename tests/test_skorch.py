@@ -145,6 +145,10 @@ def test_the_rows_held_out_are_those_of_the_search(
     assert -np.log(chosen).mean() == pytest.approx(net.history[-1, "valid_loss"], abs=1e-5)
     with pytest.raises(ValueError, match="needs y"):
         net.train_split(net.get_dataset(X, y), None)
+    # Of other rows too, each class that has two is held out.
+    rare = np.array([0] * 298 + [2] * 2)
+    train, validation = net.train_split(net.get_dataset(X, rare), rare)
+    assert rare[train.indices].max() == rare[validation.indices].max() == 2
 
 
 def test_the_history_is_that_of_the_lineage(searched: ECToNASClassifier) -> None:

@@ -161,7 +161,8 @@ def test_pictures_of_a_search_that_went_on(digits: Any) -> None:
 def test_the_network_at_hand_stays_unless_a_better_one_is_found(digits: Any) -> None:
     clf = quick(60, warm_start=True, keep_candidates="pareto").fit(*digits)
     expected, lineage, topology = clf.predict_proba(digits[0]), clf.lineage_, clf.best_topology_
-    clf.set_params(learning_rate=1e4, budget=12).fit(*digits)
+    with pytest.warns(UserWarning, match="worse than guessing"):
+        clf.set_params(learning_rate=1e4, budget=12).fit(*digits)
     assert clf.history_["candidate"].max() > lineage["candidate"].max()
     np.testing.assert_array_equal(clf.predict_proba(digits[0]), expected)
     assert clf.best_topology_ == topology
@@ -197,6 +198,39 @@ def test_small_alpha_compares_with_the_first_start(digits: Any) -> None:
     assert {(a.id, a.score, a.n_parameters) for a in begun} == {
         (0, first["validation_score"], first["n_parameters"])
     }
+
+
+def test_another_score_is_refused_and_nothing_is_lost(digits: Any) -> None:
+    clf = quick(12, warm_start=True).fit(*digits)
+    assert clf.scoring_ == "accuracy"
+    with pytest.raises(ValueError, match=r"'accuracy', got 'neg_log_loss': .* compared"):
+        clf.set_params(scoring="neg_log_loss").fit(*digits)
+    assert clf.scoring_ == "accuracy"
+    clf.set_params(warm_start=False).fit(*digits)
+    assert clf.scoring_ == "neg_log_loss"
+    assert (clf.lineage_["validation_score"] < 0).all()
+
+
+@pytest.mark.parametrize("change", ["validation_fraction", "rows"])
+def test_the_network_at_hand_is_scored_on_the_rows_held_out_now(
+    digits: Any, change: str
+) -> None:
+    X, y = digits
+    clf = quick(12, warm_start=True).fit(X, y)
+    first, history = clf.network_, clf.history_
+    if change == "rows":
+        X, y = X[:200], y[:200]
+    else:
+        clf.set_params(validation_fraction=0.3)
+    # What goes on with such a learning rate is worse.
+    with pytest.warns(UserWarning, match="worse than guessing"):
+        clf.set_params(learning_rate=1e4).fit(X, y)
+    expected = weights_of(first).values()
+    assert all(map(torch.equal, weights_of(clf.network_).values(), expected))
+    _, held_out = split(y, clf.validation_fraction, clf.seed_)
+    assert clf.validation_score_ == pytest.approx(clf.score(X[held_out], y[held_out]))
+    # What was measured before stays as it was.
+    pd.testing.assert_frame_equal(clf.history_.iloc[: len(history)], history)
 
 
 def test_a_network_that_is_too_large_is_named(digits: Any) -> None:

@@ -99,11 +99,11 @@ class FusedTrainer:
         batch = self.data.batches(max(n_steps), key).shape[1]
         device = self.data.train.labels.device
         # A device has a queue of its own, and its graphs are captured one at a time.
-        n_jobs = self.n_jobs if device.type == "cpu" else 1
-        tasks = self._tasks(candidates, busy, batch, device, effective_n_jobs(n_jobs))
+        n_workers = effective_n_jobs(self.n_jobs) if device.type == "cpu" else 1
+        tasks = self._tasks(candidates, busy, batch, device, n_workers)
         # Here too, so that the workers find and leave one thread, in whatever order they end.
         with one_thread(), self._workers.stopped_at_an_exception():
-            results = Parallel(n_jobs=n_jobs, prefer="threads")(
+            results = Parallel(n_jobs=min(n_workers, len(tasks)), prefer="threads")(
                 delayed(train)(
                     self._work,
                     [
