@@ -58,11 +58,14 @@ from skectonas.validation import (
     training_weights,
     with_plain_numbers,
 )
+from skectonas.versions import VersionedStateMixin
 
 PREDICTION_ROWS = 1024  # rows in float64 at a time: bounds the memory of predict
 
 
-class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+class ECToNASClassifier(
+    CallbackSupportMixin, ClassifierMixin, VersionedStateMixin, BaseEstimator
+):
     """Classifier that finds the shape of a small neural network while it trains it.
 
     A population of small sequential networks (dense layers, convolutional cells) is changed by

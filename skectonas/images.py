@@ -19,6 +19,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 
 from skectonas.callbacks import CallbackSupportMixin, one_task, tearing_down
 from skectonas.given import admit
+from skectonas.versions import VersionedStateMixin
 
 __all__ = [
     "PseudoImageTransformer",
@@ -71,7 +72,9 @@ def check_image_shape(image_shape: object) -> tuple[int, int, int]:
     return int(height), int(width), int(channels)
 
 
-class PseudoImageTransformer(CallbackSupportMixin, TransformerMixin, BaseEstimator):
+class PseudoImageTransformer(
+    CallbackSupportMixin, TransformerMixin, VersionedStateMixin, BaseEstimator
+):
     """Lay the columns of a table out as the pixels of an image.
 
     Every row becomes an image, every column a pixel of it, so that networks for images can

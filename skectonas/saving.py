@@ -35,7 +35,7 @@ from skectonas.topology import Topology
 
 Estimator = TypeVar("Estimator", bound=BaseEstimator)
 
-FORMAT = 1  # to be raised with every change that this version could not read
+FORMAT = 2  # to be raised with every change that this version could not read
 PACKAGES = ("skectonas", "torch", "numpy", "pandas", "scikit-learn")
 MORPHISM_CLASSES = {type(morphism).__name__: type(morphism) for morphism in MORPHISMS}
 MASKED = (pd.arrays.IntegerArray, pd.arrays.FloatingArray, pd.arrays.BooleanArray)
@@ -103,10 +103,10 @@ def load(cls: type[Estimator], path: str | os.PathLike[str]) -> Estimator:
 
 
 def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state of an estimator with its networks and frames as plain data.
+    """Return the state of an estimator with its networks, encoder and frames as plain data.
 
-    Unlike these, plain data do not depend on the device or on the release of pandas, and skops
-    can write them.
+    Unlike these, plain data do not depend on the device, on private attributes or on the
+    release of pandas, and skops can write them.
     """
     return {name: _plain_value(value) for name, value in state.items()}
 
@@ -114,7 +114,7 @@ def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
 def _plain_value(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain_value(part) for key, part in value.items()}
-    if not isinstance(value, TopologyNetwork | pd.DataFrame):
+    if not isinstance(value, TopologyNetwork | InputEncoder | pd.DataFrame):
         return value
     writer = _Writer()
     try:

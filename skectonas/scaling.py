@@ -75,9 +75,12 @@ class PixelScaling:
                 pixels = batch.reshape(-1, batch.shape[-1]).astype(np.float64)
                 own = pixels.mean(axis=0)
                 pixels -= own
-                shift, share = own - mean, len(pixels) / (n + len(pixels))
-                squares = squares + (pixels**2).sum(axis=0) + shift**2 * (n * share)
-                mean, n = mean + shift * share, n + len(pixels)
+                squares = squares + (pixels**2).sum(axis=0)
+                if n:  # the mean of both, and what its move adds
+                    share = len(pixels) / (n + len(pixels))
+                    squares += (own - mean) ** 2 * (n * share)
+                    own = mean + (own - mean) * share
+                mean, n = own, n + len(pixels)
         deviation = np.sqrt(squares / n)
         if not (np.isfinite(mean).all() and np.isfinite(deviation).all()):
             raise ValueError("X: expected pixels whose squares are finite, got larger ones")
@@ -248,7 +251,7 @@ class ColumnScaling:
             indicators = np.tile([0.0, 1.0], (len(indicated), 1))
         else:
             indicators = _scores_of(np.stack([(1 - share) / 2, 1 - share / 2], axis=1))
-        n_knots = max(len(knots) for knots, _, _ in maps)
+        n_knots = max(2, *(len(knots) for knots, _, _ in maps))
         return cls(
             np.stack([_filled_up(knots, n_knots) for knots, _, _ in maps]),
             np.stack([_filled_up(scores, n_knots) for _, scores, _ in maps]),
@@ -356,9 +359,11 @@ def _map_of(
         half = high / 2 - low / 2
         missing = (median / 2 - low / 2) / half if half > 0 else 0.0
         return np.array([low, high]), np.array([0.0, float(low < high)]), missing
-    ranks = ndtr(np.linspace(-LARGEST_SCORE, LARGEST_SCORE, N_KNOTS))
-    places = np.ceil(ranks * len(values)).astype(np.intp) - 1
-    knots = np.unique([low, *values[places], high])
+    knots = np.unique([low, *np.unique(values), high])
+    if len(knots) > N_KNOTS:
+        ranks = ndtr(np.linspace(-LARGEST_SCORE, LARGEST_SCORE, N_KNOTS))
+        places = np.ceil(ranks * len(values)).astype(np.intp) - 1
+        knots = np.unique([low, *values[places], high])
     # The rank in the middle of equal values.
     ends = (np.searchsorted(values, knots, side=side) for side in ("left", "right"))
     return knots, _scores_of(np.add(*ends) / (2 * len(values))), 0.0

@@ -144,7 +144,7 @@ class TableEncoder:
             raise ValueError(
                 f"X: expected columns with different names, got more than one {twice}"
             )
-        self.labels_ = list(X.columns)
+        self.labels_ = [_plain_label(label) for label in X.columns]
         self.columns_: list[ColumnEncoder] = []
         remarks = []
         for label, column in X.items():
@@ -178,9 +178,10 @@ class TableEncoder:
             If `X` has other columns than in `fit`, infinities, or text in a column that held
             numbers.
         """
-        if list(X.columns) != self.labels_:
+        labels = [_plain_label(label) for label in X.columns]
+        if labels != self.labels_:
             raise ValueError(
-                f"X: expected the columns seen in fit, {self.labels_}, got {list(X.columns)}"
+                f"X: expected the columns seen in fit, {self.labels_}, got {labels}"
             )
         table = np.empty((len(X), len(self.origin_)))
         for i, encoder in enumerate(self.columns_):
@@ -205,7 +206,7 @@ class TableEncoder:
         """Return what the fitted encoder knows: plain data, and arrays."""
         columns: list[Any] = self.columns_
         return {
-            "labels": [_plain_label(label) for label in self.labels_],
+            "labels": list(self.labels_),
             "columns": [{"kind": c.kind, **asdict(c)} for c in columns],
         }
 
@@ -330,12 +331,7 @@ class Dates:
         return encoder.fit(pd.Series([pd.Timestamp("2000-01-01 12:00")], name=name))
 
     def _times(self, column: Column, label: object) -> Column:
-        try:
-            times = _times_of(column, self.format, utc=self.time_zone is not None)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"Column {label!r}: expected dates, got dtype {column.dtype} ({error})"
-            ) from error
+        times = _times_of(column, label, self.format, utc=self.time_zone is not None)
         if times.dt.tz is not None:
             times = times.dt.tz_convert(self.time_zone)
         converted: Column = times
@@ -364,6 +360,7 @@ class Categories:
     def encode(self, column: Column, label: object) -> Array:
         """Return zeros and ones: see `ColumnEncoder`."""
         known = pd.Index([*self.common, *self.rare], dtype=object)
+        _kinds_in(column, label)
         places = known.get_indexer(pd.Index(_texts_of(column, self.null_texts)))
         n_out = len(self.names(""))
         # A last column for those that are unknown.
@@ -407,6 +404,7 @@ class Texts:
 
     def encode(self, column: Column, label: object) -> Array:
         """Return the components of the texts: see `ColumnEncoder`."""
+        _kinds_in(column, label)
         texts = _texts_of(column, self.null_texts)
         encoded = np.full((len(texts), self.components.shape[1]), np.nan)
         given = texts.notna().to_numpy()
@@ -448,7 +446,7 @@ def _learned_from(column: Column, label: object) -> tuple[ColumnEncoder, str | N
     if dtype.kind == "m":
         return Durations(), None
     if dtype.kind == "M" or isinstance(dtype, pd.PeriodDtype):
-        return _dates_of(column, None), None
+        return _dates_of(column, label, None), None
     kinds = _kinds_in(column, label)
     if not kinds:
         return Dropped(), "is dropped, because it has no values"
@@ -456,17 +454,17 @@ def _learned_from(column: Column, label: object) -> tuple[ColumnEncoder, str | N
         if all(issubclass(kind, types) for kind in kinds):
             return encoder, None
     if all(issubclass(kind, _TIMES) for kind in kinds):
-        return _dates_of(column, None), None
+        return _dates_of(column, label, None), None
     if any(issubclass(kind, (*_TIMES, *_DURATIONS)) for kind in kinds):
         names = sorted(kind.__name__ for kind in kinds)
         raise ValueError(
             f"Column {label!r} (dtype {dtype}) holds values of different types, {names}: turn "
             "them into one"
         )
-    return _learned_from_text(column)
+    return _learned_from_text(column, label)
 
 
-def _learned_from_text(column: Column) -> tuple[ColumnEncoder, str | None]:
+def _learned_from_text(column: Column, label: object) -> tuple[ColumnEncoder, str | None]:
     from skrub import Cleaner
 
     texts = _texts_of(column, [])
@@ -485,7 +483,7 @@ def _learned_from_text(column: Column) -> tuple[ColumnEncoder, str | None]:
         )
     if "ToDatetime" in steps:
         written: str = steps["ToDatetime"].format_
-        return _dates_of(column, written), f"is read as dates, written {written}"
+        return _dates_of(column, label, written), f"is read as dates, written {written}"
     n_distinct = values.nunique()
     if n_distinct <= MOST_CATEGORIES:
         return _categories_of(column, null_texts), None
@@ -511,18 +509,32 @@ def _strays_among_numbers(values: Column) -> list[str] | None:
     return others if many else None
 
 
-def _dates_of(column: Column, written: str | None) -> Dates:
-    times = _times_of(column, written, utc=written is not None and "%z" in written)
+def _dates_of(column: Column, label: object, written: str | None) -> Dates:
+    aware = written is not None and "%z" in written
+    times = _times_of(column, label, written, utc=aware)
     time_zone = None if times.dt.tz is None else str(times.dt.tz)
     given = times.dropna()
     return Dates(written, time_zone, bool((given.dt.normalize() != given).any()))
 
 
-def _times_of(column: Column, written: str | None, *, utc: bool) -> Any:
+def _times_of(column: Column, label: object, written: str | None, *, utc: bool) -> Any:
     """Return dates, or text that is written like this, as times; what is none is missing."""
-    if isinstance(column.dtype, pd.PeriodDtype):
-        return column.dt.to_timestamp()
-    return pd.to_datetime(column, format=written, errors="coerce", utc=utc)
+    dtype: Any = column.dtype
+    try:
+        if isinstance(dtype, pd.PeriodDtype):
+            return column.dt.to_timestamp()
+        if dtype.kind == "M":
+            return pd.to_datetime(column, utc=utc)
+        if dtype.kind in "biufcm":
+            raise TypeError("they are numbers or time spans")
+        objects = column.astype(object)
+        objects = objects.where([isinstance(value, (str, *_TIMES)) for value in objects])
+        times = pd.to_datetime(objects, format=written or "ISO8601", errors="coerce", utc=utc)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"Column {label!r}: expected dates, got dtype {dtype} ({error})"
+        ) from error
+    return times
 
 
 def _categories_of(column: Column, null_texts: list[str]) -> Categories:
@@ -560,7 +572,7 @@ def _kinds_in(column: Column, label: object) -> set[type]:
         raise ValueError(
             f"Column {label!r} has dtype {dtype}, which is not supported: {advice}"
         )
-    if isinstance(dtype, pd.StringDtype):
+    if isinstance(dtype, pd.CategoricalDtype | pd.StringDtype):
         return {str} if column.notna().any() else set()
     kinds = set(map(type, column.dropna().to_numpy(dtype=object)))
     for kind in sorted(kinds, key=str):
@@ -584,8 +596,7 @@ def _numbers_of(column: Column, label: object, *, strict: bool) -> NDArray[np.fl
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     if not strict:
         return pd.to_numeric(_texts_of(column, []), errors="coerce").to_numpy(np.float64)
-    if not isinstance(dtype, pd.CategoricalDtype | pd.StringDtype):
-        _kinds_in(column, label)
+    _kinds_in(column, label)
     values = column.to_numpy(dtype=object, copy=True)
     values[column.isna().to_numpy()] = np.nan
     try:

@@ -25,6 +25,7 @@ FLOORS = {
     "mapped": 0.0,
     "callbacks": 0.0,
     "callers": 0.0,
+    "versions": 0.0,
     "given": 0.5,
     "starts": 1.0,
     "network": 1.0,

@@ -1,0 +1,42 @@
+"""The version of the package in the state of an estimator."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+from sklearn.exceptions import InconsistentVersionWarning
+
+KEY = "_skectonas_version"
+
+
+class VersionedStateMixin:
+    """Writes the version into the state for pickles, and warns where another one reads it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: Any = super().__getstate__()
+        return {**state, KEY: current_version()}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        state = dict(state)
+        written_by = state.pop(KEY, "before 0.1")
+        if written_by != current_version():
+            warnings.warn(
+                InconsistentVersionWarning(
+                    estimator_name=type(self).__name__,
+                    current_sklearn_version=f"{current_version()} of skectonas",
+                    original_sklearn_version=f"{written_by} of skectonas",
+                ),
+                stacklevel=3,
+            )
+        parent: Any = super()
+        parent.__setstate__(state)
+
+
+@cache
+def current_version() -> str:
+    """Return the version of skectonas that is installed."""
+    return version("skectonas")
