@@ -17,7 +17,7 @@ Method: TypeAlias = Literal["quantile", "minmax"]
 METHODS: tuple[Method, ...] = ("quantile", "minmax")
 PIXEL_DEVIATION = 0.5
 """Standard deviation of the pixels that a network sees. It was chosen by measurement, see
-`benchmarks/scaling_choices.py`: with larger ones steps of the default size are too long."""
+`benchmarks/choices_inputs.py`: with larger ones, steps of the default size are too long."""
 
 LARGEST_SCORE = 3.0
 N_KNOTS = 25  # a quarter of a standard deviation apart
