@@ -35,7 +35,7 @@ def brackets(history: pd.DataFrame, generation: int) -> Figure:
     first = first.assign(order=first["morphism"].map(list(marks).index))
     first = first.sort_values(["order", "bracket"])
     line = {candidate: -i for i, candidate in enumerate(first["candidate"])}
-    figure, ax = plt.subplots(figsize=(8, 0.26 * len(line) + 0.8), layout="constrained")
+    figure, ax = plt.subplots(figsize=(8, 0.26 * len(line) + 0.95), layout="constrained")
     for (phase, round_, _), met in rows.groupby(["phase", "round", "bracket"]):
         x = rounds.index((phase, round_))
         goal = line[met.loc[met["won"], "candidate"].item()]
@@ -52,7 +52,7 @@ def brackets(history: pd.DataFrame, generation: int) -> Figure:
         places = own["candidate"].map(line)
         ax.text(-0.12, places.mean(), words(name), ha="right", va="center")
     ax.set_xlim(-1.4, len(rounds) + 0.2)
-    labels = [f"{phase}, round {round_ + 1}" for phase, round_ in rounds]
+    labels = [f"{phase}\nround {round_ + 1}" for phase, round_ in rounds]
     ax.set_xticks([i + 0.45 for i in range(len(rounds))], labels)
     ax.xaxis.tick_top()
     ax.tick_params(length=0, labelsize="small")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -40,8 +39,8 @@ class SwapPooling:
     """Let a cell pool by the maximum instead of the average, or the other way round."""
 
     recovery_epochs: float = 0.25
-    name: ClassVar[str] = "swap_pooling"
-    preserves_function: ClassVar[bool] = False
+    name = "swap_pooling"
+    preserves_function = False
 
     def sites(self, topology: Topology) -> Sequence[int]:
         """Return the cells."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -467,3 +469,21 @@ def test_sizes_have_ticks_that_people_read(high: int, found: Any) -> None:
         box for box, at in zip(boxes, axis.get_majorticklocs(), strict=True) if at in ticks
     ]
     assert not any(a.overlaps(b) for a, b in pairwise(boxes))
+
+
+def test_headings_of_brackets_keep_apart() -> None:
+    drawn = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "pictures.py"))
+    met = [
+        ("identity", 1, phase, round_, 0, candidate, candidate == 0)
+        for phase in ("phase 1", "phase 2")
+        for round_ in range(3)
+        for candidate in (0, 1)
+    ]
+    columns = ["morphism", "generation", "phase", "round", "bracket", "candidate", "won"]
+    figure = drawn["brackets"](pd.DataFrame(met, columns=columns), 1)
+    draw(figure)
+    labels = figure.axes[0].get_xticklabels()
+    boxes = [label.get_window_extent() for label in labels]
+    em = labels[0].get_fontsize() / 72 * figure.dpi
+    assert len(boxes) == 6
+    assert all(right.x0 - left.x1 > 2 * em for left, right in pairwise(boxes))

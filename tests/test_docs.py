@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import runpy
 import subprocess
 from pathlib import Path
 
@@ -75,3 +76,15 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     assert found.startswith("python3 -m venv .venv && ")
     assert found.endswith("-m pytest -n 2")
     assert f"    {found}\n" in (ROOT / "README.md").read_text()
+
+
+def test_dead_links_of_the_site_are_found(tmp_path: Path) -> None:
+    dead_links = runpy.run_path(str(ROOT / "docs" / "links.py"))["dead_links"]
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "a.html").write_text('<a href="deep/b.html#there">1</a> <a href="#no">2</a>')
+    (tmp_path / "deep" / "b.html").write_text(
+        '<p id="there"><a href="../a.html?x=1">1</a> <a href="https://a.b/c">2</a>'
+        '<a href="../a.html#no">3</a> <img src="gone.png"></p>'
+    )
+    found = dead_links(tmp_path)
+    assert found == ["a.html: #no", "deep/b.html: ../a.html#no", "deep/b.html: gone.png"]

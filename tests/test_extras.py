@@ -45,3 +45,11 @@ def test_the_extras_that_errors_name_install_what_is_missing() -> None:
         requirements = project["optional-dependencies"][extra]
         assert any(requirement.startswith(f"{module}>=") for requirement in requirements)
     assert not any(r.startswith(tuple(OPTIONAL)) for r in project["dependencies"])
+
+
+def test_the_progress_bar_is_drawn_in_notebooks() -> None:
+    # There rich draws with ipywidgets, and warns over and over where they are missing.
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extra = " ".join(project["optional-dependencies"]["progress"])
+    assert "rich" in extra
+    assert "ipywidgets" in extra

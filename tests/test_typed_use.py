@@ -1,7 +1,9 @@
-"""What a user writes has types: mypy checks this file strictly, pytest that they are true."""
+"""What a user writes has types: mypy and pyright check them, pytest that they are true."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -9,12 +11,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
+from torch import Tensor
 
 from skectonas import ConvCell, Dense, ECToNASClassifier, PseudoImageTransformer, Topology
+from skectonas.candidate import Ancestor, Candidate
 from skectonas.images import PixelRange, pixel_range
 from skectonas.inputs import InputEncoder
-from skectonas.morphisms import AddCell, Identity
-from skectonas.network import TopologyNetwork
+from skectonas.morphisms import MORPHISMS, AddCell, Context, Identity, Morphism
+from skectonas.network import TopologyNetwork, Weights
 from skectonas.portable import PortableNetwork
 from skectonas.tables import TableEncoder
 
@@ -23,8 +27,56 @@ class Mine(ECToNASClassifier):
     """A subclass keeps its own type."""
 
 
+@dataclass(frozen=True)
+class Nothing:
+    """A morphism of one's own."""
+
+    recovery_epochs: float = 0.1
+    name = "nothing"
+    preserves_function = True
+
+    def sites(self, topology: Topology) -> Sequence[int]:
+        return [0]
+
+    def rewrite(self, topology: Topology, site: int, rng: np.random.Generator) -> Topology:
+        return topology
+
+    def carry(
+        self, weights: Weights, old: Topology, new: Topology, site: int, context: Context
+    ) -> dict[str, Tensor]:
+        return dict(weights)
+
+
+class Smallest:
+    """A fitness of one's own."""
+
+    def __call__(self, candidate: Candidate) -> float:
+        return -candidate.n_parameters
+
+    def final(self, candidate: Candidate, start: Ancestor) -> float:
+        return self(candidate)
+
+
+def digits() -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    bunch: Any = load_digits()
+    return bunch.data, bunch.target
+
+
+def test_parts_of_ones_own() -> None:
+    own: Morphism = Nothing()
+    built_in: Sequence[Morphism] = [AddCell(), *MORPHISMS]
+    assert {part.recovery_epochs > 0 for part in [own, *built_in]} == {True}
+    mixed = ECToNASClassifier(morphisms=["identity", AddCell()])
+    assert mixed.morphisms == ["identity", AddCell()]
+    X, y = digits()
+    clf = ECToNASClassifier(
+        budget=6, morphisms=["remove_units", own], selection=Smallest(), warmup_epochs=1
+    )
+    assert {"start", "nothing"} <= set(clf.fit(X, y).history_["morphism"])
+
+
 def test_the_estimator(tmp_path: Path) -> None:
-    X, y = load_digits(return_X_y=True)
+    X, y = digits()
     start = Topology((8, 8, 1), [ConvCell(4, "max")], [Dense(12)], 10)
     clf = ECToNASClassifier(
         0.9,

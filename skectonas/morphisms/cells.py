@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -38,8 +37,8 @@ class AddCell:
 
     extra: tuple[int, ...] = (1, 7)
     recovery_epochs: float = 0.25
-    name: ClassVar[str] = "add_cell"
-    preserves_function: ClassVar[bool] = False
+    name = "add_cell"
+    preserves_function = False
 
     def sites(self, topology: Topology) -> range:
         """Return the places in front of each cell and behind the last.
@@ -106,8 +105,8 @@ class RemoveCell:
     """
 
     recovery_epochs: float = 0.25
-    name: ClassVar[str] = "remove_cell"
-    preserves_function: ClassVar[bool] = False
+    name = "remove_cell"
+    preserves_function = False
 
     def sites(self, topology: Topology) -> range:
         """Return the cells."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -30,8 +29,8 @@ class AddDense:
     """
 
     recovery_epochs: float = 0.1
-    name: ClassVar[str] = "add_dense"
-    preserves_function: ClassVar[bool] = True
+    name = "add_dense"
+    preserves_function = True
 
     def sites(self, topology: Topology) -> range:
         """Return the dense layers to follow; 0 stands for flatten if there are none."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -24,8 +23,8 @@ class Identity:
     """
 
     recovery_epochs: float = 0.1
-    name: ClassVar[str] = "identity"
-    preserves_function: ClassVar[bool] = True
+    name = "identity"
+    preserves_function = True
 
     def sites(self, topology: Topology) -> range:
         """Return the one place."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -45,8 +44,8 @@ class RemoveUnits:
     fraction: float = 0.1
     at_least: int = 2
     recovery_epochs: float = 0.25
-    name: ClassVar[str] = "remove_units"
-    preserves_function: ClassVar[bool] = False
+    name = "remove_units"
+    preserves_function = False
 
     def sites(self, topology: Topology) -> list[int]:
         """Return the dense layers with more than one unit."""
@@ -90,8 +89,8 @@ class RemoveChannels:
 
     step: int = 3
     recovery_epochs: float = 0.25
-    name: ClassVar[str] = "remove_channels"
-    preserves_function: ClassVar[bool] = False
+    name = "remove_channels"
+    preserves_function = False
 
     def sites(self, topology: Topology) -> list[int]:
         """Return the cells with more than one channel."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -30,8 +29,8 @@ class RemoveDense:
     """
 
     recovery_epochs: float = 0.25
-    name: ClassVar[str] = "remove_dense"
-    preserves_function: ClassVar[bool] = False
+    name = "remove_dense"
+    preserves_function = False
 
     def sites(self, topology: Topology) -> range:
         """Return the dense layers; the output layer stays."""

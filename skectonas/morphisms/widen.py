@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -42,8 +41,8 @@ class AddUnits:
     fraction: float = 0.1
     at_least: int = 2
     recovery_epochs: float = 0.1
-    name: ClassVar[str] = "add_units"
-    preserves_function: ClassVar[bool] = True
+    name = "add_units"
+    preserves_function = True
 
     def sites(self, topology: Topology) -> range:
         """Return the dense layers; the output layer has as many units as there are classes."""
@@ -89,8 +88,8 @@ class AddChannels:
 
     step: int = 3
     recovery_epochs: float = 0.1
-    name: ClassVar[str] = "add_channels"
-    preserves_function: ClassVar[bool] = True
+    name = "add_channels"
+    preserves_function = True
 
     def sites(self, topology: Topology) -> range:
         """Return the cells."""
