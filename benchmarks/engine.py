@@ -24,7 +24,8 @@ from skectonas.candidate import Candidate
 from skectonas.data import Rows, TrainingData
 from skectonas.network import build, initial_weights
 from skectonas.population import FusedTrainer
-from skectonas.training import Key, PlainTrainer, Trainer, one_thread, resolve_optimizer
+from skectonas.surroundings import one_thread
+from skectonas.training import Key, PlainTrainer, Trainer, resolve_optimizer
 
 CLASSES = 10
 

@@ -42,8 +42,9 @@ from skectonas.saving import load, plain_state, save, whole_state
 from skectonas.scoring import Scorer, make_scorer
 from skectonas.search import Observer, Outcome, Search, Settings
 from skectonas.starts import starting_topology
+from skectonas.surroundings import undisturbed
 from skectonas.topology import Topology
-from skectonas.training import evaluate, one_thread, resolve_optimizer
+from skectonas.training import evaluate, resolve_optimizer
 from skectonas.validation import (
     check_classes,
     check_device,
@@ -382,11 +383,8 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             rows = np.flatnonzero(weights)
             labels, weights = labels[rows], weights[rows]
         device = check_device(self.device)
-        # A precision that is set around the call is not meant for networks of this size; and
-        # wherever they are trained, their changes are computed on the CPU.
-        on_device, on_cpu = (torch.autocast(d, enabled=False) for d in (device.type, "cpu"))
         try:
-            with one_thread(), on_device, on_cpu:
+            with undisturbed(device):
                 search, start = self._prepare(X, rows, labels, weights, device, go_on)
                 observers: list[Observer] = (
                     [Printer(type(self).__name__)] if self.verbose else []
@@ -505,14 +503,15 @@ class ECToNASClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self, "network_")
         X = check_X(self, X, reset=False)
-        network = deepcopy(self.network_).double().eval()
         probabilities = np.empty((X.shape[0], len(self.classes_)))
         done = 0
-        with torch.no_grad(), one_thread(), torch.autocast("cpu", enabled=False):
+        with undisturbed(), torch.no_grad():
+            network = deepcopy(self.network_).double().eval()
             for images in self._images_of(X):
                 scaled = self.encoder_.range_.apply(images.astype(np.float64))
                 part = probabilities[done : done + len(images)]
-                part[:] = network(torch.from_numpy(scaled)).softmax(1).numpy()
+                # In memory of torch, whose place does not show in the last bits.
+                part[:] = network(torch.from_numpy(scaled).clone()).softmax(1).numpy()
                 done += len(images)
         return probabilities
 

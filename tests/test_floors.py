@@ -25,6 +25,8 @@ FLOORS = {
     "mapped": 0.0,
     "callbacks": 0.0,
     "callers": 0.0,
+    "interruption": 0.0,
+    "surroundings": 0.5,
     "given": 0.5,
     "starts": 1.0,
     "network": 1.0,

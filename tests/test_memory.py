@@ -25,7 +25,8 @@ from skectonas.inputs import InputEncoder, batches_of
 from skectonas.mapped import FileArray, MappedImages, mapping_of, read_at_random
 from skectonas.network import initial_weights
 from skectonas.population import FusedTrainer
-from skectonas.training import PlainTrainer, one_thread, resolve_optimizer
+from skectonas.surroundings import one_thread
+from skectonas.training import PlainTrainer, resolve_optimizer
 
 RNG = np.random.default_rng(0)
 N = 120

@@ -29,7 +29,8 @@ from skectonas.candidate import Candidate
 from skectonas.data import TrainingData
 from skectonas.population import FusedTrainer
 from skectonas.population.optimizer import is_stackable
-from skectonas.training import OptimizerSpec, PlainTrainer, one_thread, resolve_optimizer
+from skectonas.surroundings import one_thread
+from skectonas.training import OptimizerSpec, PlainTrainer, resolve_optimizer
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from skectonas import Dense, ECToNASClassifier, Topology
 from skectonas.inputs import InputEncoder
 from skectonas.network import weights_of
 from skectonas.portable import PortableNetwork
-from skectonas.training import one_thread
+from skectonas.surroundings import one_thread
 
 KINDS = rows_of_all_kinds()
 
