@@ -8,7 +8,8 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from helpers import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from populations import (
     KEY,
@@ -39,7 +40,7 @@ def _single_thread():
         yield
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@examples(40)
 @given(rounds(), st.integers(1, 4))
 def test_random_populations_equal_the_plain_loop(
     case: tuple[TrainingData, list[Candidate], list[int], int], averaging: int

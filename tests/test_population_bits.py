@@ -7,7 +7,8 @@ from typing import NamedTuple
 import joblib
 import pytest
 import torch
-from hypothesis import example, given, settings
+from helpers import examples
+from hypothesis import example, given
 from hypothesis import strategies as st
 from populations import KEY, SGD, assert_same_bits, candidate, scorer_for, training_data
 
@@ -66,7 +67,7 @@ def average_cell(channels: int, *units: int) -> Topology:
 BACK_TO_BACK = Round([average_cell(7, 5), average_cell(6)], [6, 1], 57, 19, torch.float32)
 
 
-@settings(max_examples=40)
+@examples(40)
 @example(BACK_TO_BACK)
 @given(rounds())
 def test_threads(case: Round) -> None:
@@ -75,7 +76,7 @@ def test_threads(case: Round) -> None:
         assert_same_bits(case.trained(n_jobs), alone)
 
 
-@settings(max_examples=8)
+@examples(8)
 @example(BACK_TO_BACK)
 @given(rounds())
 def test_processes(case: Round) -> None:

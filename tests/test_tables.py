@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
-from hypothesis import HealthCheck, given, settings
+from helpers import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.base import clone
@@ -21,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from skectonas.tables import ColumnRange, TableEncoder
 
 # Other programs may keep a small machine busy.
-RELAXED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+RELAXED = examples(60)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
 
