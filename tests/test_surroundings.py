@@ -368,7 +368,7 @@ def test_ctrl_c_in_the_first_second_of_the_first_fit() -> None:
 
         class Interrupts:
             def find_spec(self, name, path=None, target=None):
-                if name == "torch._dynamo.symbolic_convert":
+                if name == "torch.distributed._shard.sharder":
                     sys.meta_path.remove(self)
                     signal.raise_signal(signal.SIGINT)
 
