@@ -45,8 +45,9 @@ from skectonas.population import FusedTrainer
 from skectonas.scaling import PixelScaling
 from skectonas.scoring import make_scorer
 from skectonas.starts import starting_topology
+from skectonas.surroundings import one_thread
 from skectonas.topology import linear_name
-from skectonas.training import one_thread, resolve_optimizer
+from skectonas.training import resolve_optimizer
 
 Row = dict[str, Any]
 Carry = Callable[[Weights, Topology, Topology, int, Context], dict[str, Tensor]]

@@ -25,7 +25,8 @@ from skectonas.data import Rows, TrainingData
 from skectonas.network import build, initial_weights
 from skectonas.population import FusedTrainer
 from skectonas.scaling import PixelScaling
-from skectonas.training import Key, PlainTrainer, Trainer, one_thread, resolve_optimizer
+from skectonas.surroundings import one_thread
+from skectonas.training import Key, PlainTrainer, Trainer, resolve_optimizer
 
 CLASSES = 10
 

@@ -23,7 +23,8 @@ from skectonas.network import build, initial_weights
 from skectonas.scaling import PixelScaling
 from skectonas.scoring import make_scorer
 from skectonas.starts import starting_topology
-from skectonas.training import PlainTrainer, one_thread, resolve_optimizer
+from skectonas.surroundings import one_thread
+from skectonas.training import PlainTrainer, resolve_optimizer
 
 
 def main() -> None:

@@ -42,8 +42,9 @@ from skectonas.saving import load, plain_state, save, whole_state
 from skectonas.scoring import Scorer, make_scorer, name_of
 from skectonas.search import Observer, Outcome, Search, Settings
 from skectonas.starts import starting_topology
+from skectonas.surroundings import undisturbed
 from skectonas.topology import Topology
-from skectonas.training import evaluate, one_thread, resolve_optimizer
+from skectonas.training import evaluate, resolve_optimizer
 from skectonas.validation import (
     all_or_nothing,
     check_classes,
@@ -404,11 +405,8 @@ class ECToNASClassifier(
             rows = np.flatnonzero(weights)
             labels, weights = labels[rows], weights[rows]
         device = check_device(self.device)
-        # A precision that is set around the call is not meant for networks of this size; and
-        # wherever they are trained, their changes are computed on the CPU.
-        on_device, on_cpu = (torch.autocast(d, enabled=False) for d in (device.type, "cpu"))
         try:
-            with one_thread(), on_device, on_cpu:
+            with undisturbed(device):
                 plain = with_plain_numbers(self)
                 search, start = plain._prepare(X, rows, labels, weights, device, go_on)
                 observers: list[Observer] = (
@@ -528,14 +526,15 @@ class ECToNASClassifier(
         check_is_fitted(self, "network_")
         X = check_X(self, X, reset=False)
         self.encoder_.warn_of_another_scale(X)
-        network = deepcopy(self.network_).double().eval()
         probabilities = np.empty((X.shape[0], len(self.classes_)))
         done = 0
-        with torch.no_grad(), one_thread(), torch.autocast("cpu", enabled=False):
+        with undisturbed(), torch.no_grad():
+            network = deepcopy(self.network_).double().eval()
             for images in self._images_of(X):
                 scaled = self.encoder_.scaling_.apply(images)
                 part = probabilities[done : done + len(images)]
-                part[:] = network(torch.from_numpy(scaled)).softmax(1).numpy()
+                # In memory of torch, whose place does not show in the last bits.
+                part[:] = network(torch.from_numpy(scaled).clone()).softmax(1).numpy()
                 done += len(images)
         return probabilities
 

@@ -154,7 +154,7 @@ def _example(encoder: InputEncoder) -> Tensor:
     """Return an input of the shape and dtype that fit saw, or that a frame is encoded to."""
     known = encoder.to_dict()
     if known["input_dtype"] is None:
-        return torch.zeros(2, *known["image_shape_"])
+        return torch.zeros(2, *known["image_shape_"], dtype=torch.float32)
     # What torch has no dtype for, such as numpy's longdouble, goes in as float64.
     dtype = getattr(torch, known["input_dtype"], torch.float64)
     return torch.zeros(2, *known["input_shape"], dtype=dtype)

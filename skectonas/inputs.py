@@ -266,8 +266,8 @@ class InputEncoder:
         if strange.sum() <= compared.sum() / 2:
             return None
         i = int(np.flatnonzero(strange)[0])
-        ends = (np.nanmin(table[:, i]), np.nanmax(table[:, i]), lowest[i], highest[i])
-        return f"values in column {i}", *map(float, ends)
+        own = float(np.nanmin(table[:, i])), float(np.nanmax(table[:, i]))
+        return f"values in column {i}", *own, float(lowest[i]), float(highest[i])
 
     def _checked(self, X: Data) -> Data:
         """Return X as a frame or an array, whatever `fit` saw, if it is like that."""

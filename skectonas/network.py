@@ -141,12 +141,15 @@ def build(topology: Topology, weights: Weights) -> TopologyNetwork:
     RuntimeError
         If a weight is missing, unknown, or of another shape.
     """
-    # On the meta device nothing is drawn from torch's global generator.
-    with torch.device("meta"):
-        network = TopologyNetwork(topology)
-    copies = {name: value.clone() for name, value in weights.items()}
-    network.load_state_dict(copies, strict=True, assign=True)
-    return network
+    # Weights that are made in inference mode could never be trained, and where none is given
+    # for a counter, it is made on the default device.
+    with torch.inference_mode(False), torch.device("cpu"):
+        # On the meta device nothing is drawn from torch's global generator.
+        with torch.device("meta"):
+            network = TopologyNetwork(topology)
+        copies = {name: value.clone() for name, value in weights.items()}
+        network.load_state_dict(copies, strict=True, assign=True)
+        return network
 
 
 def weights_of(network: TopologyNetwork) -> dict[str, Tensor]:
@@ -181,7 +184,7 @@ def initial_weights(topology: Topology, rng: np.random.Generator) -> dict[str, T
     for i, (before, after) in enumerate(pairwise(topology.widths)):
         name = linear_name(topology, i)
         weights[f"{name}.weight"] = glorot((after, before), rng)
-        weights[f"{name}.bias"] = torch.zeros(after)
+        weights[f"{name}.bias"] = torch.zeros(after, dtype=torch.float32, device="cpu")
     return weights
 
 
@@ -189,14 +192,15 @@ def glorot(shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:
     """Draw weights of the given shape (out, in, ...), Glorot uniform."""
     receptive = math.prod(shape[2:])
     limit = math.sqrt(6 / ((shape[0] + shape[1]) * receptive))
-    return torch.from_numpy(rng.uniform(-limit, limit, shape).astype(np.float32))
+    # In memory of torch, whose place does not show in what is computed from it.
+    return torch.tensor(rng.uniform(-limit, limit, shape), dtype=torch.float32, device="cpu")
 
 
 def identity_norm(name: str, channels: int) -> dict[str, Tensor]:
     """Return the weights of a batch normalisation that has seen no data."""
     return {
-        f"{name}.weight": torch.ones(channels),
-        f"{name}.bias": torch.zeros(channels),
-        f"{name}.running_mean": torch.zeros(channels),
-        f"{name}.running_var": torch.ones(channels),
+        f"{name}.weight": torch.ones(channels, dtype=torch.float32, device="cpu"),
+        f"{name}.bias": torch.zeros(channels, dtype=torch.float32, device="cpu"),
+        f"{name}.running_mean": torch.zeros(channels, dtype=torch.float32, device="cpu"),
+        f"{name}.running_var": torch.ones(channels, dtype=torch.float32, device="cpu"),
     }

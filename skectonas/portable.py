@@ -198,7 +198,8 @@ class ImagesOfColumns(nn.Module):
 
 def _constants(scaling: Mapping[str, Sequence[float]]) -> tuple[Tensor, Tensor]:
     offset, scale = (
-        torch.tensor(scaling[name], dtype=torch.float64) for name in ("offset", "scale")
+        torch.tensor(scaling[name], dtype=torch.float64, device="cpu")
+        for name in ("offset", "scale")
     )
     return offset, scale
 

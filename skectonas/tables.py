@@ -528,7 +528,8 @@ def _times_of(column: Column, label: object, written: str | None, *, utc: bool) 
         if dtype.kind in "biufcm":
             raise TypeError("they are numbers or time spans")
         objects = column.astype(object)
-        objects = objects.where([isinstance(value, (str, *_TIMES)) for value in objects])
+        legible = np.array([isinstance(value, (str, *_TIMES)) for value in objects], bool)
+        objects = objects.where(legible)
         times = pd.to_datetime(objects, format=written or "ISO8601", errors="coerce", utc=utc)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from skectonas.candidate import Candidate, Evaluation
 from skectonas.data import BatchOrder, Rows, TrainingData
+from skectonas.interruption import uninterrupted
 from skectonas.network import TopologyNetwork, build, weights_of
 from skectonas.scoring import Scorer
 
@@ -107,6 +108,9 @@ def resolve_optimizer(
     if "lr" in (params or {}):
         raise ValueError("optimizer_params holds 'lr': set learning_rate instead.")
     spec = OptimizerSpec(cls, {"lr": learning_rate, **(params or {})})
+    with uninterrupted():
+        # The first step of any optimiser would do it. Cut in half, it fails ever after.
+        import_module("torch._dynamo")
     try:
         _take_a_step(spec)
     except Exception as error:
@@ -119,7 +123,9 @@ def resolve_optimizer(
 
 def _take_a_step(optimizer: OptimizerFactory) -> None:
     """Try an optimiser out on a matrix and a vector, as the networks have them."""
-    parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((2, 2), (2,))]
+    parameters = [
+        torch.nn.Parameter(torch.zeros(shape, dtype=torch.float32)) for shape in ((2, 2), (2,))
+    ]
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
     optimizer(parameters).step()
@@ -266,18 +272,3 @@ def evaluate(logits: Tensor, rows: Rows, scorer: Scorer, train_loss: float) -> E
     if math.isnan(score):
         score = float("-inf")
     return Evaluation(train_loss, float(losses.mean()), score)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute in one thread, and leave its setting as it was found.
-
-    The networks are too small to be shared out, and a sum that is cut in another way, as a
-    larger number of threads would cut it, has other last bits.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

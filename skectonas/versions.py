@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -20,7 +19,7 @@ class VersionedStateMixin:
         state: Any = super().__getstate__()
         return {**state, KEY: current_version()}
 
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         written_by = state.pop(KEY, "before 0.1")
         if written_by != current_version():

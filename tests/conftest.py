@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
-from helpers import quick
-from hypothesis import settings
+from helpers import USUAL_EXAMPLES, quick
+from hypothesis import HealthCheck, settings
 from sklearn.datasets import load_digits
 
 from skectonas import ECToNASClassifier
 
-# The machines that tests run on are too unlike for deadlines, and a run has to be repeatable.
-settings.register_profile("skectonas", deadline=None, derandomize=True, max_examples=50)
-settings.load_profile("skectonas")
+# The machines that tests run on are too unlike for deadlines. A run has to be repeatable,
+# unless it is there to look where none has looked before.
+settings.register_profile(
+    "skectonas",
+    deadline=None,
+    derandomize=True,
+    max_examples=USUAL_EXAMPLES,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "explore",
+    settings.get_profile("skectonas"),
+    derandomize=False,
+    max_examples=10 * USUAL_EXAMPLES,
+    print_blob=True,
+)
+settings.load_profile(os.environ.get("SKECTONAS_HYPOTHESIS", "skectonas"))
 
 
 @pytest.fixture(scope="session")

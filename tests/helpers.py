@@ -8,9 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import settings
 
 from skectonas import ConvCell, Dense, ECToNASClassifier, Topology
 from skectonas.mapped import MappedImages
+
+USUAL_EXAMPLES = 50
+"""Examples that hypothesis tries where a test says nothing else."""
+
+
+def examples(n: int) -> settings:
+    """Return settings with so many examples, or with more where the profile explores."""
+    return settings(max_examples=n * settings.default.max_examples // USUAL_EXAMPLES)
 
 
 def quick(budget: float = 25, **settings: Any) -> ECToNASClassifier:

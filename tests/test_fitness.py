@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from helpers import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
@@ -78,7 +79,7 @@ def test_from_any_start_a_better_score_is_better(start: float) -> None:
     assert values == sorted(set(values))
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(ALPHAS, SCORES, SCORES | st.just(0.0), SCORES, st.integers(2, 500), st.integers(2, 500))
 def test_more_score_and_fewer_parameters_are_never_worse(
     alpha: float, score: float, start: float, worse: float, half: int, other_half: int

@@ -26,6 +26,8 @@ FLOORS = {
     "callbacks": 0.0,
     "callers": 0.0,
     "versions": 0.0,
+    "interruption": 0.0,
+    "surroundings": 0.5,
     "given": 0.5,
     "starts": 1.0,
     "network": 1.0,

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
-from hypothesis import HealthCheck, given, settings
+from helpers import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -18,7 +19,7 @@ from skectonas.inputs import InputEncoder
 from skectonas.tables import TableEncoder
 
 # Other programs may keep a small machine busy.
-RELAXED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+RELAXED = examples(60)
 UNCHANGED = PixelRange(offset=0.0, scale=1.0)
 EIGHT_BIT = PixelRange(offset=0.0, scale=1 / 255)
 

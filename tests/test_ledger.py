@@ -7,7 +7,8 @@ from fractions import Fraction
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from helpers import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skectonas.ledger import PHASES, Entry, Ledger
@@ -87,7 +88,7 @@ def costing(*steps: int) -> list[Entry]:
     return [replace(ENTRY, n_steps=n) for n in steps]
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(
     hundredths=st.lists(st.integers(1, 2000), min_size=1, max_size=4),
     steps_per_epoch=st.integers(1, 300),

@@ -26,7 +26,8 @@ from skectonas.mapped import FileArray, MappedImages, mapping_of, read_at_random
 from skectonas.network import initial_weights
 from skectonas.population import FusedTrainer
 from skectonas.scaling import PixelScaling
-from skectonas.training import PlainTrainer, one_thread, resolve_optimizer
+from skectonas.surroundings import one_thread
+from skectonas.training import PlainTrainer, resolve_optimizer
 
 RNG = np.random.default_rng(0)
 N = 120

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from helpers import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -24,7 +25,7 @@ from skectonas.network import (
 )
 
 Array = NDArray[np.float64]
-RELAXED = settings(max_examples=50, deadline=None)
+RELAXED = examples(50)
 
 EXAMPLE = Topology((5, 7, 2), [ConvCell(3), ConvCell(4, "max")], [Dense(6)], 3)
 NAMES = [

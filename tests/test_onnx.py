@@ -13,8 +13,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from helpers import census, quick, rows_of_all_kinds
-from hypothesis import given, settings
+from helpers import census, examples, quick, rows_of_all_kinds
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from test_network import random_weights, topologies
@@ -60,7 +60,7 @@ def test_raw_rows_go_in(kind: str, tmp_path: Path) -> None:
 
 
 @given(topologies(), st.integers(0, 1000))
-@settings(max_examples=8)
+@examples(8)
 def test_any_topology_is_the_same(
     tmp_path_factory: pytest.TempPathFactory, topology: Topology, seed: int
 ) -> None:

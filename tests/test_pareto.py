@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import quick
-from hypothesis import given, settings
+from helpers import examples, quick
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
 from test_classifier_state import Interrupt
@@ -87,7 +87,7 @@ class Interrupted(Lossy):
         return super().train(*arguments)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(
     budget=st.sampled_from([8, 12, 45, 60, 100, 170]),
     levels=st.sampled_from([2, 10, 1000]),

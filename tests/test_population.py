@@ -8,7 +8,8 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from helpers import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from populations import (
     KEY,
@@ -29,7 +30,8 @@ from skectonas.candidate import Candidate
 from skectonas.data import TrainingData
 from skectonas.population import FusedTrainer
 from skectonas.population.optimizer import is_stackable
-from skectonas.training import OptimizerSpec, PlainTrainer, one_thread, resolve_optimizer
+from skectonas.surroundings import one_thread
+from skectonas.training import OptimizerSpec, PlainTrainer, resolve_optimizer
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +40,7 @@ def _single_thread():
         yield
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@examples(40)
 @given(rounds(), st.integers(1, 4))
 def test_random_populations_equal_the_plain_loop(
     case: tuple[TrainingData, list[Candidate], list[int], int], averaging: int

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from helpers import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from populations import (
     KEY,
@@ -71,7 +72,7 @@ def test_many_classes_and_channels(way) -> None:
 
 
 @given(rounds(), st.integers(1, 3))
-@settings(max_examples=40, deadline=None, derandomize=True)
+@examples(40)
 def test_random_populations(population, averaging) -> None:
     data, candidates, n_steps, n_classes = population
     assert_close(*both(candidates, n_steps, data, SGD, averaging, n_classes))

@@ -10,7 +10,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from helpers import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from populations import topologies
 
@@ -49,7 +50,7 @@ def test_the_source_has_the_same_kinds_and_sizes() -> None:
         assert int(value) == getattr(program, name)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@examples(30)
 @given(
     st.lists(st.tuples(topologies((9, 12, 2), 3), st.integers(1, 3)), min_size=1, max_size=4),
     st.integers(1, 40),

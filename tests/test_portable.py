@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import census, quick, rows_of_all_kinds
-from hypothesis import given, settings
+from helpers import census, examples, quick, rows_of_all_kinds
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -16,7 +16,7 @@ from skectonas import Dense, ECToNASClassifier, Topology
 from skectonas.inputs import InputEncoder
 from skectonas.network import weights_of
 from skectonas.portable import PortableNetwork
-from skectonas.training import one_thread
+from skectonas.surroundings import one_thread
 
 KINDS = rows_of_all_kinds()
 
@@ -99,7 +99,7 @@ def test_no_rows_give_no_logits() -> None:
     ).filter(lambda X: np.isfinite(X).all() and float(np.abs(X).max()) <= 1e300),
     st.sampled_from(["given", "shuffled", "correlation"]),
 )
-@settings(max_examples=60)
+@examples(60)
 def test_the_scaling_is_that_of_the_encoder(X: np.ndarray, column_order: str) -> None:
     encoder = InputEncoder(column_order=column_order, random_state=0).fit(X)
     module = PortableNetwork(Topology(encoder.image_shape_, [], [], 2), encoder)

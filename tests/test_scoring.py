@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import sklearn.metrics
-from hypothesis import given, settings
+from helpers import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score, roc_auc_score
 
 from skectonas.scoring import _Predictions, make_scorer
 
-RELAXED = settings(max_examples=60, deadline=None)
+RELAXED = examples(60)
 CLASSES = np.array(["a", "b", "c"])
 LABELS = np.array([0, 1, 2, 0, 1, 2, 2, 0])
 WEIGHTS = np.array([1.0, 2.0, 0.5, 3.0, 0.0, 1.0, 0.25, 4.0])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skectonas.tables import TEXT_COMPONENTS, TableEncoder
@@ -454,7 +454,6 @@ def frames(draw: st.DrawFn) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(frames(), frames())
 def test_any_frame_is_encoded_row_by_row_or_refused(
     frame: pd.DataFrame, later: pd.DataFrame

@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from helpers import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skectonas import ConvCell, Dense, Topology
 from skectonas.network import TopologyNetwork
 from skectonas.topology import POOLINGS, linear_name, pooled
 
-RELAXED = settings(max_examples=60, deadline=None)
+RELAXED = examples(60)
 
 WIDTHS = st.integers(1, 6)
 CELLS = st.builds(ConvCell, WIDTHS, st.sampled_from(POOLINGS))
@@ -222,7 +223,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(
     st.dictionaries(
         st.sampled_from(["input_shape", "cells", "dense", "n_classes", "name"]),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-from hypothesis import given, settings
+from helpers import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skectonas.tournament import draw_brackets
 
-RELAXED = settings(max_examples=300, deadline=None)
+RELAXED = examples(300)
 GAMES = given(
     n=st.integers(1, 60),
     n_winners=st.integers(1, 5),

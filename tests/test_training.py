@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +22,6 @@ from skectonas.scoring import make_scorer
 from skectonas.training import (
     PlainTrainer,
     evaluate,
-    one_thread,
     resolve_optimizer,
     snapshot_steps,
 )
@@ -445,27 +443,6 @@ def test_settings_that_are_not_taken_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match="optimizer"):
         resolve_optimizer(optimizer, lr, params)
-
-
-@pytest.mark.parametrize("found", [1, 2])
-def test_one_thread(found: int) -> None:
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(found)
-        with one_thread():
-            assert torch.get_num_threads() == 1
-        assert torch.get_num_threads() == found
-
-        def fail() -> None:
-            with one_thread():
-                raise KeyError
-
-        fails: Callable[[], None] = fail
-        with pytest.raises(KeyError):
-            fails()
-        assert torch.get_num_threads() == found
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(("n_steps", "due"), [(3, [2, 3]), (6, [5, 6]), (4, [4]), (1, [1])])

@@ -42,9 +42,10 @@ def test_it_goes_on_from_the_weights_at_hand(digits: Any, monkeypatch: Any) -> N
 
 
 def test_history_and_lineage_go_on(digits: Any) -> None:
-    clf = quick(60, warm_start=True, keep_candidates="pareto").fit(*digits)
+    # So little at first that the second fit finds something better in any case.
+    clf = quick(4, warm_start=True, keep_candidates="pareto").fit(*digits)
     history, lineage = clf.history_, clf.lineage_
-    clf.fit(*digits)
+    clf.set_params(budget=60).fit(*digits)
     pd.testing.assert_frame_equal(clf.history_.iloc[: len(history)], history)
     pd.testing.assert_frame_equal(clf.lineage_.iloc[: len(lineage)], lineage)
     assert clf.history_.dtypes.equals(history.dtypes)
@@ -56,7 +57,7 @@ def test_history_and_lineage_go_on(digits: Any) -> None:
     assert new["epochs_total"].iloc[0] == lineage["epochs_total"].iloc[-1] + 10
     assert clf.history_["budget_spent"].is_monotonic_increasing
     assert clf.history_["budget_spent"].iloc[-1] == pytest.approx(clf.history_["epochs"].sum())
-    assert 60 < clf.history_["budget_spent"].iloc[-1] <= 120
+    assert 4 < clf.history_["budget_spent"].iloc[-1] <= 64
     assert clf.lineage_["morphism"].iloc[len(lineage)] == "warm start"
     # The front is that of the last fit, and each of its candidates has its whole lineage.
     assert set(clf.pareto_front_["candidate"]) <= set(new["candidate"])
@@ -150,7 +151,7 @@ def test_what_does_not_go_with_the_network_is_refused_and_nothing_is_lost(
 
 def test_pictures_of_a_search_that_went_on(digits: Any) -> None:
     pytest.importorskip("matplotlib").use("Agg")
-    clf = quick(60, warm_start=True).fit(*digits).fit(*digits)
+    clf = quick(4, warm_start=True).fit(*digits).set_params(budget=60).fit(*digits)
     assert "warm start" in clf.lineage_["morphism"].tolist()
     for display in (EvolutionDisplay, LineageDisplay):
         assert display.from_estimator(clf).figure_ is not None

@@ -75,9 +75,9 @@ class AddCell:
         self, maps: Tensor, cell: ConvCell, rng: np.random.Generator
     ) -> dict[str, Tensor]:
         n_old, n_new = maps.shape[1], cell.channels
-        transparent = torch.zeros(n_old, n_old, KERNEL, KERNEL)
-        transparent[range(n_old), range(n_old), KERNEL // 2, KERNEL // 2] = 1.0
         fresh = glorot((n_new - n_old, n_old, KERNEL, KERNEL), rng)
+        transparent = fresh.new_zeros(n_old, n_old, KERNEL, KERNEL)
+        transparent[range(n_old), range(n_old), KERNEL // 2, KERNEL // 2] = 1.0
         weights = identity_norm("norm", n_new)
         weights["conv.weight"] = torch.cat([transparent, fresh])
         # The batch normalisation of the channels that are handed on undoes itself, whether it
@@ -157,7 +157,7 @@ def _shared_over_windows(
     weight: Tensor, sizes: tuple[int, int], larger: tuple[int, int]
 ) -> Tensor:
     """Return the weight of a layer behind flatten as if the maps were pooled once less."""
-    pixels = _window_sums(torch.ones(1, 1, *larger).to(weight))
+    pixels = _window_sums(weight.new_ones(1, 1, *larger))
     shares = _as_maps(weight, sizes) / pixels
     repeated = shares.repeat_interleave(2, 2).repeat_interleave(2, 3)
     return repeated[:, :, : larger[0], : larger[1]].flatten(1)

@@ -59,12 +59,16 @@ class AddDense:
                 for kind in ("weight", "bias")
                 for old_output in [weights[f"output.{kind}"]]
             }
-            eye = torch.eye(old.n_classes).to(like)
-            bias = torch.zeros(old.n_classes).to(like)
+            eye = _identity(old.n_classes, like)
+            bias = like.new_zeros(old.n_classes)
             output = {"output.weight": torch.cat([eye, -eye], 1), "output.bias": bias}
             return {**weights, **mirrored, **output}
         child = renumbered(weights, "dense", site + 1, 1)
         units = new.dense[site + 1].units
-        child[f"dense.{site + 1}.weight"] = torch.eye(units).to(like)
-        child[f"dense.{site + 1}.bias"] = torch.zeros(units).to(like)
+        child[f"dense.{site + 1}.weight"] = _identity(units, like)
+        child[f"dense.{site + 1}.bias"] = like.new_zeros(units)
         return child
+
+
+def _identity(n: int, like: Tensor) -> Tensor:
+    return torch.eye(n, dtype=like.dtype, device=like.device)

@@ -170,7 +170,8 @@ def least_needed_removed(
     centred = outputs - outputs.mean(0)
     scatter = centred.T @ centred
     penalty = ridge * scatter.trace() / len(scatter) + torch.finfo(scatter.dtype).tiny
-    inverse = torch.linalg.inv(scatter + penalty * torch.eye(len(scatter)).to(scatter))
+    eye = torch.eye(len(scatter), dtype=scatter.dtype, device=scatter.device)
+    inverse = torch.linalg.inv(scatter + penalty * eye)
     outgoing = outgoing.clone()
     kept = torch.ones(len(scatter), dtype=torch.bool, device=scatter.device)
     while int(kept.sum()) > n_kept:

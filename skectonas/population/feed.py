@@ -10,6 +10,7 @@ from torch import Tensor
 
 from skectonas.data import TrainingData
 from skectonas.population.inputs import Inputs
+from skectonas.population.slots import slots
 from skectonas.topology import Topology
 
 LOADED_VALUES = 2**19
@@ -38,17 +39,18 @@ class Moments:
     def __init__(self, columns: Tensor) -> None:
         n_batches, k, n = columns.shape
         self._source = columns
-        self.columns = columns.new_ones(n_batches, k + 1, n)
-        self.covariance = columns.new_empty(n_batches, k, k)
+        self.columns = slots(columns, n_batches, k + 1, n).fill_(1)
+        self.covariance = slots(columns, n_batches, k, k)
+        self._centred = self.columns[:, :-1]
+        # One by one: how many there are must not choose the kernel.
+        self._pairs = list(zip(self._centred, self.covariance, strict=True))
 
     def load(self) -> None:
         """Follow the columns that are loaded now."""
-        centred = self.columns[:, :-1]
-        torch.sub(self._source, self._source.mean(-1, keepdim=True), out=centred)
-        n = centred.shape[-1]
-        torch.baddbmm(
-            self.covariance, centred, centred.mT, beta=0, alpha=1 / n, out=self.covariance
-        )
+        torch.sub(self._source, self._source.mean(-1, keepdim=True), out=self._centred)
+        rate = 1 / self._source.shape[-1]
+        for centred, covariance in self._pairs:
+            torch.addmm(covariance, centred, centred.mT, beta=0, alpha=rate, out=covariance)
 
 
 class Feed:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from skectonas.data import TrainingData
 from skectonas.population.patches import PATCH
+from skectonas.population.slots import slots
 from skectonas.population.windows import BoxWindows
 from skectonas.topology import KERNEL, Topology, pooled
 
@@ -55,7 +56,7 @@ class Inputs:
         self._copies: list[tuple[Tensor, Tensor]] = []
         self._sums: BoxWindows | None = None
         if not topology.cells:
-            self._maps = self._pixels.new_empty(n_batches, channels, height, width, batch)
+            self._maps = slots(self._pixels, n_batches, channels, height, width, batch)
             self.columns = self._maps.view(n_batches, channels * height * width, batch)
         elif topology.cells[0].pooling == "average":
             self._average(height, width)
@@ -86,7 +87,7 @@ class Inputs:
             n_batches, channels, height + 2 + beyond[0], width + 2 + beyond[1], batch
         )
         self._maps = padded[:, :, 1 : height + 1, 1 : width + 1]
-        windows = padded.new_empty(n_batches, channels, side, side, h, w, batch)
+        windows = slots(padded, n_batches, channels, side, side, h, w, batch)
         self.columns = windows.view(n_batches, channels * side**2, h * w * batch)
         return padded, windows
 

@@ -42,10 +42,10 @@ def is_stackable(spec: OptimizerSpec) -> bool:
     """
     if spec.cls not in ELEMENTWISE:
         return False
-    padding = torch.nn.Parameter(torch.zeros(2))
+    padding = torch.nn.Parameter(torch.zeros(2, dtype=torch.float32))
     optimizer = spec([padding])
     for _ in range(3):
-        padding.grad = torch.zeros(2)
+        padding.grad = torch.zeros_like(padding)
         optimizer.step()
     return bool((padding == 0).all())
 

@@ -21,8 +21,9 @@ from skectonas.population.sharing import Shared
 from skectonas.population.stack import dtype_of
 from skectonas.population.stopping import Workers
 from skectonas.scoring import Scorer
+from skectonas.surroundings import undisturbed
 from skectonas.topology import Topology
-from skectonas.training import Key, OptimizerSpec, PlainTrainer, one_thread
+from skectonas.training import Key, OptimizerSpec, PlainTrainer
 
 Train: TypeAlias = Callable[..., list[list[Candidate]]]
 """Trains groups: see `_train_stacked`."""
@@ -102,7 +103,7 @@ class FusedTrainer:
         n_workers = effective_n_jobs(self.n_jobs) if device.type == "cpu" else 1
         tasks = self._tasks(candidates, busy, batch, device, n_workers)
         # Here too, so that the workers find and leave one thread, in whatever order they end.
-        with one_thread(), self._workers.stopped_at_an_exception():
+        with undisturbed(device), self._workers.stopped_at_an_exception():
             results = Parallel(n_jobs=min(n_workers, len(tasks)), prefer="threads")(
                 delayed(train)(
                     self._work,
@@ -179,7 +180,7 @@ def _train_together(
     # Drawn by each worker for itself, epoch by epoch.
     order = work.data.batches(n_steps, key)
     device = work.data.train.labels.device
-    with one_thread(), workers.one_more():
+    with undisturbed(device), workers.one_more():
         groups = [GroupTraining(work, part) for part in parts]
         stops = set().union(*(group.stops for group in groups))
         batch = order.shape[1]
@@ -209,7 +210,7 @@ def _train_alone(
     work = shared.value
     plain = PlainTrainer(work.data, work.optimizer, work.scorer, work.averaging)
     trained = []
-    with one_thread(), workers.one_more():
+    with undisturbed(work.data.train.labels.device), workers.one_more():
         for part in parts:
             workers.check()
             trained.append(plain.train(part.candidates, part.n_steps, key))
