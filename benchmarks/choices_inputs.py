@@ -188,7 +188,7 @@ def texts(seeds: int) -> Iterator[Row]:
             yield row
 
 
-EXPERIMENTS = {"pixels": (pixels, 5), "columns": (columns, 5), "texts": (texts, 5)}
+EXPERIMENTS = {"pixels": (pixels, 3), "columns": (columns, 3), "texts": (texts, 5)}
 
 
 def main() -> None:
