@@ -248,7 +248,7 @@ class ColumnScaling:
             indicators = np.tile([0.0, 1.0], (len(indicated), 1))
         else:
             indicators = _scores_of(np.stack([(1 - share) / 2, 1 - share / 2], axis=1))
-        n_knots = max(len(knots) for knots, _, _ in maps)
+        n_knots = max(2, *(len(knots) for knots, _, _ in maps))  # constants have one
         return cls(
             np.stack([_filled_up(knots, n_knots) for knots, _, _ in maps]),
             np.stack([_filled_up(scores, n_knots) for _, scores, _ in maps]),
