@@ -18,6 +18,7 @@ import pandas as pd
 from scipy import sparse
 from sklearn.utils import gen_batches
 
+from skectonas.callers import level_of_user
 from skectonas.given import admit
 from skectonas.images import check_image_shape, places_of_columns, room_for
 from skectonas.scaling import (
@@ -238,7 +239,7 @@ class InputEncoder:
             warnings.warn(
                 f"X has {what} from {low:g} to {high:g}, while those in fit went from "
                 f"{lowest:g} to {highest:g}: are they scaled in another way?",
-                stacklevel=3,
+                stacklevel=level_of_user(),
             )
 
     def _of_another_span(self, images: npt.NDArray[Any]) -> Found | None:
@@ -257,9 +258,11 @@ class InputEncoder:
             return None
         low, middle, high = np.nanquantile(table, [0.05, 0.5, 0.95], axis=0)
         lowest, highest = self._columns.knots[:, 0], self._columns.knots[:, -1]
-        # Extreme values are no measure of a range.
-        begin, end = self._columns.bulk
-        strange = (high - low < (end - begin) / 8) | (high - low > 8 * (end - begin))
+        # Extreme values are no measure of a range, but minmax knows nothing else.
+        begin, end, narrower = *self._columns.bulk, 8
+        if self.column_scaling == "minmax":
+            begin, end, narrower = lowest, highest, 100
+        strange = (high - low < (end - begin) / narrower) | (high - low > 8 * (end - begin))
         strange |= (middle < lowest) | (middle > highest)
         compared = (low < high) & (begin < end)
         strange &= compared
