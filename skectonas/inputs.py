@@ -254,23 +254,25 @@ class InputEncoder:
 
     def _of_another_scale(self, table: npt.NDArray[Any]) -> Found | None:
         assert self._columns is not None
-        if len(table) < _FEW_ROWS or np.isnan(table).all(axis=0).any():
+        ordered = np.sort(table.astype(np.float64), axis=0)  # what is missing at the end
+        last = (~np.isnan(ordered)).sum(axis=0) - 1
+        if len(table) < _FEW_ROWS or (last < 0).any():
             return None
-        low, middle, high = np.nanquantile(table, [0.05, 0.5, 0.95], axis=0)
+        places = np.rint(np.multiply.outer([0, 0.05, 0.5, 0.95, 1], last)).astype(np.intp)
+        smallest, low, middle, high, largest = np.take_along_axis(ordered, places, axis=0)
         lowest, highest = self._columns.knots[:, 0], self._columns.knots[:, -1]
         # Extreme values are no measure of a range, but minmax knows nothing else.
-        begin, end, narrower = *self._columns.bulk, 8
-        if self.column_scaling == "minmax":
-            begin, end, narrower = lowest, highest, 100
-        strange = (high - low < (end - begin) / narrower) | (high - low > 8 * (end - begin))
+        by_ends = self.column_scaling == "minmax"
+        begin, end = (lowest, highest) if by_ends else self._columns.bulk
+        least = (end - begin) / (100 if by_ends else 8)
+        strange = (high - low < least) | (high - low > 8 * (end - begin))
         strange |= (middle < lowest) | (middle > highest)
         compared = (low < high) & (begin < end)
         strange &= compared
         if strange.sum() <= compared.sum() / 2:
             return None
         i = int(np.flatnonzero(strange)[0])
-        ends = (np.nanmin(table[:, i]), np.nanmax(table[:, i]), lowest[i], highest[i])
-        return f"values in column {i}", *map(float, ends)
+        return f"values in column {i}", smallest[i], largest[i], lowest[i], highest[i]
 
     def _checked(self, X: Data) -> Data:
         """Return X as a frame or an array, whatever `fit` saw, if it is like that."""
