@@ -1,4 +1,4 @@
-"""Who called `fit`."""
+"""Who called."""
 
 from __future__ import annotations
 
@@ -17,3 +17,16 @@ def inside_another_estimator() -> bool:
         if module.partition(".")[0] in others and not module.startswith(own):
             return True
     return False
+
+
+def level_of_user() -> int:
+    """Return the `stacklevel` with which a warning of the caller names the line of the user."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in (
+            "skectonas",
+            "sklearn",
+        ):
+            break
+        frame, level = frame.f_back, level + 1
+    return level

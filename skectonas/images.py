@@ -377,7 +377,8 @@ def _absolute_correlation(batches: Batches) -> npt.NDArray[np.float64]:
         products += X.T @ X
     norms = np.sqrt(products.diagonal())
     norms = np.where(norms > 0, norms, 1.0)
-    return np.clip(np.abs(products / norms / norms[:, None]), 0.0, 1.0)
+    # Last bits, which other sums of the same rows have otherwise, must not decide a draw.
+    return np.clip(np.abs(products / norms / norms[:, None]), 0.0, 1.0).round(10)
 
 
 def _correlated_places(

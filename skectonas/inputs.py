@@ -18,6 +18,7 @@ import pandas as pd
 from scipy import sparse
 from sklearn.utils import gen_batches
 
+from skectonas.callers import level_of_user
 from skectonas.given import admit
 from skectonas.images import check_image_shape, places_of_columns, room_for
 from skectonas.scaling import (
@@ -238,7 +239,7 @@ class InputEncoder:
             warnings.warn(
                 f"X has {what} from {low:g} to {high:g}, while those in fit went from "
                 f"{lowest:g} to {highest:g}: are they scaled in another way?",
-                stacklevel=3,
+                stacklevel=level_of_user(),
             )
 
     def _of_another_span(self, images: npt.NDArray[Any]) -> Found | None:
@@ -253,20 +254,25 @@ class InputEncoder:
 
     def _of_another_scale(self, table: npt.NDArray[Any]) -> Found | None:
         assert self._columns is not None
-        if len(table) < _FEW_ROWS or np.isnan(table).all(axis=0).any():
+        ordered = np.sort(table.astype(np.float64), axis=0)  # what is missing at the end
+        last = (~np.isnan(ordered)).sum(axis=0) - 1
+        if len(table) < _FEW_ROWS or (last < 0).any():
             return None
-        low, middle, high = np.nanquantile(table, [0.05, 0.5, 0.95], axis=0)
+        places = np.rint(np.multiply.outer([0, 0.05, 0.5, 0.95, 1], last)).astype(np.intp)
+        smallest, low, middle, high, largest = np.take_along_axis(ordered, places, axis=0)
         lowest, highest = self._columns.knots[:, 0], self._columns.knots[:, -1]
-        # Extreme values are no measure of a range.
-        begin, end = self._columns.bulk
-        strange = (high - low < (end - begin) / 8) | (high - low > 8 * (end - begin))
+        # Extreme values are no measure of a range, but minmax knows nothing else.
+        by_ends = self.column_scaling == "minmax"
+        begin, end = (lowest, highest) if by_ends else self._columns.bulk
+        least = (end - begin) / (100 if by_ends else 8)
+        strange = (high - low < least) | (high - low > 8 * (end - begin))
         strange |= (middle < lowest) | (middle > highest)
         compared = (low < high) & (begin < end)
         strange &= compared
         if strange.sum() <= compared.sum() / 2:
             return None
         i = int(np.flatnonzero(strange)[0])
-        own = float(np.nanmin(table[:, i])), float(np.nanmax(table[:, i]))
+        own = float(smallest[i]), float(largest[i])
         return f"values in column {i}", *own, float(lowest[i]), float(highest[i])
 
     def _checked(self, X: Data) -> Data:

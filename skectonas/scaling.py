@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
+from sklearn.utils import gen_batches
 
 Array: TypeAlias = NDArray[Any]
 Method: TypeAlias = Literal["quantile", "minmax"]
@@ -251,7 +252,7 @@ class ColumnScaling:
             indicators = np.tile([0.0, 1.0], (len(indicated), 1))
         else:
             indicators = _scores_of(np.stack([(1 - share) / 2, 1 - share / 2], axis=1))
-        n_knots = max(2, *(len(knots) for knots, _, _ in maps))
+        n_knots = max(2, *(len(knots) for knots, _, _ in maps))  # constants have one
         return cls(
             np.stack([_filled_up(knots, n_knots) for knots, _, _ in maps]),
             np.stack([_filled_up(scores, n_knots) for _, scores, _ in maps]),
@@ -293,6 +294,14 @@ class ColumnScaling:
         ndarray of shape (n_samples, n_columns + n_indicated)
             The scaled columns in their order, each indicator after its column.
         """
+        scaled = np.empty((len(X), len(self.origin)))
+        # A few rows at a time, because each takes ten times its memory.
+        size = max(_VALUES_SCALED_AT_ONCE // len(self.knots), 1)
+        for rows in gen_batches(len(X), size):
+            self._scale(X[rows], scaled[rows])
+        return scaled
+
+    def _scale(self, X: Array, scaled: NDArray[np.float64]) -> None:
         missing = np.isnan(X)
         # Halves, because differences may be more than the largest float64.
         half = np.clip(X, self.knots[:, 0], self.knots[:, -1], dtype=np.float64) / 2
@@ -305,12 +314,10 @@ class ColumnScaling:
         low, width = knots.take(at), np.maximum(knots.take(at + 1) - knots.take(at), _TINY)
         first = self.scores.take(at)
         values = first + (half - low) / width * (self.scores.take(at + 1) - first)
-        scaled = np.empty((len(X), len(self.origin)))
         scaled[:, ~self.is_indicator] = np.where(missing, self.missing, values)
         scaled[:, self.is_indicator] = np.where(
             missing[:, self.indicated], self.indicators[:, 1], self.indicators[:, 0]
         )
-        return scaled
 
     def to_dict(self) -> dict[str, Array]:
         """Return what the maps consist of."""
@@ -330,6 +337,7 @@ class ColumnScaling:
 
 _TINY = np.finfo(np.float64).tiny
 _VALUES_AT_ONCE = 2**20
+_VALUES_SCALED_AT_ONCE = 2**16
 
 
 def _columns_of(sample: Callable[[slice], Array], n_columns: int) -> Iterable[Array]:

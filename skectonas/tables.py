@@ -23,6 +23,8 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer
 from threadpoolctl import threadpool_limits
 
+from skectonas.callers import level_of_user
+
 __all__ = ["ColumnEncoder", "TableEncoder"]
 
 Array: TypeAlias = NDArray[Any]
@@ -153,7 +155,7 @@ class TableEncoder:
             remarks += [f"{label!r} {remark}"] if remark else []
         self._find_origin()
         if remarks:
-            warnings.warn(f"Columns of X: {'; '.join(remarks)}.", stacklevel=2)
+            warnings.warn(f"Columns of X: {'; '.join(remarks)}.", stacklevel=level_of_user())
         if not len(self.origin_):
             raise ValueError("X: expected a column to learn from, but all of them are dropped")
         return self

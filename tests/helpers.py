@@ -63,6 +63,7 @@ def rows_of_all_kinds() -> dict[str, tuple[Any, Any, dict[str, Any]]]:
     grey = np.clip(rng.normal(100 + 60 * y[:, None, None], 40, (60, 8, 8)), 0, 255).round()
     colours = rng.uniform(0, 1, (60, 6, 5, 3)) * (1 + y[:, None, None, None]) / 3
     table = rng.normal(size=(60, 7)) * 10.0 ** np.arange(-3, 4) + y[:, None]
+    gaps = np.where(rng.random(table.shape) < [0, 0.1, 0.9, 0, 0.3, 0, 0], np.nan, table)
     small_cnn = {"start": Topology((8, 8, 1), [ConvCell(3, "max"), ConvCell(2)], [Dense(4)], 3)}
     return {
         "8-bit images": (grey.astype(np.uint8), y, small_cnn),
@@ -76,5 +77,8 @@ def rows_of_all_kinds() -> dict[str, tuple[Any, Any, dict[str, Any]]]:
         "flat images": (grey.reshape(60, 64), y, {"image_shape": (8, 8), **small_cnn}),
         "table": (table, y, {}),
         "shuffled table": (table, y, {"column_order": "shuffled", "image_shape": (3, 4)}),
+        "minmax table": (table, y, {"column_scaling": "minmax"}),
+        "table with gaps": (gaps, y, {}),
+        "minmax table with gaps": (gaps, y, {"column_scaling": "minmax"}),
         "table of float32": (table.astype(np.float32), y, {"column_order": "correlation"}),
     }

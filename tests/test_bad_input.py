@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import warnings
 from typing import Any
 
@@ -10,10 +11,9 @@ import pandas as pd
 import pytest
 from helpers import census, quick
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
 
-from skectonas import (
-    Topology,
-)
+from skectonas import Topology
 
 X_GOOD, Y_GOOD = np.random.default_rng(0).normal(size=(20, 4)), np.arange(20) % 2
 IMAGES = np.random.default_rng(0).random((20, 6, 6))
@@ -35,7 +35,9 @@ IMAGES = np.random.default_rng(0).random((20, 6, 6))
         (X_GOOD, pd.MultiIndex.from_arrays([Y_GOOD, Y_GOOD]), {}, r"label a row, .* \(20, 2\)"),
         (X_GOOD, [[0], [0, 1]] * 10, {}, r"one label a row, .* shape \(20, \.\.\.\)"),
         (X_GOOD, Y_GOOD[0], {}, "1d array"),
-        (np.where(X_GOOD > 2, X_GOOD, np.nan), Y_GOOD, {}, "NaN"),
+        (np.where(X_GOOD > 2, X_GOOD, np.inf), Y_GOOD, {}, "infinity"),
+        (np.where(X_GOOD > 2, X_GOOD, np.nan), Y_GOOD, {"image_shape": (2, 2)}, "NaN"),
+        (np.full((20, 6, 6), None), Y_GOOD, {}, "NaN"),
         (np.where(IMAGES > 0.9, np.nan, IMAGES), Y_GOOD, {}, "NaN"),
         (np.where(IMAGES > 0.9, np.inf, IMAGES), Y_GOOD, {}, "infinity"),
         (np.empty((0, 4)), [], {}, "0 sample"),
@@ -45,7 +47,11 @@ IMAGES = np.random.default_rng(0).random((20, 6, 6))
         (np.float64(3), Y_GOOD, {}, "[Ss]calar|singleton"),
         (X_GOOD[0], Y_GOOD, {}, "1D array"),
         (np.ones((20, 2, 2, 2, 2)), Y_GOOD, {}, "5 dimensions"),
-        (np.array([["a", "b"]] * 20, dtype=object), Y_GOOD, {}, "could not convert"),
+        (np.array([["a", {}]] * 20, dtype=object), Y_GOOD, {}, "type dict.*column of its own"),
+        (np.array([["a", 2j]] * 20, dtype=object), Y_GOOD, {}, "real and imaginary parts"),
+        (np.array([["a", np.inf]] * 20, dtype=object), Y_GOOD, {}, "infinite"),
+        (np.empty((0, 2), dtype=object), [], {}, "0 sample"),
+        (np.empty((20, 0), dtype=object), Y_GOOD, {}, "0 feature"),
         (np.full((20, 6, 6), "a", dtype=object), Y_GOOD, {}, "could not convert"),
         (
             X_GOOD.astype("M8[s]").reshape(len(X_GOOD), 1, -1),
@@ -54,13 +60,14 @@ IMAGES = np.random.default_rng(0).random((20, 6, 6))
             r"X must hold numbers, .* datetime64\[s\]",
         ),
         (IMAGES.astype("m8[D]"), Y_GOOD, {}, r"X must hold numbers, .* timedelta64\[D\]"),
-        ([[10**400]] * 20, Y_GOOD, {}, "X must hold numbers that float64 can hold"),
+        ([[10**400]] * 20, Y_GOOD, {}, "Column 0: expected numbers, .* too large"),
         (np.full((20, 6, 6), 10**400), Y_GOOD, {}, "X must hold numbers that float64 can hold"),
         (X_GOOD.astype(complex), Y_GOOD, {}, "[Cc]omplex"),
         (pd.DataFrame(X_GOOD)[:0], [], {}, "0 sample"),
         (pd.DataFrame(X_GOOD)[[]], Y_GOOD, {}, "0 feature"),
         (pd.DataFrame({"a": [np.inf] * 20}), Y_GOOD, {}, "a"),
-        (pd.DataFrame({"when": pd.date_range("2020", periods=20)}), Y_GOOD, {}, "when"),
+        (pd.DataFrame({"when": [datetime.time(1)] * 20}), Y_GOOD, {}, "when.* since midnight"),
+        (X_GOOD, Y_GOOD, {"column_scaling": "standard"}, "'column_scaling'"),
         (X_GOOD, Y_GOOD, {"start": "no_such"}, "start must be one of"),
         (X_GOOD, Y_GOOD, {"start": "small_cnn"}, "start='small_cnn' does not fit"),
         (X_GOOD, Y_GOOD, {"start": Topology((3, 3, 1), [], [], 2)}, "start is a topology"),
@@ -98,6 +105,24 @@ def test_bad_input(
     monkeypatch.setattr("skectonas.population.FusedTrainer.train", trained)
     with pytest.raises(ValueError, match=message):
         quick(**settings).fit(X, y)
+
+
+@pytest.mark.filterwarnings("ignore:Columns of X")
+@pytest.mark.parametrize("X", [np.full((20, 2), None), pd.DataFrame({"a": [None] * 20})])
+def test_nothing_to_learn_from(X: Any) -> None:
+    with pytest.raises(ValueError, match="expected a column to learn from"):
+        quick().fit(X, Y_GOOD)
+
+
+def test_a_warning_of_columns_names_the_line_of_the_user() -> None:
+    X = pd.DataFrame({"number": ["1.5", "2"] * 10, "nothing": [None] * 20, "other": Y_GOOD})
+    message = "Columns of X: 'number' is read as numbers; 'nothing' is dropped"
+    pipeline = make_pipeline(quick(2, warmup_epochs=1))
+    for estimator in (quick(2, warmup_epochs=1), pipeline):
+        with pytest.warns(UserWarning, match=message) as caught:
+            estimator.fit(X, Y_GOOD)
+        assert [warning.filename for warning in caught] == [__file__]
+        estimator.predict(X)
 
 
 @pytest.mark.parametrize("shape", [(20, 3, 32, 32), (20, 1, 28, 28), (20, 4, 6, 5)])

@@ -48,10 +48,9 @@ def test_fitted_attributes(fitted: ECToNASClassifier) -> None:
 
 def test_network_gives_the_probabilities(fitted: ECToNASClassifier, digits: Any) -> None:
     X, _ = digits
-    images = torch.from_numpy(fitted.encoder_.transform(X)).float()
-    range_ = fitted.encoder_.range_
+    images = fitted.encoder_.scaling_.apply(fitted.encoder_.transform(X))
     with torch.no_grad():
-        logits = fitted.network_((images - range_.offset) * range_.scale)
+        logits = fitted.network_(torch.from_numpy(images).float())
     np.testing.assert_allclose(logits.softmax(1), fitted.predict_proba(X), atol=1e-5)
 
 

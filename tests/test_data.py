@@ -135,13 +135,31 @@ def test_scaled(dtype: torch.dtype, stored: torch.dtype) -> None:
     np.testing.assert_array_equal(images.numpy().ravel(), np.arange(36))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_channel_is_scaled_on_its_own(dtype: torch.dtype) -> None:
+    images = torch.arange(24, dtype=torch.uint8).reshape(2, 2, 2, 3)
+    some = Rows(images, torch.tensor([0, 1]))
+    scaling = PixelScaling((0.5, 100.0, -3.0), (2.0, 0.1, 1.0))
+    data = TrainingData(some, some, scaling)
+    offset, scale = data.offset_and_scale(dtype)
+    assert offset.dtype == scale.dtype == dtype
+    assert offset.shape == scale.shape == (3,)
+    expected = (np.arange(24).reshape(2, 2, 2, 3) - [0.5, 100, -3]) * [2, 0.1, 1]
+    scaled = data.scaled(images, dtype)
+    assert scaled.dtype == dtype
+    np.testing.assert_allclose(scaled, expected, rtol=1e-6)
+    np.testing.assert_array_equal(
+        scaling.apply(images.numpy()), data.scaled(images, torch.float64)
+    )
+
+
 def test_pixels_are_kept_as_they_came() -> None:
     data = TrainingData(rows(9), rows(2), PixelScaling((1.0,), (0.5,)), batch_size=4)
     moved = data.to(torch.device("cpu"))
     for one in (data, moved):
         assert one.train.images.dtype == one.validation.images.dtype == torch.uint8
         assert one.calibration.dtype == torch.uint8
-    assert (moved.offset, moved.scale, moved.batch_size) == (1.0, 0.5, 4)
+    assert (moved.scaling, moved.batch_size) == (PixelScaling((1.0,), (0.5,)), 4)
 
 
 def test_calibration_is_the_beginning_of_the_training_rows() -> None:

@@ -53,3 +53,20 @@ def test_the_progress_bar_is_drawn_in_notebooks() -> None:
     extra = " ".join(project["optional-dependencies"]["progress"])
     assert "rich" in extra
     assert "ipywidgets" in extra
+
+
+def test_skrub_is_imported_for_text_and_dates_only() -> None:
+    code = """
+import sys
+import numpy as np, pandas as pd
+from skectonas import ECToNASClassifier
+y = np.arange(40) % 2
+clf = ECToNASClassifier(budget=5, random_state=0)
+numbers = pd.DataFrame({"a": np.arange(40.0), "b": pd.Categorical(y)})
+clf.fit(numbers, y).predict(numbers)
+assert "skrub" not in sys.modules
+texts = numbers.assign(c=np.where(y, "yes", "no"))
+clf.fit(texts, y).predict(texts)
+assert "skrub" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

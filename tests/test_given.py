@@ -137,7 +137,8 @@ def colours(kind: str, values: list[str | None]) -> Any:
 def test_categories_are_told_by_their_names_and_not_by_their_codes(
     fitted: str, later: str
 ) -> None:
-    encoder = InputEncoder().fit(colours(fitted, ["red", "blue", "green", None]))
+    encoder = InputEncoder(column_scaling="minmax")
+    encoder.fit(colours(fitted, ["red", "blue", "green", None]))
     names = ["colour_blue", "colour_green", "colour_red", "colour_missing"]
     assert encoder.feature_names_out_.tolist() == names
     images = encoder.transform(colours(later, ["green", None, "pink", "red", "blue"]))
@@ -156,23 +157,44 @@ def test_types_that_only_others_have() -> None:
         }
     )
     for same in (X, X.to_arrow()):
-        encoder = InputEncoder().fit(same)
+        encoder = InputEncoder(column_scaling="minmax")
+        with pytest.warns(UserWarning, match="'nothing' is dropped, because it has no values"):
+            encoder.fit(same)
         assert encoder.feature_names_out_.tolist() == [
-            *("nothing_missing", "decimal", "decimal_missing", "tiny", "tiny_missing")
+            *("decimal", "decimal_missing", "tiny", "tiny_missing")
         ]
         np.testing.assert_array_equal(
-            encoder.transform(same).reshape(3, 9)[:, :5],
-            [[1, 0, 0, 0, 0], [1, 0.5, 1, 1, 0], [1, 1, 0, 0.5, 1]],
+            encoder.transform(same).reshape(3, 4), [[0, 0, 0, 0], [0, 1, 1, 0], [1, 0, 0, 1]]
         )
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([datetime.date(2020, 1, 1 + i) for i in range(20)], "dates"),
+        ([datetime.datetime(2020, 1, 1, i) for i in range(20)], "dates"),
+        ([datetime.datetime(2020, 1, 1, i, tzinfo=datetime.UTC) for i in range(20)], "dates"),
+        ([datetime.timedelta(hours=i) for i in range(20)], "durations"),
+    ],
+)
+def test_times_of_others_are_those_of_pandas(values: list[Any], kind: str) -> None:
+    values = [*values[:3], None, *values[4:]]
+    expected = InputEncoder().fit(pd.DataFrame({"when": values}))
+    for X in (pl.DataFrame({"when": values}), pa.table({"when": values})):
+        found = InputEncoder().fit(X)
+        assert [column["kind"] for column in found.to_dict()["tables"]["columns"]] == [kind]
+        names = found.feature_names_out_.tolist()
+        assert names == expected.feature_names_out_.tolist()
+        assert "when_missing" in names
+        images = found.transform(X)
+        assert len(np.unique(images.reshape(20, -1), axis=0)) == 20
+        np.testing.assert_array_equal(images, expected.transform(X))
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([datetime.date(2020, 1, 1)] * 4, "turn it into numbers"),
-        ([datetime.datetime(2020, 1, 1)] * 4, "turn it into numbers"),
-        ([datetime.timedelta(1)] * 4, "turn it into numbers"),
-        ([datetime.time(1)] * 4, "turn it into numbers"),
+        ([datetime.time(1)] * 4, "turn it into a number, such as hours since midnight"),
         ([[1, 2]] * 4, "a column of its own"),
         ([{"a": 1}] * 4, "a column of its own"),
         ([float("inf")] * 4, "infinite"),

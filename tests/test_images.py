@@ -18,12 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from skectonas.images import (
-    PixelRange,
-    PseudoImageTransformer,
-    check_image_shape,
-    pixel_range,
-)
+from skectonas.images import PseudoImageTransformer, check_image_shape
 
 # Other programs may keep a small machine busy.
 RELAXED = examples(60)
@@ -372,70 +367,3 @@ class TestAsTransformer:
                 method(np.ones((1, 1)))
         with pytest.raises(sklearn.exceptions.NotFittedError):
             transformer.get_feature_names_out()
-
-
-class TestPixelRange:
-    @pytest.mark.parametrize(
-        ("pixels", "expected"),
-        [
-            ([0, 1], (0, 1)),
-            ([0.2, 0.7], (0, 1)),
-            ([1, 1], (0, 1)),
-            ([0, 255], (0, 1 / 255)),
-            ([3, 128], (0, 1 / 255)),
-            ([0, 127.5], (0, 1 / 255)),
-            ([255, 255], (0, 1 / 255)),
-            ([0, 127], (0, 1 / 127)),
-            ([3, 7], (3, 1 / 4)),
-            ([0, 256], (0, 1 / 256)),
-            ([-1, 1], (-1, 1 / 2)),
-            ([-1, 255], (-1, 1 / 256)),
-            ([5, 5], (5, 1)),
-            ([-5, -5], (-5, 1)),
-        ],
-    )
-    def test_by_value_whatever_the_dtype(self, pixels, expected):
-        kinds = [np.float64]
-        kinds += [np.float32] if np.array_equal(np.float32(pixels), pixels) else []
-        kinds += [np.int16, np.int64] if all(p == int(p) for p in pixels) else []
-        kinds += [np.uint8] if all(p in range(256) for p in pixels) else []
-        for kind in kinds:
-            found = pixel_range(np.array(pixels, dtype=kind).reshape(2, 1, 1))
-            assert (found.offset, found.scale) == pytest.approx(expected)
-            assert type(found.offset) is type(found.scale) is float
-
-    def test_booleans(self):
-        found = pixel_range(np.array([[True, False]]))
-        assert found == PixelRange(offset=0.0, scale=1.0)
-
-    def test_one_range_for_all_pixels(self):
-        X = np.array([[[-1.0, 0.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 3.0]]])
-        assert pixel_range(X) == pixel_range(X.reshape(2, 4)) == PixelRange(-1.0, 0.25)
-
-    @RELAXED
-    @given(
-        hnp.arrays(
-            st.sampled_from([np.float64, np.float32, np.int64, np.uint8]),
-            hnp.array_shapes(min_dims=2, max_dims=4, max_side=2),
-        ).filter(lambda X: np.isfinite(X).all() and float(np.abs(X).max()) <= 1e300)
-    )
-    def test_takes_the_pixels_to_the_unit_interval(self, X):
-        scaled = pixel_range(X).apply(X.astype(np.float64))
-        assert scaled.shape == X.shape
-        assert (scaled >= 0).all()
-        assert (scaled <= 1 + 1e-9).all()
-
-    def test_apply_keeps_float32(self):
-        half = PixelRange(1.0, 0.5)
-        assert half.apply(np.ones(2, np.float32)).dtype == np.float32
-        assert half.apply(np.ones(2, np.uint8)).dtype == np.float64
-        np.testing.assert_array_equal(half.apply(np.array([0, 3], np.uint8)), [-0.5, 1])
-
-    def test_span_too_large(self):
-        most = np.finfo(np.float64).max
-        with pytest.raises(ValueError, match="X: expected pixels that span a finite range"):
-            pixel_range(np.array([-most, most]))
-
-    def test_frozen(self):
-        with pytest.raises(AttributeError):
-            PixelRange(0.0, 1.0).scale = 2.0

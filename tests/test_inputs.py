@@ -14,19 +14,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skectonas.images import PixelRange, pixel_range
 from skectonas.inputs import InputEncoder
+from skectonas.scaling import PIXEL_DEVIATION, UNSCALED, ColumnScaling, PixelScaling
 from skectonas.tables import TableEncoder
 
 # Other programs may keep a small machine busy.
 RELAXED = examples(60)
-UNCHANGED = PixelRange(offset=0.0, scale=1.0)
-EIGHT_BIT = PixelRange(offset=0.0, scale=1 / 255)
+SCALINGS = ["quantile", "minmax"]
 
 
-def unit(encoder, X):
+def seen(encoder, X):
     """Images as a network sees them."""
-    return encoder.range_.apply(encoder.transform(X).astype(np.float64))
+    return encoder.scaling_.apply(encoder.transform(X))
+
+
+def standardised(X):
+    """What a network should see of images."""
+    X = (X if X.ndim == 4 else X[..., None]).astype(np.float64)
+    return (X - X.mean(axis=(0, 1, 2))) / X.std(axis=(0, 1, 2)) * PIXEL_DEVIATION
 
 
 @pytest.fixture
@@ -46,16 +51,38 @@ def photos():
 
 class TestFrames:
     def test_encoded_and_laid_out(self, frame):
-        encoder = InputEncoder().fit(frame)
-        tables = TableEncoder().fit(frame)
+        encoder = InputEncoder(column_scaling="minmax").fit(frame)
         assert encoder.image_shape_ == (3, 3, 1)
-        assert encoder.range_ == UNCHANGED
-        assert list(encoder.feature_names_out_) == list(tables.get_feature_names_out())
+        assert encoder.scaling_ == UNSCALED
+        assert list(encoder.feature_names_out_) == [
+            *("size", "size_missing", "colour_blue", "colour_red", "colour_missing", "flag")
+        ]
         images = encoder.transform(frame)
         assert images.dtype == np.float32
         flat = images.reshape(3, 9)
-        np.testing.assert_array_equal(flat[:, :6], tables.transform(frame))
+        np.testing.assert_array_equal(
+            flat[:, :6], [[0, 0, 0, 1, 0, 1], [0, 1, 1, 0, 0, 0], [1, 0, 0, 0, 1, 1]]
+        )
         assert not flat[:, 6:].any()
+
+    @pytest.mark.parametrize("column_scaling", SCALINGS)
+    def test_the_numbers_of_the_table_encoder_are_scaled(self, frame, column_scaling):
+        encoder = InputEncoder(column_scaling=column_scaling).fit(frame)
+        numbers = TableEncoder().fit(frame).transform(frame)
+        scaled = ColumnScaling.fit(numbers, column_scaling).scale(numbers)
+        flat = encoder.transform(frame).reshape(3, 9)
+        np.testing.assert_array_equal(flat[:, :6], scaled.astype(np.float32))
+        assert not flat[:, 6:].any()
+
+    def test_all_that_comes_from_one_column_shares_an_indicator(self):
+        when = pd.to_datetime(["2020-01-31", None, "2021-06-01", "2022-12-24"])
+        encoder = InputEncoder().fit(pd.DataFrame({"size": [1, 2, 3, 4], "when": when}))
+        names = list(encoder.feature_names_out_)
+        assert names[0] == "size"
+        assert sum(name.endswith("_missing") for name in names) == 1
+        assert "when_missing" in names
+        images = encoder.transform(pd.DataFrame({"size": [1], "when": [pd.NaT]}))
+        assert np.isfinite(images).all()
 
     def test_image_shape(self, frame):
         encoder = InputEncoder(image_shape=(2, 2, 2)).fit(frame)
@@ -76,7 +103,7 @@ class TestFrames:
         np.testing.assert_array_equal(encoded(0), encoded(0))
         assert not np.array_equal(encoded(0), encoded(1))
         given = InputEncoder().fit(frame).transform(frame)
-        assert encoded(0).sum() == pytest.approx(given.sum())
+        np.testing.assert_array_equal(np.sort(encoded(0).ravel()), np.sort(given.ravel()))
 
     @pytest.mark.parametrize("order", ["given", "shuffled", "correlation"])
     def test_missing_and_unknown_later(self, frame, order):
@@ -109,24 +136,79 @@ class TestFrames:
 
 
 class TestTables:
-    def test_columns_are_scaled(self):
+    @pytest.mark.parametrize(
+        ("column_scaling", "expected"),
+        [
+            ("minmax", [[0, 0, 0, 0], [0.5, 0, 0.25, 0], [1, 0, 1, 0]]),
+            # Normal scores of the ranks 1/6, 1/2 and 5/6.
+            ("quantile", [[-0.9674216, 0, -0.9674216, 0], [0] * 4, [0.9674216, 0] * 2]),
+        ],
+    )
+    def test_columns_are_scaled(self, column_scaling, expected):
         X = np.array([[0, 5, -1], [2, 5, 0], [4, 5, 3]])
-        encoder = InputEncoder().fit(X)
+        encoder = InputEncoder(column_scaling=column_scaling).fit(X)
         assert encoder.image_shape_ == (2, 2, 1)
-        assert encoder.range_ == UNCHANGED
+        assert encoder.scaling_ == UNSCALED
         assert list(encoder.feature_names_out_) == ["x0", "x1", "x2"]
         images = encoder.transform(X)
         assert images.dtype == np.float32
-        np.testing.assert_array_equal(
-            images.reshape(3, 4), [[0, 0, 0, 0], [0.5, 0, 0.25, 0], [1, 0, 1, 0]]
-        )
+        np.testing.assert_allclose(images.reshape(3, 4), expected, rtol=1e-6)
+
+    @pytest.mark.parametrize("column_scaling", ["standard", None, "Quantile"])
+    def test_unknown_scaling(self, column_scaling):
+        with pytest.raises(ValueError, match="column_scaling: expected one of"):
+            InputEncoder(column_scaling=column_scaling).fit(np.ones((2, 2)))
 
     @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64, np.uint64, np.float32])
     def test_any_dtype(self, dtype):
         X = np.array([[0, 1], [1, 0]], dtype=dtype)
-        images = InputEncoder().fit(X).transform(X)
+        images = InputEncoder(column_scaling="minmax").fit(X).transform(X)
         assert images.dtype == np.float32
         np.testing.assert_array_equal(images.reshape(2, 4)[:, :2], X)
+        as_floats = InputEncoder().fit(X.astype(np.float64))
+        np.testing.assert_array_equal(
+            InputEncoder().fit(X).transform(X), as_floats.transform(X.astype(np.float64))
+        )
+
+    @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+    @pytest.mark.parametrize("column_scaling", SCALINGS)
+    def test_missing_values(self, dtype, column_scaling):
+        X = np.array([[0, 5, np.nan], [2, np.nan, 1], [4, 6, np.nan], [3, 7, 2]], dtype=dtype)
+        encoder = InputEncoder(column_scaling=column_scaling).fit(X)
+        assert encoder.feature_names_out_.tolist() == [
+            *("x0", "x1", "x1_missing", "x2", "x2_missing")
+        ]
+        flat = encoder.transform(X).reshape(4, 9)[:, :5]
+        expected = ColumnScaling.fit(X, column_scaling).scale(X)
+        np.testing.assert_array_equal(flat, expected.astype(np.float32))
+        # Columns without gaps in fit may have some later.
+        later = encoder.transform(np.full((2, 3), np.nan)).reshape(2, 9)[:, :5]
+        assert np.isfinite(later).all()
+        np.testing.assert_array_equal(later[:, [2, 4]], [[flat[1, 2], flat[0, 4]]] * 2)
+
+    def test_a_column_of_nothing(self):
+        X = np.array([[0, np.nan], [2, np.nan], [4, np.nan]])
+        encoder = InputEncoder().fit(X)
+        assert encoder.feature_names_out_.tolist() == ["x0", "x1", "x1_missing"]
+        assert np.isfinite(encoder.transform(X)).all()
+        assert np.isfinite(encoder.transform(np.array([[1.0, 7.0]]))).all()
+
+    def test_an_outlier_leaves_the_other_values_where_they_are(self):
+        rng = np.random.default_rng(0)
+        X = rng.normal(size=(500, 3))
+        spoiled = X.copy()
+        spoiled[7, 0] = 1e12
+        plain, other = (InputEncoder().fit(table).transform(X[8:]) for table in (X, spoiled))
+        np.testing.assert_allclose(other, plain, atol=0.5)  # the next ranks are far apart
+        assert np.quantile(np.abs(other - plain), 0.95) < 0.02
+        assert np.abs(plain).max() <= 3
+
+    @pytest.mark.parametrize("column_scaling", SCALINGS)
+    @pytest.mark.parametrize("columns", [1, 3])
+    def test_a_table_of_constants(self, columns, column_scaling):
+        encoder = InputEncoder(column_scaling=column_scaling).fit(np.full((3, columns), 7.0))
+        assert not encoder.transform(np.full((3, columns), 7.0)).any()
+        assert not encoder.transform(np.array([[-1e9] * columns, [1e9] * columns])).any()
 
     def test_image_shape_with_room(self):
         X = np.arange(10.0).reshape(2, 5)
@@ -140,20 +222,25 @@ class TestTables:
 
     def test_column_order_makes_a_table_of_what_fills_the_image(self):
         X = np.arange(8.0).reshape(2, 4)
-        encoder = InputEncoder(image_shape=(2, 2), column_order="correlation").fit(X)
+        encoder = InputEncoder((2, 2), "correlation", "minmax").fit(X)
         assert encoder.feature_names_out_ is not None
         np.testing.assert_array_equal(encoder.transform(X).ravel(), [0] * 4 + [1] * 4)
 
-    @pytest.mark.parametrize("magnitude", [1e-300, 1e300])
-    def test_extreme_values(self, magnitude):
-        X = np.array([[-1.0, 0.0], [0.0, 1.0], [1.0, 0.5]]) * magnitude
-        images = InputEncoder().fit(X).transform(X)
-        np.testing.assert_allclose(images.reshape(3, 4)[:, 0], [0, 0.5, 1])
+    @pytest.mark.parametrize("column_scaling", SCALINGS)
+    @pytest.mark.parametrize("magnitude", [1e-300, 1e300, 1.7e308])
+    def test_extreme_values(self, magnitude, column_scaling):
+        X = np.array([[-1.0, 0.0], [0.0, 1.0], [1.0, 0.5]])
+        expected = InputEncoder(column_scaling=column_scaling).fit(X).transform(X)
+        images = InputEncoder(column_scaling=column_scaling).fit(X * magnitude)
+        np.testing.assert_allclose(images.transform(X * magnitude), expected, rtol=1e-6)
 
-    def test_extreme_values_later(self):
+    @pytest.mark.parametrize("column_scaling", SCALINGS)
+    def test_values_beyond_the_ends_later(self, column_scaling):
         X = np.array([[0.0], [1.0]])
-        images = InputEncoder().fit(X).transform(X * 1e300)
-        np.testing.assert_array_equal(images.ravel(), [0, 1])
+        encoder = InputEncoder(column_scaling=column_scaling).fit(X)
+        np.testing.assert_array_equal(encoder.transform(X * 1e300), encoder.transform(X))
+        low = encoder.transform(np.array([[-1e300]]))
+        np.testing.assert_array_equal(low, encoder.transform(X[:1]))
 
     def test_another_number_of_columns(self):
         encoder = InputEncoder().fit(np.ones((2, 5)))
@@ -181,10 +268,12 @@ class TestTables:
         encoder = InputEncoder().fit(np.ones((2, 2)))
         with pytest.raises(ValueError, match=r"only numeric columns.*\['b'\]"):
             encoder.transform(pd.DataFrame({"a": [1, 2], "b": ["p", "q"]}))
-        with pytest.raises(ValueError, match="finite"):
-            encoder.transform(pd.DataFrame({"a": [1.0, None], "b": [1, 2]}))
-        with pytest.raises(ValueError, match="finite"):
-            encoder.transform(pd.DataFrame({"a": [1, 2], "b": pd.array([1, None], "Int64")}))
+        gap = encoder.transform(np.array([[1.0, np.nan], [1.0, 1.0]]))
+        for later in (
+            pd.DataFrame({"a": [1.0, 1.0], "b": [None, 1.0]}),
+            pd.DataFrame({"a": [1, 1], "b": pd.array([None, 1], "Int64")}),
+        ):
+            np.testing.assert_array_equal(encoder.transform(later), gap)
         with pytest.raises(ValueError, match="2 columns, got 1 columns"):
             encoder.transform(pd.DataFrame({"a": [1.0, 2.0]}))
 
@@ -193,7 +282,7 @@ class TestImages:
     def test_bytes_stay_bytes_without_a_copy(self, photos):
         encoder = InputEncoder().fit(photos)
         assert encoder.image_shape_ == (4, 3, 2)
-        assert encoder.range_ == EIGHT_BIT
+        assert encoder.scaling_ == PixelScaling.of([photos])
         assert encoder.feature_names_out_ is None
         images = encoder.transform(photos)
         assert images.dtype == np.uint8
@@ -221,61 +310,136 @@ class TestImages:
         with pytest.raises(ValueError, match=r"image_shape: .*\(4, 3, 2\), got \("):
             InputEncoder(image_shape=image_shape).fit(photos)
 
-    @pytest.mark.parametrize("dtype", [np.int64, np.float32, np.float64, np.uint16])
-    def test_eight_bit_values_of_any_dtype(self, photos, dtype):
+    def test_every_channel_has_a_mean_of_zero_and_the_same_deviation(self, photos):
+        pixels = photos * np.array([1.0, 0.02]) + [0, 3]
+        for X in (photos, photos.astype(np.float32), pixels, pixels.astype(np.float32)):
+            found = seen(InputEncoder().fit(X), X)
+            np.testing.assert_allclose(found.mean(axis=(0, 1, 2)), 0, atol=1e-6)
+            np.testing.assert_allclose(found.std(axis=(0, 1, 2)), PIXEL_DEVIATION, rtol=1e-6)
+
+    @pytest.mark.parametrize("dtype", [np.int64, np.float64, np.uint16, np.float16])
+    def test_other_dtypes_are_scaled_by_transform(self, photos, dtype):
         encoder = InputEncoder().fit(photos.astype(dtype))
         images = encoder.transform(photos.astype(dtype))
-        assert encoder.range_ == EIGHT_BIT
+        assert encoder.scaling_ == UNSCALED
         assert images.dtype == np.float32
-        np.testing.assert_array_equal(images, photos)
+        np.testing.assert_array_equal(
+            images, PixelScaling.of([photos]).apply(photos).astype(np.float32)
+        )
 
-    def test_the_range_does_not_depend_on_the_dtype(self, photos):
+    def test_the_scaling_does_not_depend_on_the_dtype(self, photos):
         for pixels in (photos, photos // 128, photos // 4):
-            as_bytes = unit(InputEncoder().fit(pixels), pixels)
-            as_floats = pixels.astype(np.float64)
-            np.testing.assert_allclose(
-                unit(InputEncoder().fit(as_floats), as_floats), as_bytes, rtol=1e-6
-            )
+            as_bytes = seen(InputEncoder().fit(pixels), pixels)
+            for dtype in (np.float64, np.float32, np.float16, np.int16):
+                as_others = pixels.astype(dtype)
+                found = seen(InputEncoder().fit(as_others), as_others)
+                np.testing.assert_allclose(found, as_bytes, rtol=1e-6, atol=1e-7)
+
+    @pytest.mark.parametrize(
+        ("factor", "offset", "dtype"),
+        [
+            (0.1, 0, np.float64),  # low contrast
+            (0.1, 0.9, np.float64),  # pale
+            (0.1, 0.9, np.float32),
+            (1e-3, 0, np.float32),  # dark
+            (-1, 1, np.float32),  # a negative
+            (1e12, 0, np.float64),
+            (1e-150, 0, np.float64),
+            (1, 1e6, np.float64),
+        ],
+    )
+    def test_contrast_and_brightness_do_not_matter(self, factor, offset, dtype):
+        X = np.random.default_rng(0).random((40, 5, 5, 3)) ** 2
+        expected = seen(InputEncoder().fit(X), X)
+        other = (X * factor + offset).astype(dtype)
+        found = seen(InputEncoder().fit(other), other) * np.sign(factor)
+        # What of the pixels is lost when they are rounded.
+        lost = np.finfo(dtype).eps * max(abs(offset / factor), 1)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=20 * lost + 1e-6)
+
+    @pytest.mark.parametrize(
+        ("shown", "within"),
+        [
+            (lambda X: X // 4, 0.04),  # dark
+            (lambda X: 192 + X // 4, 0.04),  # pale
+            (lambda X: 100 + X // 4, 0.04),  # of low contrast
+            (lambda X: X // 16, 0.15),
+            (lambda X: X // 2 + 60, 0.02),
+        ],
+    )
+    def test_dark_and_pale_8_bit_images(self, shown, within):
+        X = np.random.default_rng(0).integers(0, 256, (40, 5, 5, 3), dtype=np.uint8)
+        other = shown(X).astype(np.uint8)
+        encoder = InputEncoder().fit(other)
+        assert encoder.transform(other).dtype == np.uint8
+        expected = seen(InputEncoder().fit(X), X)
+        # A grey level of sixteen that are left is a ninth of a deviation.
+        np.testing.assert_allclose(seen(encoder, other), expected, atol=within)
 
     def test_other_dtype_later(self, photos):
         for pixels in (photos, photos // 4):
             for first, later in [(np.uint8, np.float64), (np.float64, np.uint8)]:
                 encoder = InputEncoder().fit(pixels.astype(first))
-                same = unit(encoder, pixels.astype(first))
-                other = unit(encoder, pixels.astype(later))
+                same = seen(encoder, pixels.astype(first))
+                other = seen(encoder, pixels.astype(later))
                 np.testing.assert_allclose(same, other, rtol=1e-6)
 
-    def test_float32_in_the_unit_interval_is_not_copied(self):
-        X = np.random.default_rng(0).random((3, 4, 4, 1)).astype(np.float32)
+    @pytest.mark.parametrize("offset", [0, -9, 1e4])
+    def test_float32_is_not_copied(self, offset):
+        X = np.random.default_rng(0).random((3, 4, 4, 1)).astype(np.float32) + offset
+        X = X.astype(np.float32)
         encoder = InputEncoder().fit(X)
-        assert encoder.range_ == UNCHANGED
+        assert encoder.scaling_ == PixelScaling.of([X])
         assert np.shares_memory(encoder.transform(X), X)
 
     @pytest.mark.parametrize(
         ("offset", "dtype"),
-        [(0.0, np.float32), (0.0, np.float64), (1e9, np.float64), (-1e300, np.float64)],
+        [(0.0, np.float32), (0.0, np.float64), (1e9, np.float64), (-1e150, np.float64)],
     )
-    def test_other_values_are_scaled_in_float64(self, offset, dtype):
+    def test_values_far_from_zero(self, offset, dtype):
         steps = np.linspace(-1, 1, 12).reshape(3, 2, 2) * max(abs(offset) / 1e3, 1)
         X = (steps + offset).astype(dtype)
         encoder = InputEncoder().fit(X)
-        assert encoder.range_ == UNCHANGED
-        np.testing.assert_allclose(
-            encoder.transform(X).ravel(), np.linspace(0, 1, 12), atol=1e-4
-        )
+        np.testing.assert_allclose(seen(encoder, X), standardised(steps), atol=1e-4)
+
+    @pytest.mark.parametrize("value", [0, 3, 255, 0.1, -1e150])
+    def test_constant_pixels_become_zero(self, value):
+        X = np.full((3, 2, 2, 1), value)
+        lost = 1e-15 * abs(value)
+        found = seen(InputEncoder().fit(X), X)
+        np.testing.assert_allclose(found, np.zeros(X.shape), atol=lost)
+        one = np.concatenate([X, np.arange(12.0).reshape(X.shape)], axis=3)
+        found = seen(InputEncoder().fit(one), one)
+        np.testing.assert_allclose(found[..., 0], 0, atol=lost)
+        assert found[..., 1].std() == pytest.approx(PIXEL_DEVIATION)
 
     def test_many_images_are_scaled_alike(self):
         X = np.random.default_rng(0).normal(size=(2500, 2, 2))
         np.testing.assert_allclose(
-            InputEncoder().fit(X).transform(X)[..., 0], pixel_range(X).apply(X), rtol=1e-5
+            InputEncoder().fit(X).transform(X), standardised(X), rtol=1e-5, atol=1e-6
         )
+
+    @pytest.mark.parametrize("X", [np.float32, np.float64])
+    def test_pixels_must_not_be_missing(self, X):
+        pixels = np.arange(12, dtype=X).reshape(3, 2, 2)
+        pixels[1, 0, 1] = np.nan
+        with pytest.raises(ValueError, match="images must have no missing values, got NaN"):
+            InputEncoder().fit(pixels)
+        with pytest.raises(ValueError, match="images must have no missing values, got NaN"):
+            InputEncoder(image_shape=(2, 2)).fit(pixels.reshape(3, 4))
+        assert InputEncoder().fit(pixels, np.array([0, 2])).image_shape_ == (2, 2, 1)
 
     @pytest.mark.parametrize("fitted", [1.0, 255.0, -1.0])
     def test_too_large_for_float32_later(self, fitted):
         X = np.array([0.0, fitted]).reshape(2, 1, 1)
         encoder = InputEncoder().fit(X)
-        with pytest.raises(ValueError, match="X: expected pixels within the range of float32"):
+        with pytest.raises(ValueError, match="X: expected pixels that are finite in float32"):
             encoder.transform(X * 1e300)
+
+    def test_too_large_to_be_squared(self):
+        X = np.array([-1e200, 1e200]).reshape(2, 1, 1)
+        with pytest.raises(ValueError, match="X: expected pixels whose squares are finite"):
+            InputEncoder().fit(X)
 
     @pytest.mark.parametrize("view", ["reversed", "transposed", "sliced", "fortran"])
     def test_output_is_contiguous(self, photos, view):
@@ -290,7 +454,7 @@ class TestImages:
             images = encoder.transform(pixels)
             assert images.flags.c_contiguous
             np.testing.assert_allclose(
-                unit(encoder, pixels), pixel_range(pixels).apply(pixels), rtol=1e-5, atol=1e-6
+                seen(encoder, pixels), standardised(pixels), rtol=1e-5, atol=1e-6
             )
 
     def test_read_only_input(self, photos):
@@ -323,7 +487,7 @@ class TestFlattenedImages:
             encoder = InputEncoder(image_shape=(4, 3, 2)).fit(pixels)
             whole = InputEncoder().fit(pixels.reshape(photos.shape))
             assert encoder.image_shape_ == whole.image_shape_
-            assert encoder.range_ == whole.range_
+            assert encoder.scaling_ == whole.scaling_
             assert encoder.feature_names_out_ is None
             images = encoder.transform(pixels)
             expected = whole.transform(pixels.reshape(photos.shape))
@@ -363,13 +527,19 @@ def test_pickle(frame, photos):
         encoder = InputEncoder(column_order="correlation").fit(X)
         again = pickle.loads(pickle.dumps(encoder))
         np.testing.assert_array_equal(encoder.transform(X), again.transform(X))
-        assert again.range_ == encoder.range_
+        assert again.scaling_ == encoder.scaling_
 
 
 @pytest.mark.parametrize("order", ["given", "shuffled", "correlation"])
 def test_plain_data_tell_all(order, frame, photos):
     flat = photos.reshape(5, 24)
+    gaps = np.where(photos < 100, np.nan, photos).reshape(5, 24)
+    dates = frame.assign(when=pd.date_range("2020-01-01", periods=3), gone=[None] * 3)
+    texts = pd.DataFrame({"text": [f"a note on {i} and {i * i}" for i in range(150)]})
     for X, shape in (
+        (gaps, None),
+        (texts, None),
+        (dates.drop(columns="gone"), None),
         (frame, None),
         (frame, (2, 2, 2)),
         (flat, None),
@@ -383,7 +553,10 @@ def test_plain_data_tell_all(order, frame, photos):
         encoder = InputEncoder(shape, order, random_state=1).fit(X)
         again = InputEncoder.from_dict(encoder.to_dict())
         assert set(vars(again)) == set(vars(encoder))
-        for name in ("image_shape", "column_order", "random_state", "image_shape_", "range_"):
+        for name in (
+            *("image_shape", "column_order", "column_scaling", "random_state"),
+            *("image_shape_", "scaling_"),
+        ):
             assert getattr(again, name) == getattr(encoder, name)
         np.testing.assert_array_equal(again.feature_names_out_, encoder.feature_names_out_)
         images = again.transform(X)
@@ -406,19 +579,29 @@ def test_refit_forgets(frame, photos):
     hnp.arrays(
         st.sampled_from([np.float64, np.float32, np.int64, np.uint8]),
         hnp.array_shapes(min_dims=2, max_dims=4, max_side=3),
-    ).filter(lambda X: np.isfinite(X).all() and float(np.abs(X).max()) <= 1e300),
+    ).filter(lambda X: np.isfinite(X).all() and float(np.abs(X).max()) <= 1e150),
     st.sampled_from(["given", "shuffled", "correlation"]),
+    st.sampled_from(SCALINGS),
     st.booleans(),
 )
-def test_any_array_ends_up_in_the_unit_interval(X, column_order, flat):
+def test_any_array_is_of_one_size(X, column_order, column_scaling, flat):
     image_shape = (1, math.prod(X.shape[1:])) if flat and X.ndim == 2 else None
     before = X.copy()
-    encoder = InputEncoder(image_shape, column_order, random_state=0).fit(X)
+    encoder = InputEncoder(image_shape, column_order, column_scaling, random_state=0).fit(X)
     images = encoder.transform(X)
     assert images.shape == (len(X), *encoder.image_shape_)
     assert images.flags.c_contiguous
     assert images.dtype in (np.uint8, np.float32)
-    scaled = encoder.range_.apply(images)
-    assert (scaled >= 0).all()
-    assert (scaled <= 1 + 1e-6).all()
+    scaled = encoder.scaling_.apply(images)
+    if encoder.feature_names_out_ is None:
+        np.testing.assert_allclose(scaled.mean(axis=(0, 1, 2)), 0, atol=1e-4)
+        deviations = scaled.std(axis=(0, 1, 2))
+        assert ((np.abs(deviations - PIXEL_DEVIATION) < 1e-4) | (deviations < 1e-4)).all()
+    elif column_scaling == "minmax":
+        assert (scaled >= 0).all()
+        assert (scaled <= 1 + 1e-6).all()
+    else:
+        assert (np.abs(scaled) <= 3).all()
+        # Ranks in the middle of equal values are one half on average.
+        assert (np.sign(scaled).sum(axis=0) <= len(X) - 1).all()
     np.testing.assert_array_equal(X, before)

@@ -26,6 +26,7 @@ from skectonas.network import build
 
 KINDS = rows_of_all_kinds()
 FEW = ["8-bit images", "whole numbers", "digits", "far from zero", "colours", "flat images"]
+TABLES = ["shuffled table", "table of float32", "table with gaps", "minmax table with gaps"]
 TYPES = {"uint8": "uint8", "float64": "double", "float32": "float", "int64": "int64"}
 
 
@@ -40,7 +41,7 @@ def logits_of(clf: ECToNASClassifier, X: NDArray[Any]) -> NDArray[np.float64]:
         return clf.to_torch().double()(torch.from_numpy(X)).numpy()
 
 
-@pytest.mark.parametrize("kind", [*FEW, "shuffled table", "table of float32"])
+@pytest.mark.parametrize("kind", [*FEW, *TABLES])
 def test_raw_rows_go_in(kind: str, tmp_path: Path) -> None:
     X, y, parameters = KINDS[kind]
     clf = quick(11, **parameters).fit(X, y)

@@ -57,6 +57,8 @@ KINDS: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
     "8-bit images": (images_in((6, 7), np.uint8), {"image_shape": (6, 7)}),
     "pixels": (images_in((6, 7), np.float64), {"image_shape": (6, 7), "start": "small_cnn"}),
     "pixels to scale": (images_in((6, 7), np.float32) - 9, {"image_shape": (6, 7)}),
+    "minmax": (DENSE, {"column_scaling": "minmax"}),
+    "gaps": (np.where(DENSE > 1, np.nan, DENSE), {"image_shape": (5, 13)}),
     "unit pixels": ((images_in((6, 7), np.float32) / 255), {"image_shape": (6, 7)}),
 }
 
@@ -70,7 +72,7 @@ def test_the_bits_are_those_of_the_dense_array(kind: str, weighted: bool) -> Non
     expected = quick(30, **settings).fit(X, LABELS, weights)
     found = quick(30, **settings).fit(rows, LABELS, weights)
     assert_same_fit(found, expected)
-    assert found.encoder_.range_ == expected.encoder_.range_
+    assert found.encoder_.scaling_ == expected.encoder_.scaling_
     assert found.n_features_in_ == X.shape[1]
     for clf in (found, expected):
         for given in (X, rows):
@@ -105,7 +107,7 @@ def test_zeros_and_entries_that_are_stored_twice() -> None:
         )
     yes = sparse.csr_array(([True] * 5, columns, [0, 2, 4, 5]), shape=(3, 2))
     found = quick(2, warmup_epochs=1).fit(sparse.vstack([yes] * 8), [0, 1, 1] * 8)
-    assert found.encoder_.to_dict()["columns"]["high"].tolist() == [1, 1]
+    assert found.encoder_.to_dict()["columns"]["knots"][:, -1].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("order", ["given", "correlation"])
@@ -124,7 +126,6 @@ def test_the_size_of_the_parts_does_not_matter(order: str, rows: Any, monkeypatc
 @pytest.mark.parametrize(
     ("X", "message"),
     [
-        (np.where(DENSE.max() == DENSE, np.nan, DENSE), "Input X contains NaN"),
         (np.where(DENSE.max() == DENSE, np.inf, DENSE), "Input X contains infinity"),
         (DENSE.astype(complex), "[Cc]omplex"),
         (DENSE[:1], "1 sample|inconsistent"),
@@ -139,6 +140,16 @@ def test_errors_are_those_of_the_dense_array(X: np.ndarray, message: str) -> Non
         if len(X) > 1:
             with pytest.raises(ValueError, match=message):
                 clf.predict(given)
+
+
+def test_flat_images_have_no_gaps() -> None:
+    X = np.where(DENSE.max() == DENSE, np.nan, DENSE)
+    clf = quick(2, warmup_epochs=1, image_shape=(5, 6)).fit(DENSE, LABELS)
+    for given in (X, sparse.csc_array(X)):
+        with pytest.raises(ValueError, match="Input X contains NaN"):
+            quick(image_shape=(5, 6)).fit(given, LABELS)
+        with pytest.raises(ValueError, match="Input X contains NaN"):
+            clf.predict(given)
 
 
 def test_other_rows_later() -> None:

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from skectonas import ConvCell, Dense, ECToNASClassifier, PseudoImageTransformer, Topology
 from skectonas.candidate import Ancestor, Candidate
-from skectonas.images import PixelRange, pixel_range
 from skectonas.inputs import InputEncoder
 from skectonas.morphisms import MORPHISMS, AddCell, Context, Identity, Morphism
 from skectonas.network import TopologyNetwork, Weights
 from skectonas.portable import PortableNetwork
+from skectonas.scaling import ColumnScaling, PixelScaling
 from skectonas.tables import TableEncoder
 
 
@@ -84,6 +84,7 @@ def test_the_estimator(tmp_path: Path) -> None:
         start,
         image_shape=(8, 8),
         warmup_epochs=1,
+        column_scaling="minmax",
         morphisms=["add_units", AddCell(extra=(0, 5)), Identity()],
         keep_candidates="pareto",
         random_state=0,
@@ -112,7 +113,7 @@ def test_the_estimator(tmp_path: Path) -> None:
     candidate = int(fitted.lineage_["candidate"].iloc[-1])
     assert_type(fitted.with_candidate(candidate), ECToNASClassifier)
     encoder = assert_type(fitted.encoder_, InputEncoder)
-    assert isinstance(assert_type(encoder.range_, PixelRange), PixelRange)
+    assert isinstance(assert_type(encoder.scaling_, PixelScaling), PixelScaling)
     assert isinstance(assert_type(encoder.transform(X), NDArray[Any]), np.ndarray)
     assert isinstance(assert_type(fitted.to_torch(), PortableNetwork), PortableNetwork)
     path = tmp_path / "digits.safetensors"
@@ -134,8 +135,11 @@ def test_the_transformers() -> None:
     np.testing.assert_array_equal(assert_type(back, NDArray[Any]), X)
     names = assert_type(transformer.get_feature_names_out(), NDArray[np.object_])
     assert names.dtype == object
-    assert assert_type(pixel_range(X), PixelRange).scale == 0.2
+    scaling = assert_type(PixelScaling.of([X[:, None, :, None]]), PixelScaling)
+    assert scaling.offset == (2.5,)
+    columns = assert_type(ColumnScaling.fit(X), ColumnScaling)
+    assert assert_type(columns.scale(X), NDArray[np.float64]).shape == (2, 3)
     frame = pd.DataFrame({"a": [1, 2], "b": ["p", "q"]})
     encoder = assert_type(TableEncoder().fit(frame), TableEncoder)
-    encoded = assert_type(encoder.transform(frame), NDArray[np.float32])
-    assert encoded.dtype == np.float32
+    encoded = assert_type(encoder.transform(frame), NDArray[np.float64])
+    assert encoded.dtype == np.float64
