@@ -220,7 +220,7 @@ def test_the_file_is_safetensors_and_json(saved: bytes, fitted: ECToNASClassifie
     for name, weight in weights_of(fitted.network_).items():
         np.testing.assert_array_equal(tensors[f"network_.weights.{name}"], weight)
     contents = contents_of(saved)
-    assert contents["format"] == 1
+    assert contents["format"] == 2
     assert (
         contents["written_by"]["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
     )
