@@ -23,8 +23,9 @@ from skectonas import ECToNASClassifier
 
 
 def digits(seed: int, arguments: argparse.Namespace) -> tuple[Any, ...]:
-    """Return digits as flat rows, 75 to 25, stratified."""
-    X, y = load_digits(return_X_y=True)
+    """Return digits as images, or as flat rows, 75 to 25, stratified."""
+    bunch = load_digits()
+    X, y = bunch.data if arguments.flat else bunch.images, bunch.target
     X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=seed)
     return X_train, y_train, X_test, y_test
 
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--alpha", type=float, default=1.0)
     parser.add_argument("--start", default="small_ffnn")
     parser.add_argument("--rows", type=int, default=6_000, help="training images (fashion)")
+    parser.add_argument("--flat", action="store_true", help="digits as a table of 64 columns")
     parser.add_argument("--adult", type=Path, help="adult.csv; without it, OpenML")
     parser.add_argument(
         "--boosting", action="store_true", help="gradient boosting, for reference"
@@ -59,7 +61,8 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(exist_ok=True)
     name = "boosting" if arguments.boosting else "accuracy"
-    path = arguments.out / f"{name}_{arguments.data}.csv"
+    flat = "_flat" if arguments.flat else ""
+    path = arguments.out / f"{name}_{arguments.data}{flat}.csv"
     for seed in range(arguments.seeds):
         measure = boosting if arguments.boosting else runs
         for row in measure(seed, arguments):

@@ -280,10 +280,10 @@ def test_foreign_files_are_errors(saved: bytes, fitted: Any, tmp_path: Path) -> 
 
 
 def test_a_newer_format_is_an_error(saved: bytes, tmp_path: Path) -> None:
-    contents = contents_of(saved) | {"format": 2, "written_by": {"skectonas": "9.9"}}
+    contents = contents_of(saved) | {"format": 3, "written_by": {"skectonas": "9.9"}}
     newer = with_contents(saved, contents)
     with pytest.raises(
-        ValueError, match=r"model\.safetensors has the format 2, .*9\.9.* format 1"
+        ValueError, match=r"model\.safetensors has the format 3, .*9\.9.* format 2"
     ):
         loading(newer, tmp_path)
 
