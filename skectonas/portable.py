@@ -156,8 +156,14 @@ class ImagesOfColumns(nn.Module):
     ) -> None:
         super().__init__()
         # No buffers: these would be cast with the module, and belong to no state.
-        self.knots = torch.from_numpy(scaling.knots / 2)
-        self.scores = torch.from_numpy(scaling.scores.copy())
+        knots, scores = scaling.knots / 2, scaling.scores
+        self.knots = torch.from_numpy(knots)
+        self.scores = torch.from_numpy(scores.copy())
+        # Numbers of their own would leave the exporter to ONNX as float32, in which the least
+        # width is zero.
+        widths = np.diff(knots, append=knots[:, -1:])
+        self.widths = torch.from_numpy(np.maximum(widths, np.finfo(np.float64).tiny))
+        self.rises = torch.from_numpy(np.diff(scores, append=scores[:, -1:]))
         self.missing = torch.from_numpy(scaling.missing.copy())
         self.indicated = torch.from_numpy(scaling.indicated.copy())
         self.indicators = torch.from_numpy(scaling.indicators.copy())
@@ -177,7 +183,7 @@ class ImagesOfColumns(nn.Module):
         _check_shape(X, {(len(self.knots),), self.image_shape})
         if X.ndim == 4:
             return X.to(dtype)  # laid out already
-        knots, scores = self.knots.to(X.device), self.scores.to(X.device)
+        knots = self.knots.to(X.device)
         half = X.double() / 2
         missing = half.isnan()
         half = torch.minimum(torch.maximum(half, knots[:, 0]), knots[:, -1])
@@ -185,9 +191,11 @@ class ImagesOfColumns(nn.Module):
         for k in range(1, knots.shape[1] - 1):
             segment = segment + (half >= knots[:, k])
         at = segment + torch.arange(len(knots), device=X.device) * knots.shape[1]
-        low, first = knots.flatten()[at], scores.flatten()[at]
-        width = (knots.flatten()[at + 1] - low).clamp_min(torch.finfo(torch.float64).tiny)
-        values = first + (half - low) / width * (scores.flatten()[at + 1] - first)
+        low, first, width, rise = (
+            of_knots.to(X.device).flatten()[at]
+            for of_knots in (knots, self.scores, self.widths, self.rises)
+        )
+        values = first + (half - low) / width * rise
         values = torch.where(missing, self.missing.to(X.device), values)
         present, absent = self.indicators.to(X.device).unbind(1)
         indicators = torch.where(missing[:, self.indicated.to(X.device)], absent, present)

@@ -197,10 +197,10 @@ class ColumnScaling:
            [ 0.32,  0.97, -0.32],
            [ 1.15,  0.  ,  1.15]])
     >>> ColumnScaling.fit(X, "minmax").scale(X).round(2)
-    array([[0.  , 0.  , 0.  ],
-           [0.  , 0.  , 0.  ],
-           [0.  , 1.  , 0.  ],
-           [1.  , 0.  , 1.  ]])
+    array([[0., 0., 0.],
+           [0., 0., 0.],
+           [0., 1., 0.],
+           [1., 0., 1.]])
     """
 
     knots: NDArray[np.float64]

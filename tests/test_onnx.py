@@ -60,6 +60,28 @@ def test_raw_rows_go_in(kind: str, tmp_path: Path) -> None:
     onnx.checker.check_model(str(path), full_check=True)
 
 
+@pytest.mark.parametrize("column_scaling", ["quantile", "minmax"])
+def test_columns_of_every_kind(column_scaling: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    X = np.stack(
+        [
+            rng.normal(size=90),
+            rng.integers(0, 2, 90),
+            np.full(90, 7.0),
+            rng.lognormal(sigma=3, size=90),
+            np.where(rng.random(90) < 0.95, np.nan, 1),
+        ],
+        axis=1,
+    )
+    clf = quick(11, column_scaling=column_scaling).fit(X, np.arange(90) % 3)
+    clf.to_onnx(tmp_path / "model.onnx")
+    ends = np.stack([np.nanmin(X, axis=0), np.nanmax(X, axis=0)])
+    beyond = [[-1e300] * 5, [1e300] * 5, [np.nan] * 5, [0] * 5, [1] * 5]
+    for rows in (X, ends, np.array(beyond, dtype=float)):
+        found = run(tmp_path / "model.onnx", rows)["logits"]
+        np.testing.assert_allclose(found, logits_of(clf, rows), 1e-5, 1e-5)
+
+
 @given(topologies(), st.integers(0, 1000))
 @examples(8)
 def test_any_topology_is_the_same(

@@ -110,6 +110,36 @@ def test_kept_candidates_come_back_in_every_way(digits: Any, tmp_path: Path) -> 
             pd.testing.assert_frame_equal(one.lineage_, other.lineage_)
 
 
+@pytest.mark.filterwarnings("ignore:Columns of X")
+def test_columns_of_every_kind_come_back(tmp_path: Path) -> None:
+    rng, n = np.random.default_rng(0), 150
+    X = pd.DataFrame(
+        {
+            "number": np.where(rng.random(n) < 0.2, np.nan, rng.normal(size=n)),
+            "stray": ["<0.1" if i % 9 == 0 else str(i / 7) for i in range(n)],
+            "day": pd.date_range("2020-01-01", periods=n, freq="7h", tz="Europe/Paris"),
+            "written": [f"{1 + i % 28:02}/{1 + i % 12:02}/20{10 + i % 9}" for i in range(n)],
+            "span": pd.to_timedelta(rng.integers(0, 9999, n), "s"),
+            "word": rng.choice(["oak", "elm", None], n),
+            "text": [f"a note on the number {i} and on {i * i}" for i in range(n)],
+            "key": [f"key{i}" for i in range(n)],
+            "nothing": None,
+        }
+    )
+    objects = X[["number", "word", "text"]].to_numpy()
+    for table in (X, objects):
+        clf = quick(2, warmup_epochs=1).fit(table, np.arange(n) % 2)
+        kinds = {column["kind"] for column in clf.encoder_.to_dict()["tables"]["columns"]}
+        if table is X:
+            assert kinds == {"numbers", "dates", "durations", "categories", "texts", "dropped"}
+        loaded = there_and_back(clf, tmp_path)
+        assert_equal(loaded, clf)
+        np.testing.assert_array_equal(
+            loaded.encoder_.transform(table[:20]), clf.encoder_.transform(table[:20])
+        )
+        np.testing.assert_array_equal(loaded.predict_proba(table), clf.predict_proba(table))
+
+
 def test_a_frame_comes_back(tmp_path: Path) -> None:
     X, y = census()
     X["child"] = pd.Series([0, 1, None, 3] * 50, dtype="Int64")
