@@ -3,6 +3,13 @@
 from skectonas.classifier import ECToNASClassifier
 from skectonas.images import PseudoImageTransformer
 from skectonas.topology import ConvCell, Dense, Topology
+from skectonas.versions import __version__
 
-__all__ = ["ConvCell", "Dense", "ECToNASClassifier", "PseudoImageTransformer", "Topology"]
-__version__ = "0.1.0"
+__all__ = [
+    "ConvCell",
+    "Dense",
+    "ECToNASClassifier",
+    "PseudoImageTransformer",
+    "Topology",
+    "__version__",
+]

@@ -153,12 +153,12 @@ class ECToNASClassifier(
     warm_start : bool, default=False
         Whether `fit`, called again, goes on from the network at hand with a fresh budget. Then
         X has to be like that of the first fit, and `y` to hold the same classes; `start`,
-        `image_shape` and `column_order` do not count, and `seed_` takes the place of
-        `random_state`, so that on the same data the same rows are held out. The network at hand
-        is scored anew on the rows that are held out now, and remains the model unless a better
-        one is found. `scoring` has to be as before; scores of earlier fits stay in `history_`
-        and `lineage_` as they were measured. What `keep_candidates` kept of the fit before is
-        dropped.
+        `image_shape`, `column_order` and `column_scaling` do not count, and `seed_` takes the
+        place of `random_state`, so that on the same data the same rows are held out. The
+        network at hand is scored anew on the rows that are held out now, and remains the model
+        unless a better one is found. `scoring` has to be as before; scores of earlier fits stay
+        in `history_` and `lineage_` as they were measured. What `keep_candidates` kept of the
+        fit before is dropped.
 
     Attributes
     ----------

@@ -51,7 +51,7 @@ def admit(values: Any, name: str) -> Any:
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         raise ValueError(
             f"{name} has {values.size - values.count()} masked values: fill them, with "
-            "filled(value); in a data frame, values of X may be missing."
+            "filled(value); in a table, filled(np.nan) says that values of X are missing."
         )
     if hasattr(values, "to_pandas"):
         if not any(hasattr(values, protocol) for protocol in PROTOCOLS):

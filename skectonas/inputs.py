@@ -364,6 +364,8 @@ class InputEncoder:
     def _fit_table(self, X: Data, rows: RowNumbers | None) -> Self:
         width = X.shape[1] if self._tables is None else len(self._tables.origin_)
         ranges = ColumnRanges.of(self._table_of(b) for b in batches_of(X, rows, width))
+        if (ranges.n_missing == ranges.n_rows).all():
+            raise ValueError("X: expected a column to learn from, but all values are missing")
         if self._tables is not None:
             ranges = ranges.with_one_indicator(self._tables.origin_)
         chosen = self._sample_of(X, rows, width)
@@ -512,7 +514,11 @@ def _with_rows(X: Any) -> Data:
 
 
 def _numeric_array(X: pd.DataFrame) -> npt.NDArray[Any]:
-    others = [name for name, dtype in X.dtypes.items() if dtype.kind not in "biuf"]
+    others = [
+        name
+        for i, (name, dtype) in enumerate(X.dtypes.items())
+        if dtype.kind not in "biuf" and X.iloc[:, i].notna().any()
+    ]
     if others:
         raise ValueError(
             "X: expected a frame with only numeric columns, because fit saw an array; these "

@@ -367,11 +367,12 @@ def _map_of(
         half = high / 2 - low / 2
         missing = (median / 2 - low / 2) / half if half > 0 else 0.0
         return np.array([low, high]), np.array([0.0, float(low < high)]), missing
-    knots = np.unique([low, *np.unique(values), high])
-    if len(knots) > N_KNOTS:
+    if np.count_nonzero(values[1:] != values[:-1]) >= N_KNOTS:
         ranks = ndtr(np.linspace(-LARGEST_SCORE, LARGEST_SCORE, N_KNOTS))
-        places = np.ceil(ranks * len(values)).astype(np.intp) - 1
-        knots = np.unique([low, *values[places], high])
+        knots = values[np.ceil(ranks * len(values)).astype(np.intp) - 1]
+    else:
+        knots = values
+    knots = np.unique(np.concatenate([[low], knots, [high]]))
     # The rank in the middle of equal values.
     ends = (np.searchsorted(values, knots, side=side) for side in ("left", "right"))
     return knots, _scores_of(np.add(*ends) / (2 * len(values))), 0.0

@@ -11,9 +11,10 @@ import datetime
 import numbers
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
+from functools import cache
 from typing import Any, ClassVar, Protocol, Self, TypeAlias
 
 import numpy as np
@@ -79,14 +80,14 @@ class TableEncoder:
 
     - Numbers and booleans are left as they are. Text is read as numbers if there are many
       different numbers in it and hardly anything else; what is no number is then missing.
-    - Dates, or text that holds dates, become the year, the seconds since 1970, and the
-      positions of month, day, hour and weekday on circles. Time spans become seconds.
+    - Dates, or text that holds dates, become the year, the positions of month, day, hour and
+      weekday on circles, and the seconds since 1970. Time spans become seconds.
     - Categorical columns, and text of at most 100 different values, are one-hot encoded. A
-      missing value is a category of its own. The rarest of more than 100 categories share a
-      column.
+      missing value is a category of its own if there was one in `fit`. The rarest of more than
+      100 categories share a column.
     - Other text becomes the 30 leading directions of its character n-grams.
-    - A column without values, and one of texts without spaces that all differ, such as an
-      identifier, is dropped.
+    - A column of objects without values, and one of texts without spaces that all differ,
+      such as an identifier, is dropped.
 
     What is dropped or read as something else is said in a warning.
 
@@ -247,17 +248,24 @@ class Numbers:
 
     Parameters
     ----------
-    from_text : bool, default=False
-        Whether they were text in `fit`. What is no number then is a missing value, otherwise
-        an error.
+    lenient : bool, default=False
+        Whether what is no finite number is a missing value, and not an error: they were text or
+        objects in `fit`.
     """
 
     kind: ClassVar[str] = "numbers"
-    from_text: bool = False
+    lenient: bool = False
 
     def encode(self, column: Column, label: object) -> Array:
         """Return the numbers: see `ColumnEncoder`."""
-        values = _numbers_of(column, label, strict=not self.from_text)
+        if self.lenient:
+            _kinds_in(column, label)
+            try:
+                numbers_ = pd.to_numeric(column.astype(object), errors="coerce")
+            except OverflowError as error:
+                raise ValueError(f"Column {label!r}: expected numbers ({error})") from error
+            return _finite(numbers_)[:, None]
+        values = _numbers_of(column, label)
         if np.isinf(values).any():
             raise ValueError(
                 f"Column {label!r} (dtype {column.dtype}) has infinite values: replace them "
@@ -278,12 +286,12 @@ class Durations:
 
     def encode(self, column: Column, label: object) -> Array:
         """Return the seconds: see `ColumnEncoder`."""
-        try:
-            spans = pd.to_timedelta(column)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"Column {label!r}: expected time spans, got dtype {column.dtype} ({error})"
-            ) from error
+        if column.isna().all():
+            return np.full((len(column), 1), np.nan)
+        if column.dtype.kind in "biufcM":
+            raise ValueError(f"Column {label!r}: expected time spans, got dtype {column.dtype}")
+        _kinds_in(column, label)
+        spans = pd.to_timedelta(column, errors="coerce")
         return spans.dt.total_seconds().to_numpy(np.float64)[:, None]
 
     def names(self, label: str) -> list[str]:
@@ -312,32 +320,21 @@ class Dates:
 
     def encode(self, column: Column, label: object) -> Array:
         """Return the parts of the dates: see `ColumnEncoder`."""
-        encoder = self._encoder("date")
-        encoded: pd.DataFrame = encoder.transform(self._times(column, label).rename("date"))
-        return encoded.to_numpy(np.float64)
+        times = _times_of(column, label, self.format)
+        if times.dt.tz is None and self.time_zone is not None:
+            times = times.dt.tz_localize("UTC")
+        if times.dt.tz is not None:
+            times = times.dt.tz_convert(self.time_zone)
+        parts = _parts_of_dates(self.with_time).transform(times.rename("date"))
+        # The encoder itself would give the seconds in float32, in steps of two minutes.
+        epoch = pd.Timestamp(0, tz=times.dt.tz).as_unit("us")  # which reaches farther than ns
+        seconds = (times - epoch).dt.total_seconds()
+        return np.column_stack([parts.to_numpy(np.float64), seconds.to_numpy(np.float64)])
 
     def names(self, label: str) -> list[str]:
         """Return the names of the parts: see `ColumnEncoder`."""
-        names: list[str] = self._encoder(label).all_outputs_
-        return names
-
-    def _encoder(self, name: str) -> Any:
-        from skrub import DatetimeEncoder
-
-        encoder = DatetimeEncoder(
-            resolution="hour" if self.with_time else "day",
-            add_weekday=True,
-            periodic_encoding="circular",
-        )
-        # All that it learns is whether there are times of day.
-        return encoder.fit(pd.Series([pd.Timestamp("2000-01-01 12:00")], name=name))
-
-    def _times(self, column: Column, label: object) -> Column:
-        times = _times_of(column, label, self.format, utc=self.time_zone is not None)
-        if times.dt.tz is not None:
-            times = times.dt.tz_convert(self.time_zone)
-        converted: Column = times
-        return converted
+        parts = _parts_of_dates(self.with_time).all_outputs_
+        return [*(label + name.removeprefix("date") for name in parts), f"{label}_seconds"]
 
 
 @dataclass(frozen=True)
@@ -452,11 +449,21 @@ def _learned_from(column: Column, label: object) -> tuple[ColumnEncoder, str | N
     kinds = _kinds_in(column, label)
     if not kinds:
         return Dropped(), "is dropped, because it has no values"
-    for types, encoder in ((_NUMBERS, Numbers()), (_DURATIONS, Durations())):
-        if all(issubclass(kind, types) for kind in kinds):
-            return encoder, None
-    if all(issubclass(kind, _TIMES) for kind in kinds):
-        return _dates_of(column, label, None), None
+    if all(issubclass(kind, _NUMBERS) for kind in kinds):
+        return Numbers(lenient=True), None
+    encoders: tuple[tuple[tuple[type, ...], Callable[[], ColumnEncoder]], ...] = (
+        (_DURATIONS, Durations),
+        (_TIMES, lambda: _dates_of(column, label, None)),
+    )
+    for types, encoder_of in encoders:
+        others = {kind for kind in kinds if not issubclass(kind, types)}
+        if others == set():
+            return encoder_of(), None
+        if others == {str} and len(kinds) > 1:
+            return (
+                encoder_of(),
+                "holds text, too, which is missing where it is no such thing",
+            )
     if any(issubclass(kind, (*_TIMES, *_DURATIONS)) for kind in kinds):
         names = sorted(kind.__name__ for kind in kinds)
         raise ValueError(
@@ -480,7 +487,7 @@ def _learned_from_text(column: Column, label: object) -> tuple[ColumnEncoder, st
     strays = _strays_among_numbers(values)
     if strays is not None:
         shown = ", ".join(map(repr, strays[:3])) + (", ..." if len(strays) > 3 else "")
-        return Numbers(from_text=True), (
+        return Numbers(lenient=True), (
             "is read as numbers" + (f", in which {shown} are missing values" if strays else "")
         )
     if "ToDatetime" in steps:
@@ -489,12 +496,15 @@ def _learned_from_text(column: Column, label: object) -> tuple[ColumnEncoder, st
     n_distinct = values.nunique()
     if n_distinct <= MOST_CATEGORIES:
         return _categories_of(column, null_texts), None
-    if n_distinct == len(values) and not values.str.contains(r"\s").any():
+    remark = None
+    if values.str.fullmatch(r"[-+\d.,%$€£\s]+").all():
+        remark = "is taken for text, although it looks like numbers: convert it"
+    elif n_distinct == len(values) and not values.str.contains(r"\s").any():
         return Dropped(), (
             "is dropped, because its values all differ, as those of an identifier do (give it "
             "a categorical dtype to keep it)"
         )
-    return Texts.of(column, null_texts), None
+    return Texts.of(column, null_texts), remark
 
 
 def _strays_among_numbers(values: Column) -> list[str] | None:
@@ -503,41 +513,57 @@ def _strays_among_numbers(values: Column) -> list[str] | None:
     Few different texts among many different numbers are limits of detection, units, notes.
     A few numbers among texts, or of a few different values, may be anything.
     """
-    numeric = pd.to_numeric(values, errors="coerce")
-    others: list[str] = values[numeric.isna()].unique().tolist()
+    numeric = _finite(pd.to_numeric(values, errors="coerce"))
+    stray = np.isnan(numeric)
+    others: list[str] = values[stray].unique().tolist()
     if not others:
         return []
-    many = numeric.notna().mean() >= 0.5 and numeric.nunique() >= 10 * len(others)
+    many = stray.mean() <= 0.5 and len(np.unique(numeric[~stray])) >= 10 * len(others)
     return others if many else None
 
 
 def _dates_of(column: Column, label: object, written: str | None) -> Dates:
-    aware = written is not None and "%z" in written
-    times = _times_of(column, label, written, utc=aware)
-    time_zone = None if times.dt.tz is None else str(times.dt.tz)
+    times = _times_of(column, label, written)
+    # Text and objects are brought to UTC, whatever they say.
+    has_zone = column.dtype.kind == "M" and times.dt.tz is not None
     given = times.dropna()
-    return Dates(written, time_zone, bool((given.dt.normalize() != given).any()))
+    with_time = bool((given.dt.normalize() != given).any())
+    return Dates(written, str(times.dt.tz) if has_zone else None, with_time)
 
 
-def _times_of(column: Column, label: object, written: str | None, *, utc: bool) -> Any:
+def _times_of(column: Column, label: object, written: str | None) -> Any:
     """Return dates, or text that is written like this, as times; what is none is missing."""
     dtype: Any = column.dtype
-    try:
-        if isinstance(dtype, pd.PeriodDtype):
-            return column.dt.to_timestamp()
-        if dtype.kind == "M":
-            return pd.to_datetime(column, utc=utc)
-        if dtype.kind in "biufcm":
-            raise TypeError("they are numbers or time spans")
-        objects = column.astype(object)
-        legible = np.array([isinstance(value, (str, *_TIMES)) for value in objects], bool)
-        objects = objects.where(legible)
-        times = pd.to_datetime(objects, format=written or "ISO8601", errors="coerce", utc=utc)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(
-            f"Column {label!r}: expected dates, got dtype {dtype} ({error})"
-        ) from error
-    return times
+    if column.isna().all():
+        return pd.Series(pd.NaT, index=column.index, dtype="datetime64[us]")
+    if isinstance(dtype, pd.PeriodDtype):
+        return column.dt.to_timestamp()
+    if dtype.kind == "M":
+        # Those of Arrow as pandas has them.
+        return pd.Series(pd.DatetimeIndex(column), index=column.index)
+    if dtype.kind in "biufcm":
+        raise ValueError(f"Column {label!r}: expected dates, got dtype {dtype}")
+    _kinds_in(column, label)
+    objects = column.astype(object)
+    legible = np.array([isinstance(value, (str, *_TIMES)) for value in objects], bool)
+    # One by one they may have other zones, which together they could not have.
+    return pd.to_datetime(
+        objects.where(legible), format=written or "ISO8601", errors="coerce", utc=True
+    )
+
+
+@cache
+def _parts_of_dates(with_time: bool) -> Any:
+    from skrub import DatetimeEncoder
+
+    encoder = DatetimeEncoder(
+        resolution="hour" if with_time else "day",
+        add_weekday=True,
+        add_total_seconds=False,
+        periodic_encoding="circular",
+    )
+    # All that it learns is whether there are times of day.
+    return encoder.fit(pd.Series([pd.Timestamp("2000-01-01 12:00")], name="date"))
 
 
 def _categories_of(column: Column, null_texts: list[str]) -> Categories:
@@ -592,13 +618,11 @@ def _kinds_in(column: Column, label: object) -> set[type]:
     return kinds
 
 
-def _numbers_of(column: Column, label: object, *, strict: bool) -> NDArray[np.float64]:
-    """Return a column as float64, NaN where a value is missing, or is no number."""
+def _numbers_of(column: Column, label: object) -> NDArray[np.float64]:
+    """Return a column as float64, NaN where a value is missing."""
     dtype: Any = column.dtype
     if dtype.kind in "biuf" and not isinstance(dtype, pd.SparseDtype):
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
-    if not strict:
-        return pd.to_numeric(_texts_of(column, []), errors="coerce").to_numpy(np.float64)
     _kinds_in(column, label)
     values = column.to_numpy(dtype=object, copy=True)
     values[column.isna().to_numpy()] = np.nan
@@ -610,8 +634,17 @@ def _numbers_of(column: Column, label: object, *, strict: bool) -> NDArray[np.fl
         ) from error
 
 
+def _finite(values: Any) -> NDArray[np.float64]:
+    """Return numbers as float64, NaN where they are not finite."""
+    numbers_ = np.array(values, dtype=np.float64)
+    numbers_[np.isinf(numbers_)] = np.nan
+    return numbers_
+
+
 def _texts_of(column: Column, null_texts: Sequence[str]) -> Column:
     """Return a column as text without white space around it, None where a value is missing."""
+    if column.dtype == object:  # some values are equal and have other texts
+        column = column.map(_text, na_action="ignore")
     codes, values = pd.factorize(column)
     texts = [_text(value) for value in values]
     known = np.array([*(None if t in null_texts else t for t in texts), None], dtype=object)

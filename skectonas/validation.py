@@ -29,6 +29,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from skectonas.given import admit
 from skectonas.inputs import Data, are_flattened_images, batches_of
+from skectonas.interruption import uninterrupted
 from skectonas.morphisms import Morphism
 
 Array: TypeAlias = NDArray[Any]
@@ -51,8 +52,11 @@ def all_or_nothing(fit: Fit) -> Fit:
         try:
             return fit(estimator, *args, **kwargs)
         except BaseException:
-            vars(estimator).clear()
-            vars(estimator).update(before)
+            state = vars(estimator)
+            with uninterrupted():
+                state.update(before)
+                for name in state.keys() - before.keys():
+                    del state[name]
             raise
 
     return cast(Fit, restoring)
@@ -168,7 +172,11 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
 def _frame_of(X: Any) -> Any:
     """Return an array of text, times, or objects that are not all numbers, as a frame."""
     frame = pd.DataFrame(X.astype("U") if X.dtype.kind == "S" else X).infer_objects()
-    return X if all(dtype.kind in "biuf" for dtype in frame.dtypes) else frame
+    others = [i for i, dtype in enumerate(frame.dtypes) if dtype.kind not in "biuf"]
+    if others and not frame.iloc[:, others].isna().all(axis=None):
+        return frame
+    # A column without values is one of numbers.
+    return frame.to_numpy(np.float64, na_value=np.nan) if others else X
 
 
 def _is_table_of_objects(X: Any) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from functools import cache
-from importlib.metadata import version
 from typing import Any
 
 from sklearn.exceptions import InconsistentVersionWarning
+
+__version__ = "0.1.0"
 
 KEY = "_skectonas_version"
 
@@ -17,25 +17,19 @@ class VersionedStateMixin:
 
     def __getstate__(self) -> dict[str, Any]:
         state: Any = super().__getstate__()
-        return {**state, KEY: current_version()}
+        return {**state, KEY: __version__}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         written_by = state.pop(KEY, "before 0.1")
-        if written_by != current_version():
+        if written_by != __version__:
             warnings.warn(
                 InconsistentVersionWarning(
                     estimator_name=type(self).__name__,
-                    current_sklearn_version=f"{current_version()} of skectonas",
+                    current_sklearn_version=f"{__version__} of skectonas",
                     original_sklearn_version=f"{written_by} of skectonas",
                 ),
                 stacklevel=3,
             )
         parent: Any = super()
         parent.__setstate__(state)
-
-
-@cache
-def current_version() -> str:
-    """Return the version of skectonas that is installed."""
-    return version("skectonas")

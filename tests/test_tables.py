@@ -80,7 +80,7 @@ class TestNumbers:
 
     @pytest.mark.parametrize(
         "values",
-        [[1.0, np.inf], [-np.inf, 1.0], pd.Series([np.inf, 1], dtype=object)],
+        [[1.0, np.inf], [-np.inf, 1.0], pd.array([np.inf, 1], dtype="Float64")],
     )
     def test_infinities_are_refused(self, values: Any) -> None:
         for first in (values, [0.0, 1.0]):
@@ -89,7 +89,7 @@ class TestNumbers:
 
     def test_a_number_too_large_is_refused(self) -> None:
         with pytest.raises(ValueError, match="Column 'x': expected numbers"):
-            encode(pd.Series([10**400, 1], dtype=object))
+            encode([0.0, 1.0], pd.Series([10**400, 1], dtype=object))
 
     def test_arrow(self) -> None:
         pytest.importorskip("pyarrow")
@@ -112,6 +112,25 @@ class TestNumbersInText:
             encoded, _ = encode([*map(str, range(40))], ["3", "lost", None, 4])
         same(encoded, [[3], [NAN], [NAN], [4]])
 
+    @pytest.mark.filterwarnings("ignore:Columns of X")
+    def test_what_is_not_finite_is_missing(self) -> None:
+        values = [*map(str, range(40)), "inf", "1e999"]
+        same(encode(values)[0][-3:], [[39], [NAN], [NAN]])
+        same(encode(values[:40], ["-inf", "2"])[0], [[NAN], [2]])
+
+    @pytest.mark.parametrize("stray", ["n/a", "lost", True])
+    def test_a_stray_object_is_no_error_later(self, stray: object) -> None:
+        for values in ([*range(40)], [True, False]):
+            found = encode(
+                pd.Series(values, dtype=object), pd.Series([stray, 1], dtype=object)
+            )[0]
+            same(found, [[1 if stray is True else NAN], [1]])
+
+    def test_numbers_with_separators_are_not_dropped(self) -> None:
+        values = [f"{1000 * i + i:,}" for i in range(200)]
+        with pytest.warns(UserWarning, match="'x' is taken for text, although it looks like"):
+            assert encode(values)[0].shape == (200, TEXT_COMPONENTS)
+
     @pytest.mark.parametrize(
         "values",
         [
@@ -130,9 +149,8 @@ class TestNumbersInText:
 
 class TestDates:
     NAMES: tuple[str, ...] = (
-        *("x_year", "x_total_seconds", "x_month_circular_0", "x_month_circular_1"),
-        *("x_day_circular_0", "x_day_circular_1", "x_weekday_circular_0"),
-        "x_weekday_circular_1",
+        *("x_year", "x_month_circular_0", "x_month_circular_1", "x_day_circular_0"),
+        *("x_day_circular_1", "x_weekday_circular_0", "x_weekday_circular_1", "x_seconds"),
     )
 
     @pytest.mark.parametrize("written", [None, "%Y-%m-%d", "%d.%m.%Y", "%m/%d/%Y"])
@@ -141,8 +159,8 @@ class TestDates:
         expected, names = encode(dates)
         assert names == list(self.NAMES)
         same(expected[:, 0], dates.dt.year)
-        np.testing.assert_allclose(expected[:, 1], (dates - pd.Timestamp(0)).dt.total_seconds())
-        np.testing.assert_allclose((expected[:, 2:].reshape(40, 3, 2) ** 2).sum(2), 1)
+        same(expected[:, -1], (dates - pd.Timestamp(0)).dt.total_seconds())
+        np.testing.assert_allclose((expected[:, 1:-1].reshape(40, 3, 2) ** 2).sum(2), 1, 1e-6)
         if written is not None:
             with pytest.warns(UserWarning, match=f"'x' is read as dates, written {written}"):
                 found, _ = encode(dates.dt.strftime(written), dates)
@@ -153,6 +171,28 @@ class TestDates:
         with pytest.warns(UserWarning, match="'x' is read as dates"):
             encoded, _ = encode([*dates, "NA", None], ["2020-01-05", "soon", None])
         assert np.isnan(encoded).all(axis=1).tolist() == [False, True, True]
+
+    def test_a_batch_without_dates(self) -> None:
+        dates = pd.date_range("2020", periods=3, tz="UTC")
+        for empty in ([np.nan], [None], [pd.NaT]):
+            assert np.isnan(encode(dates, empty)[0]).all()
+
+    def test_seconds_are_told_apart(self) -> None:
+        times = pd.date_range("2024-05-06 07:08", periods=50, freq="1s")
+        same(np.diff(encode(times)[0][:, -1]), np.ones(49))
+
+    def test_text_of_several_zones(self) -> None:
+        texts = ["2020-01-01T00:00:00+01:00", "2020-01-01T00:00:00+02:00"]
+        together = encode(pd.date_range("2020", periods=3, freq="h"), texts)[0]
+        same(together[:, -1], [1577833200, 1577829600])
+
+    def test_a_stray_text_among_dates_is_missing(self) -> None:
+        dates = [*pd.date_range("2020", periods=9)]
+        expected = encode(pd.Series(dates, dtype=object), [dates[0], "unknown"])[0]
+        assert np.isnan(expected[1]).all()
+        with pytest.warns(UserWarning, match="'x' holds text, too"):
+            found = encode(pd.Series([*dates, "unknown"], dtype=object), [dates[0], "unknown"])
+        same(found[0], expected)
 
     def test_times_of_day_have_an_hour(self) -> None:
         times = pd.date_range("2020", periods=5, freq="5h")
@@ -186,8 +226,10 @@ class TestDates:
         same(encode(spans)[0], [[60], [120], [NAN]])
         objects = pd.Series([datetime.timedelta(seconds=5), None], dtype=object)
         same(encode(objects)[0], [[5], [NAN]])
+        same(encode(spans, ["long", "00:00:09"])[0], [[NAN], [9]])
+        same(encode(spans, [np.nan])[0], [[NAN]])
         with pytest.raises(ValueError, match="Column 'x': expected time spans"):
-            encode(spans, ["long"])
+            encode(spans, [3.0])
 
 
 class TestCategories:
@@ -226,6 +268,13 @@ class TestCategories:
         )
         assert names == ["x_1", "x_1.5", "x_a", "x_missing"]
         same(encoded.argmax(axis=1), [0, 2, 0, 1])
+
+    def test_equal_values_with_other_texts(self) -> None:
+        fitted_on = pd.Series([1, True, "a"] * 9, dtype=object)
+        both = encode(fitted_on, pd.Series([True, 1], dtype=object))[0]
+        alone = [encode(fitted_on, pd.Series([v], dtype=object))[0] for v in (True, 1)]
+        same(both, np.concatenate(alone))
+        same(both.sum(axis=1), [1, 1])
 
     def test_integers_stored_as_floats_are_the_same_category(self) -> None:
         encoded, names = encode(pd.Series([1, 2, 2], dtype="category"), [1.0, np.nan, 2.0])
@@ -321,8 +370,8 @@ class TestRefused:
         assert advice in str(error.value)
 
     def test_dates_among_other_things(self) -> None:
-        values = pd.Series([pd.Timestamp("2020"), "a"], dtype=object)
-        with pytest.raises(ValueError, match=r"different types, \['Timestamp', 'str'\]"):
+        values = pd.Series([pd.Timestamp("2020"), 1.5], dtype=object)
+        with pytest.raises(ValueError, match=r"different types, \['Timestamp', 'float'\]"):
             encode(values)
 
     def test_arrow_lists(self) -> None:
