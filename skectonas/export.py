@@ -41,6 +41,7 @@ def to_onnx(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
             _WithProbabilities(to_torch(estimator)).eval(),
             (_example(estimator.encoder_),),
             dynamo=True,
+            opset_version=20,  # older ones pool the last window of an odd side in another way
             verbose=False,
             input_names=["X"],
             output_names=["probabilities", "logits"],

@@ -14,6 +14,7 @@ from helpers import examples
 from hypothesis import given
 from hypothesis import strategies as st
 from populations import topologies
+from torch.torch_version import TorchVersion
 
 from skectonas import ConvCell, Dense, Topology
 from skectonas.population.grouping import Group
@@ -131,6 +132,7 @@ def test_large_candidates_are_left_to_stacks_unless_there_are_many() -> None:
 @pytest.fixture
 def hopper(monkeypatch: pytest.MonkeyPatch) -> torch.device:
     """A device that should have the kernel, as far as torch tells."""
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.11.0"))
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
@@ -148,7 +150,7 @@ def test_a_kernel_that_does_not_compile_is_done_without(hopper, monkeypatch) -> 
         sources.append(source)
         raise RuntimeError("no NVRTC")
 
-    monkeypatch.setattr(torch.cuda, "_compile_kernel", fail)
+    monkeypatch.setattr(torch.cuda, "_compile_kernel", fail, raising=False)
     with pytest.warns(RuntimeWarning, match="trained in stacks, which takes longer: no NVRTC"):
         assert not compiled.can_compile(hopper)
     assert not compiled.can_compile(hopper)  # and is tried, and told of, once only
@@ -159,6 +161,17 @@ def test_older_and_other_devices_have_no_kernel(hopper, monkeypatch) -> None:
     assert not compiled.can_compile(torch.device("cpu"))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 9))
     assert not compiled.can_compile(hopper)
+
+
+def test_older_releases_of_torch_have_no_kernel(hopper, monkeypatch) -> None:
+    # They take the learning rate for a float, and would train with another one.
+    compiles = []
+    monkeypatch.setattr(
+        torch.cuda, "_compile_kernel", lambda *given: compiles.append(given), raising=False
+    )
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.9.1+cu128"))
+    assert not compiled.can_compile(hopper)
+    assert not compiles
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 import torch
+from torch.torch_version import TorchVersion
 
 from skectonas.network import BATCH_NORM_EPSILON
 
@@ -20,6 +21,9 @@ BLOCKS = 8
 
 _REALS = {torch.float32: "float", torch.float64: "double"}
 _WITH_CLUSTERS = (9, 0)  # compute capability
+# Before 2.10, torch hands numbers over in single precision, and the kernel would read them as
+# double; 2.11 is the oldest that it was tried with.
+_OLDEST_TORCH = TorchVersion("2.11")
 
 
 @functools.cache
@@ -31,7 +35,9 @@ def can_compile(device: torch.device) -> bool:
     RuntimeWarning
         If there should be one and it cannot be compiled: training goes on without.
     """
-    if device.type != "cuda" or not hasattr(torch.cuda, "_compile_kernel"):
+    if device.type != "cuda" or torch.__version__ < _OLDEST_TORCH:
+        return False
+    if not hasattr(torch.cuda, "_compile_kernel"):
         return False
     is_nvidia = torch.version.cuda is not None
     if not is_nvidia or torch.cuda.get_device_capability(device) < _WITH_CLUSTERS:
