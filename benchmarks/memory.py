@@ -79,12 +79,6 @@ def images(dtype: str) -> Callable[[int, Path], np.ndarray]:
     return lambda n, path: filled(np.empty((n, SIDE, SIDE), dtype))
 
 
-def unscaled(n: int, path: Path) -> np.ndarray:
-    X = filled(np.empty((n, SIDE, SIDE), np.float32))
-    X -= 100
-    return X
-
-
 def mapped(dtype: str) -> Callable[[int, Path], np.ndarray]:
     def make(n: int, path: Path) -> np.ndarray:
         file = path / f"{n}.dat"
@@ -122,7 +116,6 @@ CASES = [
     Case("uint8 images", 200_000, images("uint8")),
     Case("uint8 images", 200_000, images("uint8"), CNN),
     Case("float32 images", 100_000, images("float32")),
-    Case("float32 images to scale", 100_000, unscaled),
     Case("float64 images", 100_000, images("float64")),
     Case("float64 table", 500_000, table),
     Case("raw frame", 500_000, frame),
