@@ -364,8 +364,6 @@ class InputEncoder:
     def _fit_table(self, X: Data, rows: RowNumbers | None) -> Self:
         width = X.shape[1] if self._tables is None else len(self._tables.origin_)
         ranges = ColumnRanges.of(self._table_of(b) for b in batches_of(X, rows, width))
-        if (ranges.n_missing == ranges.n_rows).all():
-            raise ValueError("X: expected a column to learn from, but all values are missing")
         if self._tables is not None:
             ranges = ranges.with_one_indicator(self._tables.origin_)
         chosen = self._sample_of(X, rows, width)

@@ -110,7 +110,8 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
         with _overflow_named("X"):
             X = _stacked(X)
     if _is_table_of_objects(X):
-        X = _frame_of(X)
+        with _overflow_named("X"):
+            X = _frame_of(X)
     least = 2 if reset else 1
     if isinstance(X, pd.DataFrame):
         for side, name, minimum in ((len(X), "sample", least), (X.shape[1], "feature", 1)):
@@ -156,14 +157,18 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
     are_images = array.ndim > 2 or are_flattened_images(
         array, estimator.image_shape, estimator.column_order
     )
+    nothing = reset
     # Batch by batch, because it may take memory.
     for batch in batches_of(array):
+        nothing = nothing and bool(np.isnan(batch).all())
         assert_all_finite(
             batch,
             allow_nan=not are_images,
             estimator_name=type(estimator).__name__,
             input_name="X",
         )
+    if nothing:
+        raise ValueError("X: expected a column to learn from, but all values are missing")
     if isinstance(array, np.ndarray) and array.dtype == bool:
         return array.view(np.uint8)
     return array

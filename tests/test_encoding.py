@@ -282,7 +282,7 @@ def test_the_warning_comes_once_and_names_the_line_of_the_user() -> None:
 
 
 def test_nothing_is_said_where_nothing_can_be_told() -> None:
-    for X in (np.full((30, 2), 3.0), np.full((30, 2), np.nan), np.full((30, 2, 2), 3.0)):
+    for X in (np.full((30, 2), 3.0), np.full((30, 2), [3.0, np.nan]), np.full((30, 2, 2), 3.0)):
         encoder = InputEncoder().fit(X)
         assert_silent(encoder, X)
         assert_silent(encoder, X[:0])
