@@ -3,13 +3,6 @@
 from skectonas.classifier import ECToNASClassifier
 from skectonas.images import PseudoImageTransformer
 from skectonas.topology import ConvCell, Dense, Topology
-from skectonas.versions import __version__
+from skectonas.versions import __version__ as __version__
 
-__all__ = [
-    "ConvCell",
-    "Dense",
-    "ECToNASClassifier",
-    "PseudoImageTransformer",
-    "Topology",
-    "__version__",
-]
+__all__ = ["ConvCell", "Dense", "ECToNASClassifier", "PseudoImageTransformer", "Topology"]

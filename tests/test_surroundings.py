@@ -182,7 +182,7 @@ def test_a_prediction_does_not_depend_on_where_its_rows_lie(
     start = Topology((27, 6, 1), [], [Dense(173), Dense(116)], 4)
     clf = quick(4, start=start).fit(X, y)
     expected = clf.predict_proba(X[:2])
-    scaling = type(clf.encoder_.range_)
+    scaling = type(clf.encoder_.scaling_)
     apply = scaling.apply
     for shift in range(8):
 
