@@ -27,6 +27,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from skectonas.callers import level_of_user
 from skectonas.given import admit
 from skectonas.inputs import Data, are_flattened_images, batches_of
 from skectonas.interruption import uninterrupted
@@ -160,13 +161,17 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
     nothing = reset
     # Batch by batch, because it may take memory.
     for batch in batches_of(array):
+        if batch.dtype == np.longdouble:  # what it holds must have a place in float64
+            with np.errstate(over="ignore"):
+                batch = batch.astype(np.float64)
         nothing = nothing and bool(np.isnan(batch).all())
-        assert_all_finite(
-            batch,
-            allow_nan=not are_images,
-            estimator_name=type(estimator).__name__,
-            input_name="X",
-        )
+        with np.errstate(invalid="ignore"):  # infinities of both signs
+            assert_all_finite(
+                batch,
+                allow_nan=not are_images,
+                estimator_name=type(estimator).__name__,
+                input_name="X",
+            )
     if nothing:
         raise ValueError("X: expected a column to learn from, but all values are missing")
     if isinstance(array, np.ndarray) and array.dtype == bool:
@@ -176,6 +181,8 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
 
 def _frame_of(X: Any) -> Any:
     """Return an array of text, times, or objects that are not all numbers, as a frame."""
+    if X.dtype.kind in "mM" and np.datetime_data(X.dtype)[0] == "generic":
+        raise ValueError(f"X must hold times in some unit, got an array of {X.dtype}.")
     frame = pd.DataFrame(X.astype("U") if X.dtype.kind == "S" else X).infer_objects()
     others = [i for i, dtype in enumerate(frame.dtypes) if dtype.kind not in "biuf"]
     if others and not frame.iloc[:, others].isna().all(axis=None):
@@ -252,7 +259,7 @@ def _advise_channels_last(shape: tuple[int, ...]) -> None:
             f"X of shape {shape} is read as images with a height of {height}, a width of "
             f"{width} and {channels} channels. If the channels come first, move them to the "
             "end: np.moveaxis(X, 1, -1).",
-            stacklevel=6,
+            stacklevel=level_of_user(),
         )
 
 
@@ -340,7 +347,7 @@ def check_classes(labels: Array) -> tuple[Array, NDArray[np.int64]]:
         warnings.warn(
             "Classes with a single row are trained on, but the validation score says nothing "
             f"of them: {named}.",
-            stacklevel=6,
+            stacklevel=level_of_user(),
         )
     return classes, indices.astype(np.int64)
 

@@ -62,6 +62,8 @@ IMAGES = np.random.default_rng(0).random((20, 6, 6))
         (IMAGES.astype("m8[D]"), Y_GOOD, {}, r"X must hold numbers, .* timedelta64\[D\]"),
         ([[10**400]] * 20, Y_GOOD, {}, "(Column 0: expected|X must hold) numbers.* too large"),
         (np.full((20, 6, 6), 10**400), Y_GOOD, {}, "X must hold numbers that float64 can hold"),
+        (X_GOOD.astype(np.longdouble) * np.longdouble("1e4000"), Y_GOOD, {}, "too large|infin"),
+        (X_GOOD.astype("m8"), Y_GOOD, {}, r"times in some unit, got an array of timedelta64"),
         (X_GOOD.astype(complex), Y_GOOD, {}, "[Cc]omplex"),
         (pd.DataFrame(X_GOOD)[:0], [], {}, "0 sample"),
         (pd.DataFrame(X_GOOD)[[]], Y_GOOD, {}, "0 feature"),
