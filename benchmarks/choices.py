@@ -22,7 +22,7 @@ from torch import Tensor
 
 from skectonas import Dense, ECToNASClassifier, Topology
 from skectonas.candidate import Candidate
-from skectonas.data import Rows, TrainingData
+from skectonas.inputs.scaling import PixelScaling
 from skectonas.morphisms import (
     MORPHISMS,
     AddCell,
@@ -42,12 +42,11 @@ from skectonas.morphisms.base import (
 )
 from skectonas.network import Weights, build, initial_weights
 from skectonas.population import FusedTrainer
-from skectonas.scaling import PixelScaling
-from skectonas.scoring import make_scorer
-from skectonas.starts import starting_topology
 from skectonas.surroundings import one_thread
-from skectonas.topology import linear_name
-from skectonas.training import resolve_optimizer
+from skectonas.topology import linear_name, starting_topology
+from skectonas.training.data import Rows, TrainingData
+from skectonas.training.plain import resolve_optimizer
+from skectonas.training.scoring import make_scorer
 
 Row = dict[str, Any]
 Carry = Callable[[Weights, Topology, Topology, int, Context], dict[str, Tensor]]

@@ -26,8 +26,8 @@ from sklearn.svm import SVC
 from skrub import MinHashEncoder, SquashingScaler, StringEncoder
 
 from skectonas import ECToNASClassifier
-from skectonas.scaling import ColumnScaling, PixelScaling
-from skectonas.tables import TableEncoder
+from skectonas.inputs.scaling import ColumnScaling, PixelScaling
+from skectonas.inputs.tables import TableEncoder
 
 Array = NDArray[Any]
 Row = dict[str, Any]

@@ -21,12 +21,12 @@ from skorch import NeuralNetClassifier
 
 from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Candidate
-from skectonas.data import Rows, TrainingData
+from skectonas.inputs.scaling import PixelScaling
 from skectonas.network import build, initial_weights
 from skectonas.population import FusedTrainer
-from skectonas.scaling import PixelScaling
 from skectonas.surroundings import one_thread
-from skectonas.training import Key, PlainTrainer, Trainer, resolve_optimizer
+from skectonas.training.data import Rows, TrainingData
+from skectonas.training.plain import Key, PlainTrainer, Trainer, resolve_optimizer
 
 CLASSES = 10
 

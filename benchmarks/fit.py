@@ -23,7 +23,7 @@ from datasets import fashion_mnist
 
 import skectonas.classifier
 from skectonas import ECToNASClassifier
-from skectonas.training import PlainTrainer
+from skectonas.training.plain import PlainTrainer
 
 
 @contextmanager

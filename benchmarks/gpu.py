@@ -24,15 +24,15 @@ import numpy as np
 import torch
 from engine import SHAPES, synthetic
 
-import skectonas.population.computation as computation
+import skectonas.population.run.computation as computation
 import skectonas.population.trainer as trainer
 from skectonas import ConvCell, Dense, ECToNASClassifier, Topology
 from skectonas.candidate import Candidate
-from skectonas.data import TrainingData
 from skectonas.network import initial_weights
 from skectonas.population import FusedTrainer
-from skectonas.population.graph import EagerSteps
-from skectonas.training import resolve_optimizer
+from skectonas.population.devices.graph import EagerSteps
+from skectonas.training.data import TrainingData
+from skectonas.training.plain import resolve_optimizer
 
 CUDA = torch.device("cuda")
 

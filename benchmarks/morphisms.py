@@ -17,14 +17,14 @@ import torch
 from datasets import fashion_mnist
 
 from skectonas.candidate import Candidate
-from skectonas.data import Rows, TrainingData
+from skectonas.inputs.scaling import PixelScaling
 from skectonas.morphisms import MORPHISMS, Context
 from skectonas.network import build, initial_weights
-from skectonas.scaling import PixelScaling
-from skectonas.scoring import make_scorer
-from skectonas.starts import starting_topology
 from skectonas.surroundings import one_thread
-from skectonas.training import PlainTrainer, resolve_optimizer
+from skectonas.topology import starting_topology
+from skectonas.training.data import Rows, TrainingData
+from skectonas.training.plain import PlainTrainer, resolve_optimizer
+from skectonas.training.scoring import make_scorer
 
 
 def main() -> None:

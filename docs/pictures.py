@@ -22,7 +22,7 @@ from skectonas.displays import (
     TopologyDisplay,
 )
 from skectonas.displays.style import marks_of, words
-from skectonas.starts import starting_topology
+from skectonas.topology import starting_topology
 
 
 def brackets(history: pd.DataFrame, generation: int) -> Figure:

@@ -22,44 +22,71 @@ from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skectonas.callbacks import CallbackSupportMixin
 from skectonas.callers import inside_another_estimator
 from skectonas.candidate import Ancestor, Candidate
-from skectonas.data import Rows, TrainingData
-from skectonas.export import to_onnx, to_skorch, to_torch
-from skectonas.fitness import Balanced, Fitness, Greedy, Random
-from skectonas.inputs import Data, InputEncoder, batches_of
-from skectonas.ledger import Ledger
-from skectonas.mapped import MappedImages, mapping_of, read_at_random
-from skectonas.morphisms import GREEDY_MORPHISMS, MORPHISMS, Morphism
-from skectonas.network import TopologyNetwork, build, weights_of
-from skectonas.notebook import beside
-from skectonas.observers import CallbackTasks, Printer
-from skectonas.outcome import Start, model_attributes
-from skectonas.population import FusedTrainer
-from skectonas.portable import PortableNetwork
-from skectonas.saving import load, plain_state, save, whole_state
-from skectonas.scoring import Scorer, make_scorer, name_of
-from skectonas.search import Observer, Outcome, Search, Settings
-from skectonas.starts import starting_topology
-from skectonas.surroundings import undisturbed
-from skectonas.topology import Topology
-from skectonas.training import evaluate, resolve_optimizer
-from skectonas.validation import (
+from skectonas.estimators import (
+    CallbackSupportMixin,
+    VersionedStateMixin,
     all_or_nothing,
-    check_classes,
     check_device,
-    check_morphisms,
     check_parameters,
+    draw_seed,
+    with_plain_numbers,
+)
+from skectonas.export import (
+    PortableNetwork,
+    load,
+    plain_state,
+    save,
+    to_onnx,
+    to_skorch,
+    to_torch,
+    whole_state,
+)
+from skectonas.inputs import (
+    Data,
+    InputEncoder,
+    MappedImages,
+    batches_of,
+    check_classes,
     check_weights,
     check_X,
     check_y,
-    draw_seed,
+    mapping_of,
+    read_at_random,
+)
+from skectonas.morphisms import GREEDY_MORPHISMS, MORPHISMS, Morphism
+from skectonas.network import TopologyNetwork, build, weights_of
+from skectonas.population import FusedTrainer
+from skectonas.search import (
+    Balanced,
+    CallbackTasks,
+    Fitness,
+    Greedy,
+    Ledger,
+    Observer,
+    Outcome,
+    Printer,
+    Random,
+    Search,
+    Settings,
+    Start,
+    check_morphisms,
+    model_attributes,
+)
+from skectonas.surroundings import undisturbed
+from skectonas.topology import Topology, starting_topology
+from skectonas.training import (
+    Rows,
+    Scorer,
+    TrainingData,
+    evaluate,
+    make_scorer,
+    name_of,
+    resolve_optimizer,
     split,
     training_weights,
-    with_plain_numbers,
 )
-from skectonas.versions import VersionedStateMixin
 
 PREDICTION_ROWS = 1024  # rows in float64 at a time: bounds the memory of predict
 
@@ -136,7 +163,7 @@ class ECToNASClassifier(
         And no more than this in all.
     selection : {"fitness", "random"} or Fitness, default="fitness"
         Who wins a bracket: by Eq. 2 of the paper, by chance (the paper's ablation, not meant
-        for use), or by an object of your own, see `skectonas.fitness.Fitness`.
+        for use), or by an object of your own, see `skectonas.search.Fitness`.
     keep_candidates : {"pareto"} or None, default=None
         Whose weights are kept besides the winner's: with "pareto" those of the candidates in
         `pareto_front_`, so that `with_candidate` can make each of them the model.
@@ -170,7 +197,7 @@ class ECToNASClassifier(
         output the logits.
     history_ : pandas.DataFrame
         A row for every training round of every candidate; the columns are described in
-        `skectonas.ledger.Entry`.
+        `skectonas.search.Entry`.
     lineage_ : pandas.DataFrame
         A row for the start and for each of its descendants down to the winner.
     pareto_front_ : pandas.DataFrame
@@ -914,6 +941,8 @@ class ECToNASClassifier(
         diagram: str = super()._html_repr()
         if not hasattr(self, "network_"):
             return diagram
+        from skectonas.displays.notebook import beside  # only where it is shown
+
         history = self.history_
         found = {
             "Topology": str(self.best_topology_),

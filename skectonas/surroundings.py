@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from types import FrameType
 
 import torch
-
-from skectonas.interruption import uninterrupted
 
 
 @contextmanager
@@ -93,3 +93,24 @@ def _set_own(number: int) -> None:
             known.wait()
             torch.set_num_threads(number)
         thread.join()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait until the block has ended.
+
+    Only the main thread is ever interrupted. Elsewhere there is nothing to do, nor where the
+    signal is handled outside of Python.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    waiting: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda *arguments: waiting.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if waiting:
+            handler(*waiting[0])

@@ -11,7 +11,7 @@ import torch
 from hypothesis import settings
 
 from skectonas import ConvCell, Dense, ECToNASClassifier, Topology
-from skectonas.mapped import MappedImages
+from skectonas.inputs.mapped import MappedImages
 
 USUAL_EXAMPLES = 50
 """Examples that hypothesis tries where a test says nothing else."""

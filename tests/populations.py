@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Candidate
-from skectonas.data import Rows, TrainingData
+from skectonas.inputs.scaling import PixelScaling
 from skectonas.network import initial_weights
-from skectonas.scaling import PixelScaling
-from skectonas.scoring import Scorer, make_scorer
-from skectonas.training import resolve_optimizer
+from skectonas.training.data import Rows, TrainingData
+from skectonas.training.plain import resolve_optimizer
+from skectonas.training.scoring import Scorer, make_scorer
 
 KEY = (3, 1, 4)
 

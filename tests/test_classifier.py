@@ -20,10 +20,10 @@ from skectonas import (
     Topology,
 )
 from skectonas.candidate import Ancestor, Candidate
-from skectonas.ledger import Ledger
 from skectonas.morphisms import AddCell
 from skectonas.network import TopologyNetwork
-from skectonas.training import PlainTrainer
+from skectonas.search.ledger import Ledger
+from skectonas.training.plain import PlainTrainer
 
 # --- what fit leaves behind ------------------------------------------------------------------
 
@@ -70,7 +70,8 @@ def test_history(fitted: ECToNASClassifier) -> None:
 def test_validation_score_is_that_of_the_network(digits: Any) -> None:
     X, y = digits
     clf = quick(12, score_window=1).fit(X, y)
-    from skectonas.validation import draw_seed, split
+    from skectonas.estimators import draw_seed
+    from skectonas.training.holdout import split
 
     _, rows = split(y, 0.1, draw_seed(0))
     assert clf.validation_score_ == pytest.approx(clf.score(X[rows], y[rows]))
@@ -254,7 +255,7 @@ def test_small_budgets_give_a_result(digits: Any, budget: float) -> None:
 
 
 def test_all_starts_on_small_images(digits: Any) -> None:
-    from skectonas.starts import STARTS
+    from skectonas.topology import STARTS
 
     for start in STARTS:
         clf = quick(11, start=start).fit(*digits)

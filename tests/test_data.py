@@ -12,8 +12,8 @@ from helpers import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skectonas.data import CALIBRATION_ROWS, BatchOrder, Rows, TrainingData
-from skectonas.scaling import PixelScaling
+from skectonas.inputs.scaling import PixelScaling
+from skectonas.training.data import CALIBRATION_ROWS, BatchOrder, Rows, TrainingData
 
 RELAXED = examples(200)
 ROWS = st.integers(1, 90)

@@ -20,8 +20,8 @@ from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from skectonas import ECToNASClassifier
-from skectonas.inputs import InputEncoder
-from skectonas.validation import split
+from skectonas.inputs.encoder import InputEncoder
+from skectonas.training.holdout import split
 
 N = 80
 LABELS = np.arange(N) % 2

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-CALLING = ("export.py", "given.py", "saving.py")
+CALLING = ("export/conversions.py", "export/saving.py", "inputs/frames.py")
 OPTIONAL = {
     *("accelerate", "matplotlib", "onnx", "onnxruntime", "onnxscript", "polars", "pyarrow"),
     *("rich", "safetensors", "skops", "skorch"),

@@ -13,7 +13,7 @@ from scipy.stats import kstest
 
 from skectonas import Topology
 from skectonas.candidate import Ancestor, Candidate, Evaluation
-from skectonas.fitness import Balanced, Fitness, Greedy, Random
+from skectonas.search.fitness import Balanced, Fitness, Greedy, Random
 
 SCORES = st.floats(-1e3, 1e3, allow_subnormal=False)
 ALPHAS = st.sampled_from([0.0, 0.25, 0.5, 0.99])

@@ -18,8 +18,8 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from skectonas import PseudoImageTransformer
-from skectonas.given import admit
-from skectonas.inputs import InputEncoder
+from skectonas.inputs.encoder import InputEncoder
+from skectonas.inputs.frames import admit
 
 OTHERS: dict[str, Callable[[pd.DataFrame], Any]] = {
     "polars": pl.from_pandas,

@@ -13,7 +13,7 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.exceptions import InconsistentVersionWarning
 
-import skectonas.versions
+import skectonas.estimators
 from skectonas import ECToNASClassifier, PseudoImageTransformer
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -50,7 +50,7 @@ def test_what_was_written_is_read(name: str, kind: str) -> None:
 def test_another_version_is_told(monkeypatch: pytest.MonkeyPatch, estimator: Any) -> None:
     written = pickle.dumps(estimator)
     assert vars(pickle.loads(written)) == vars(estimator)
-    monkeypatch.setattr(skectonas.versions, "__version__", "99.0")
+    monkeypatch.setattr(skectonas.estimators, "__version__", "99.0")
     with pytest.warns(InconsistentVersionWarning, match=r"0\.1.* of skectonas .* 99\.0 of"):
         pickle.loads(written)
 

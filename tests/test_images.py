@@ -1,4 +1,4 @@
-"""Tests of skectonas.images."""
+"""Tests of skectonas.inputs.layout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from skectonas.images import PseudoImageTransformer, check_image_shape
+from skectonas.inputs.layout import PseudoImageTransformer, check_image_shape
 
 # Other programs may keep a small machine busy.
 RELAXED = examples(60)

@@ -1,4 +1,4 @@
-"""Tests of skectonas.inputs."""
+"""Tests of skectonas.inputs.encoder."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skectonas.inputs import InputEncoder
-from skectonas.scaling import PIXEL_DEVIATION, UNSCALED, ColumnScaling, PixelScaling
-from skectonas.tables import TableEncoder
+from skectonas.inputs.encoder import InputEncoder
+from skectonas.inputs.scaling import PIXEL_DEVIATION, UNSCALED, ColumnScaling, PixelScaling
+from skectonas.inputs.tables import TableEncoder
 
 # Other programs may keep a small machine busy.
 RELAXED = examples(60)

@@ -11,7 +11,7 @@ from helpers import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skectonas.ledger import PHASES, Entry, Ledger
+from skectonas.search.ledger import PHASES, Entry, Ledger
 
 ENTRY = Entry(
     generation=1,

@@ -19,16 +19,16 @@ import torch
 from helpers import quick, watch_batches
 from sklearn.model_selection import GridSearchCV
 
-from skectonas import ConvCell, Dense, ECToNASClassifier, Topology, inputs
+from skectonas import ConvCell, Dense, ECToNASClassifier, Topology
 from skectonas.candidate import Candidate
-from skectonas.data import Rows, TrainingData
-from skectonas.inputs import InputEncoder, batches_of
-from skectonas.mapped import FileArray, MappedImages, mapping_of, read_at_random
+from skectonas.inputs.encoder import InputEncoder, batches_of
+from skectonas.inputs.mapped import FileArray, MappedImages, mapping_of, read_at_random
+from skectonas.inputs.scaling import PixelScaling
 from skectonas.network import initial_weights
 from skectonas.population import FusedTrainer
-from skectonas.scaling import PixelScaling
 from skectonas.surroundings import one_thread
-from skectonas.training import PlainTrainer, resolve_optimizer
+from skectonas.training.data import Rows, TrainingData
+from skectonas.training.plain import PlainTrainer, resolve_optimizer
 
 RNG = np.random.default_rng(0)
 N = 120
@@ -178,7 +178,7 @@ def test_the_size_of_the_parts_does_not_matter(kind: str, monkeypatch: Any) -> N
     X, settings = KINDS[kind]
     whole = InputEncoder(**settings).fit(X)
     expected = whole.transform(X)
-    monkeypatch.setattr(inputs, "_VALUES_AT_ONCE", 700)
+    monkeypatch.setattr("skectonas.inputs.encoder._VALUES_AT_ONCE", 700)
     assert len(list(batches_of(X, None, 64))) > 5
     parts = InputEncoder(**settings).fit(X)
     # Sums of another order have other last bits.
@@ -258,7 +258,7 @@ def test_a_grid_over_a_memory_map(tmp_path: Path) -> None:
 def test_values_that_are_not_finite_are_found_before_the_training(
     value: float, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(inputs, "_VALUES_AT_ONCE", 700)
+    monkeypatch.setattr("skectonas.inputs.encoder._VALUES_AT_ONCE", 700)
     X = PIXELS.astype(np.float32)
     clf = quick(12).fit(X, LABELS)
     X[-1, -1, -1] = value
@@ -361,7 +361,7 @@ def test_images_on_a_device(tmp_path: Path) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_memory_map_on_a_device(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("skectonas.mapped.ROWS_AT_ONCE", 50)
+    monkeypatch.setattr("skectonas.inputs.mapped.ROWS_AT_ONCE", 50)
     images = images_of(mapped(tmp_path, PIXELS - 50.5))
     moved = images.to(torch.device("cuda"))
     assert torch.equal(moved.cpu(), images.take(torch.arange(N)))

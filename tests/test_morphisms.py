@@ -28,7 +28,7 @@ from skectonas.morphisms import (
     RemoveUnits,
 )
 from skectonas.network import Weights, build, initial_weights, weights_of
-from skectonas.starts import STARTS, starting_topology
+from skectonas.topology import STARTS, starting_topology
 
 TOPOLOGIES = {name: starting_topology(name, (9, 12, 2), 4) for name in STARTS} | {
     "linear": Topology((5, 5, 1), [], [], 3),

@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skectonas import ECToNASClassifier
-from skectonas.notebook import beside
+from skectonas.displays.notebook import beside
 
 VOID = {"br", "hr", "img", "input", "meta", "link", "path"}
 

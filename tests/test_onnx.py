@@ -21,7 +21,7 @@ from test_network import random_weights, topologies
 
 import skectonas
 from skectonas import ECToNASClassifier, Topology
-from skectonas.inputs import InputEncoder
+from skectonas.inputs.encoder import InputEncoder
 from skectonas.network import build
 
 KINDS = rows_of_all_kinds()

@@ -19,10 +19,11 @@ from test_search import FakeTrainer, run
 
 from skectonas import ECToNASClassifier
 from skectonas.candidate import Candidate, Evaluation
-from skectonas.fitness import Balanced, Greedy, Random
+from skectonas.estimators import draw_seed
 from skectonas.network import TopologyNetwork, build
-from skectonas.pareto import unbeaten
-from skectonas.validation import draw_seed, split
+from skectonas.search.fitness import Balanced, Greedy, Random
+from skectonas.search.front import unbeaten
+from skectonas.training.holdout import split
 
 # --- who is on the front ---------------------------------------------------------------------
 

@@ -27,11 +27,11 @@ from populations import (
 
 from skectonas import Dense, Topology
 from skectonas.candidate import Candidate
-from skectonas.data import TrainingData
 from skectonas.population import FusedTrainer
-from skectonas.population.optimizer import is_stackable
+from skectonas.population.run.optimizer import is_stackable
 from skectonas.surroundings import one_thread
-from skectonas.training import OptimizerSpec, PlainTrainer, resolve_optimizer
+from skectonas.training.data import TrainingData
+from skectonas.training.plain import OptimizerSpec, PlainTrainer, resolve_optimizer
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from populations import (
 )
 
 from skectonas.population import FusedTrainer, trainer
-from skectonas.training import resolve_optimizer
+from skectonas.training.plain import resolve_optimizer
 
 pytestmark = [
     pytest.mark.gpu,

@@ -17,14 +17,14 @@ from populations import topologies
 from torch.torch_version import TorchVersion
 
 from skectonas import ConvCell, Dense, Topology
-from skectonas.population.grouping import Group
-from skectonas.population.kernels import compiled, program
-from skectonas.population.kernels.computation import for_kernels, is_built_in
-from skectonas.population.kernels.program import LAYOUT, Kind, Program, fits
-from skectonas.population.stack import Stack, trained_shapes
-from skectonas.training import resolve_optimizer
+from skectonas.population.devices.kernels import compiled, program
+from skectonas.population.devices.kernels.launches import for_kernels, is_built_in
+from skectonas.population.devices.kernels.program import LAYOUT, Kind, Program, fits
+from skectonas.population.groups.grouping import Group
+from skectonas.population.groups.stack import Stack, trained_shapes
+from skectonas.training.plain import resolve_optimizer
 
-SOURCE = files("skectonas.population.kernels").joinpath("train.cu").read_text()
+SOURCE = files("skectonas.population.devices.kernels").joinpath("train.cu").read_text()
 FORWARDS = (Kind.CONVOLVE, Kind.NORMALISE, Kind.DENSE, Kind.LOSS)
 
 

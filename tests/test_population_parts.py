@@ -14,12 +14,12 @@ from torch.nn.functional import avg_pool2d, conv2d, max_pool2d
 from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Candidate
 from skectonas.network import initial_weights
-from skectonas.population.average import AverageConvolution
-from skectonas.population.group_training import marks
-from skectonas.population.grouping import cut, most_members, padded, seconds
-from skectonas.population.maximum import MaxConvolution
-from skectonas.population.sharing import Shared
-from skectonas.population.stack import stacked
+from skectonas.population.devices.sharing import Shared
+from skectonas.population.groups.grouping import cut, most_members, padded, seconds
+from skectonas.population.groups.stack import stacked
+from skectonas.population.groups.training import marks
+from skectonas.population.layers.average import AverageConvolution
+from skectonas.population.layers.maximum import MaxConvolution
 
 SIDES = [(2, 2), (2, 3), (3, 2), (5, 4), (7, 7), (8, 6)]
 

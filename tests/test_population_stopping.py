@@ -12,11 +12,11 @@ import torch
 
 from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Candidate
-from skectonas.data import Rows, TrainingData
 from skectonas.network import initial_weights
 from skectonas.population import FusedTrainer
-from skectonas.population.stopping import Stopped, Workers
-from skectonas.training import resolve_optimizer
+from skectonas.population.run.stopping import Stopped, Workers
+from skectonas.training.data import Rows, TrainingData
+from skectonas.training.plain import resolve_optimizer
 
 
 def test_an_exception_waits_for_the_workers_and_stops_them() -> None:

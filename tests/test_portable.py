@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from skectonas import Dense, ECToNASClassifier, Topology
-from skectonas.inputs import InputEncoder
+from skectonas.export.portable import PortableNetwork
+from skectonas.inputs.encoder import InputEncoder
 from skectonas.network import weights_of
-from skectonas.portable import PortableNetwork
 from skectonas.surroundings import one_thread
 
 KINDS = rows_of_all_kinds()

@@ -22,10 +22,10 @@ from helpers import census, quick, rows_of_all_kinds
 from sklearn.base import clone
 
 from skectonas import ConvCell, Dense, ECToNASClassifier, Topology
-from skectonas.fitness import Greedy
+from skectonas.export.saving import _digest
 from skectonas.morphisms import AddCell, AddUnits, Identity
 from skectonas.network import weights_of
-from skectonas.saving import _digest
+from skectonas.search.fitness import Greedy
 
 KINDS = rows_of_all_kinds()
 

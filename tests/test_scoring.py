@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_score, roc_auc_score
 
-from skectonas.scoring import _Predictions, make_scorer
+from skectonas.training.scoring import _Predictions, make_scorer
 
 RELAXED = examples(60)
 CLASSES = np.array(["a", "b", "c"])

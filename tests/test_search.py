@@ -17,8 +17,6 @@ from hypothesis import strategies as st
 
 from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Ancestor, Candidate, Evaluation
-from skectonas.fitness import Balanced, Fitness, Greedy, Random
-from skectonas.ledger import Ledger
 from skectonas.morphisms import (
     Activations,
     AddCell,
@@ -26,8 +24,10 @@ from skectonas.morphisms import (
     Identity,
     RemoveUnits,
 )
-from skectonas.search import Observer, Outcome, Search, Settings
-from skectonas.training import Key
+from skectonas.search.algorithm import Observer, Outcome, Search, Settings
+from skectonas.search.fitness import Balanced, Fitness, Greedy, Random
+from skectonas.search.ledger import Ledger
+from skectonas.training.plain import Key
 
 STEPS_PER_EPOCH = 7
 GREEDY = Greedy()

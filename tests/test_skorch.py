@@ -25,8 +25,9 @@ from skorch.history import History
 from torch.optim.lr_scheduler import OneCycleLR
 
 from skectonas import ECToNASClassifier
+from skectonas.estimators import check_device
 from skectonas.network import weights_of
-from skectonas.validation import check_device, split
+from skectonas.training.holdout import split
 
 KINDS = rows_of_all_kinds()
 

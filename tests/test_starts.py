@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from skectonas import ConvCell, Dense, Topology
-from skectonas.starts import STARTS, starting_topology
+from skectonas.topology import STARTS, starting_topology
 
 SHAPE = (28, 28, 1)
 

@@ -21,10 +21,9 @@ from threadpoolctl import threadpool_limits
 
 import skectonas
 from skectonas import ConvCell, Dense, ECToNASClassifier, Topology
-from skectonas.interruption import uninterrupted
 from skectonas.morphisms import MORPHISMS, Activations, Context
 from skectonas.network import initial_weights
-from skectonas.surroundings import one_thread, undisturbed
+from skectonas.surroundings import one_thread, undisturbed, uninterrupted
 
 TOPOLOGY = Topology((8, 8, 1), [ConvCell(6), ConvCell(6, "max")], [Dense(8), Dense(6)], 10)
 

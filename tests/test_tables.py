@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skectonas.tables import TEXT_COMPONENTS, TableEncoder
+from skectonas.inputs.tables import TEXT_COMPONENTS, TableEncoder
 
 NAN = np.nan
 RNG = np.random.default_rng(0)

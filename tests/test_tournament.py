@@ -9,7 +9,7 @@ from helpers import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skectonas.tournament import draw_brackets
+from skectonas.search.tournament import draw_brackets
 
 RELAXED = examples(300)
 GAMES = given(

@@ -11,12 +11,12 @@ import torch
 
 from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Candidate, Evaluation
-from skectonas.data import Rows, TrainingData
+from skectonas.inputs.scaling import PixelScaling
 from skectonas.network import build, initial_weights
 from skectonas.population import FusedTrainer
-from skectonas.scaling import PixelScaling
-from skectonas.scoring import make_scorer
-from skectonas.training import PlainTrainer, Trainer, resolve_optimizer
+from skectonas.training.data import Rows, TrainingData
+from skectonas.training.plain import PlainTrainer, Trainer, resolve_optimizer
+from skectonas.training.scoring import make_scorer
 
 TRAINERS: list[Callable[..., Trainer]] = [PlainTrainer, FusedTrainer]
 

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 
 from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Ancestor, Candidate, Evaluation
-from skectonas.data import BatchOrder, Rows, TrainingData
+from skectonas.inputs.scaling import PixelScaling
 from skectonas.network import build, initial_weights
-from skectonas.scaling import PixelScaling
-from skectonas.scoring import make_scorer
-from skectonas.training import (
+from skectonas.training.data import BatchOrder, Rows, TrainingData
+from skectonas.training.plain import (
     PlainTrainer,
     evaluate,
     resolve_optimizer,
     snapshot_steps,
 )
+from skectonas.training.scoring import make_scorer
 
 Array = NDArray[np.float64]
 

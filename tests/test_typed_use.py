@@ -15,12 +15,12 @@ from torch import Tensor
 
 from skectonas import ConvCell, Dense, ECToNASClassifier, PseudoImageTransformer, Topology
 from skectonas.candidate import Ancestor, Candidate
-from skectonas.inputs import InputEncoder
+from skectonas.export.portable import PortableNetwork
+from skectonas.inputs.encoder import InputEncoder
+from skectonas.inputs.scaling import ColumnScaling, PixelScaling
+from skectonas.inputs.tables import TableEncoder
 from skectonas.morphisms import MORPHISMS, AddCell, Context, Identity, Morphism
 from skectonas.network import TopologyNetwork, Weights
-from skectonas.portable import PortableNetwork
-from skectonas.scaling import ColumnScaling, PixelScaling
-from skectonas.tables import TableEncoder
 
 
 class Mine(ECToNASClassifier):

@@ -11,15 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedShuffleSplit
 
+from skectonas.estimators import check_device, draw_seed
+from skectonas.inputs.checks import check_classes
 from skectonas.morphisms import GREEDY_MORPHISMS, MORPHISMS, AddCell, AddUnits
-from skectonas.validation import (
-    check_classes,
-    check_device,
-    check_morphisms,
-    draw_seed,
-    split,
-    training_weights,
-)
+from skectonas.search import check_morphisms
+from skectonas.training.holdout import split, training_weights
 
 CASES = given(
     counts=st.lists(st.integers(0, 3) | st.integers(2, 60), min_size=2, max_size=12).filter(

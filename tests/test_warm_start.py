@@ -12,10 +12,10 @@ from helpers import census, quick
 
 from skectonas import ECToNASClassifier
 from skectonas.displays import EvolutionDisplay, LineageDisplay, ParetoDisplay
-from skectonas.fitness import Balanced
 from skectonas.network import weights_of
-from skectonas.training import PlainTrainer
-from skectonas.validation import split
+from skectonas.search.fitness import Balanced
+from skectonas.training.holdout import split
+from skectonas.training.plain import PlainTrainer
 
 
 def test_it_goes_on_from_the_weights_at_hand(digits: Any, monkeypatch: Any) -> None:

@@ -8,6 +8,16 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 
+from skectonas.displays.history import (
+    HISTORY,
+    LINEAGE,
+    births,
+    check_fitted,
+    check_table,
+    course,
+    settled,
+    standings,
+)
 from skectonas.displays.style import (
     BLUE,
     PALE,
@@ -20,16 +30,6 @@ from skectonas.displays.style import (
     spread,
     tidy,
     words,
-)
-from skectonas.displays.tables import (
-    HISTORY,
-    LINEAGE,
-    births,
-    check_fitted,
-    check_table,
-    course,
-    settled,
-    standings,
 )
 from skectonas.extras import import_extra
 

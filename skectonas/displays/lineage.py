@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 
+from skectonas.displays.history import HISTORY, LINEAGE, check_fitted, check_table
 from skectonas.displays.style import (
     BLACK,
     INK,
@@ -15,7 +16,6 @@ from skectonas.displays.style import (
     outlined,
     words,
 )
-from skectonas.displays.tables import HISTORY, LINEAGE, check_fitted, check_table
 from skectonas.extras import import_extra
 
 if TYPE_CHECKING:

@@ -9,21 +9,19 @@ import torch
 from joblib import Parallel, delayed, effective_n_jobs
 
 from skectonas.candidate import Candidate
-from skectonas.data import TrainingData
-from skectonas.population.computation import ComputationFactory, StackComputation
-from skectonas.population.feed import Feed, batches_at_once, plain
-from skectonas.population.group_training import GroupTraining, Part, Work, segments
-from skectonas.population.grouping import Group, bundled, cut
-from skectonas.population.kernels.compiled import can_compile
-from skectonas.population.kernels.computation import KernelComputation, for_kernels
-from skectonas.population.optimizer import is_stackable
-from skectonas.population.sharing import Shared
-from skectonas.population.stack import dtype_of
-from skectonas.population.stopping import Workers
-from skectonas.scoring import Scorer
+from skectonas.population.devices.kernels.compiled import can_compile
+from skectonas.population.devices.kernels.launches import KernelComputation, for_kernels
+from skectonas.population.devices.sharing import Shared
+from skectonas.population.groups.grouping import Group, bundled, cut
+from skectonas.population.groups.stack import dtype_of
+from skectonas.population.groups.training import GroupTraining, Part, Work, segments
+from skectonas.population.run.computation import ComputationFactory, StackComputation
+from skectonas.population.run.feed import Feed, batches_at_once, plain
+from skectonas.population.run.optimizer import is_stackable
+from skectonas.population.run.stopping import Workers
 from skectonas.surroundings import undisturbed
 from skectonas.topology import Topology
-from skectonas.training import Key, OptimizerSpec, PlainTrainer
+from skectonas.training import Key, OptimizerSpec, PlainTrainer, Scorer, TrainingData
 
 Train: TypeAlias = Callable[..., list[list[Candidate]]]
 """Trains groups: see `_train_stacked`."""
@@ -57,10 +55,10 @@ class FusedTrainer:
     >>> import numpy as np, torch
     >>> from skectonas import Dense, Topology
     >>> from skectonas.candidate import Candidate
-    >>> from skectonas.data import Rows, TrainingData
+    >>> from skectonas.training.data import Rows, TrainingData
     >>> from skectonas.network import initial_weights
     >>> from skectonas.population import FusedTrainer
-    >>> from skectonas.training import resolve_optimizer
+    >>> from skectonas.training.plain import resolve_optimizer
     >>> rows = Rows(torch.zeros(8, 4, 4, 1), torch.arange(8) % 2)
     >>> topology = Topology((4, 4, 1), [], [Dense(3)], 2)
     >>> start = Candidate(0, topology, initial_weights(topology, np.random.default_rng(0)))

@@ -1,7 +1,7 @@
 """Write the files of this folder: python tests/golden/make.py
 
-To be run when the format changes on purpose, with `skectonas.saving.FORMAT` raised; what users
-have written before then belongs to the old files.
+To be run when the format changes on purpose, with `skectonas.export.saving.FORMAT` raised. The
+old files stay, because users have written such.
 """
 
 from __future__ import annotations

@@ -1,0 +1,171 @@
+"""What scikit-learn asks of an estimator beside its algorithm.
+
+Parameters are checked, callbacks are served, a fit that fails leaves the estimator as it was,
+and a pickle says which version wrote it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.utils import check_random_state
+
+from skectonas.surroundings import uninterrupted
+
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # before scikit-learn 1.9
+    # The checker sees both branches; only one of them runs.
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """Stands in where there are no callbacks."""
+
+    def with_callbacks(method: Any) -> Any:
+        """Return the method as it is."""
+        return method
+
+
+__all__ = [
+    "CallbackSupportMixin",
+    "VersionedStateMixin",
+    "all_or_nothing",
+    "check_device",
+    "check_parameters",
+    "draw_seed",
+    "one_task",
+    "tearing_down",
+    "with_plain_numbers",
+]
+
+Fit = TypeVar("Fit", bound=Callable[..., Any])
+Estimator = TypeVar("Estimator", bound=BaseEstimator)
+
+__version__ = "0.1.0"
+
+VERSION_KEY = "_skectonas_version"
+
+
+def tearing_down(fit: Fit) -> Fit:
+    """Let `fit` tear callbacks down at its end, however it ends, and keep its type."""
+    managed: Fit = with_callbacks(fit)
+    return managed
+
+
+@contextmanager
+def one_task(estimator: BaseEstimator, X: Any, y: Any) -> Iterator[None]:
+    """Tell callbacks that a fit without parts begins, and that it has ended."""
+    if not hasattr(estimator, "_init_callback_context"):
+        yield
+        return
+    context = estimator._init_callback_context()
+    context.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
+    yield
+    context.call_on_fit_task_end(estimator=estimator, X=X, y=y, reconstruction_attributes={})
+
+
+def check_parameters(fit: Fit) -> Fit:
+    """Let `fit` check the parameters first, as scikit-learn does, and keep its type."""
+    checking: Fit = _fit_context(prefer_skip_nested_validation=True)(fit)
+    return checking
+
+
+def all_or_nothing(fit: Fit) -> Fit:
+    """Let a `fit` that fails leave the estimator as it was, and keep its type."""
+
+    @wraps(fit)
+    def restoring(estimator: BaseEstimator, *args: Any, **kwargs: Any) -> Any:
+        before = vars(estimator).copy()
+        try:
+            return fit(estimator, *args, **kwargs)
+        except BaseException:
+            state = vars(estimator)
+            with uninterrupted():
+                state.update(before)
+                for name in state.keys() - before.keys():
+                    del state[name]
+            raise
+
+    return cast(Fit, restoring)
+
+
+def with_plain_numbers(estimator: Estimator) -> Estimator:
+    """Return the estimator with Python's numbers for those of numpy among its parameters.
+
+    Unlike numpy's they do not overflow. What comes back shares all else with what came.
+    """
+    twin: Estimator = object.__new__(type(estimator))
+    vars(twin).update(vars(estimator))
+    for name, value in estimator.get_params(deep=False).items():
+        if isinstance(value, np.generic):
+            setattr(twin, name, value.item())
+    return twin
+
+
+class VersionedStateMixin:
+    """Writes the version into the state for pickles, and warns where another one reads it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: Any = super().__getstate__()
+        return {**state, VERSION_KEY: __version__}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        written_by = state.pop(VERSION_KEY, "before 0.1")
+        if written_by != __version__:
+            warnings.warn(
+                InconsistentVersionWarning(
+                    estimator_name=type(self).__name__,
+                    current_sklearn_version=f"{__version__} of skectonas",
+                    original_sklearn_version=f"{written_by} of skectonas",
+                ),
+                stacklevel=3,
+            )
+        parent: Any = super()
+        parent.__setstate__(state)
+
+
+def check_device(device: Any) -> torch.device:
+    """Return the device that is meant; "auto" is the first CUDA device, or else the CPU.
+
+    Raises
+    ------
+    ValueError
+        If torch knows no such device, or cannot use it.
+    """
+    if isinstance(device, str) and device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.zeros(1, device=found).cpu()  # the meta device has nothing to give back
+    # A build of torch without the device in question raises an AssertionError.
+    except (RuntimeError, AssertionError, ImportError, TypeError, NotImplementedError) as error:
+        [reason] = str(error).splitlines()[:1] or [type(error).__name__]
+        raise ValueError(
+            f'device must be "auto" or a device that torch can use, got {device!r}: '
+            f"{reason.partition('. ')[0]}"
+        ) from error
+    return found
+
+
+def draw_seed(random_state: Any) -> int:
+    """Return the number that every random draw of a fit depends on.
+
+    None gives fresh entropy: numpy's global generator is neither read nor moved.
+
+    Raises
+    ------
+    ValueError
+        If `random_state` is of no known kind.
+    """
+    if random_state is None:
+        return int(np.random.default_rng().integers(2**31))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**31))
+    return int(check_random_state(random_state).randint(2**31 - 1))

@@ -1,0 +1,217 @@
+"""A network with the scaling of its input: what can leave the estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from skectonas.inputs import ColumnScaling, InputEncoder
+from skectonas.network import TopologyNetwork, Weights, build
+from skectonas.topology import Topology
+
+
+class PortableNetwork(nn.Module):
+    """A network that takes X as the user has it, scales it, and gives the logits.
+
+    Parameters
+    ----------
+    topology : Topology or dict
+        The architecture, or what its `to_dict` gives.
+    encoder : InputEncoder
+        The fitted encoder whose scaling goes in front of the network.
+    weights : mapping of str to Tensor or None, default=None
+        The named weights of the network, which are copied; None draws new ones from torch's
+        global generator.
+
+    Notes
+    -----
+    The input are rows of X as a tensor of any dtype: images, flat or not, or the columns of a
+    numeric table, in the shape that the encoder was fitted on; of a data frame, what the
+    encoder's `transform` gives, and so may it be of a numeric table. The output are the logits,
+    (n, n_classes), in the dtype of the weights. The network itself is the module ``network``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from skectonas import Dense, Topology
+    >>> from skectonas.inputs.encoder import InputEncoder
+    >>> from skectonas.export.portable import PortableNetwork
+    >>> images = np.zeros((5, 8, 8), np.uint8)
+    >>> topology = Topology((8, 8, 1), [], [Dense(10)], 4)
+    >>> network = PortableNetwork(topology, InputEncoder().fit(images))
+    >>> network(torch.from_numpy(images)).shape
+    torch.Size([5, 4])
+    """
+
+    def __init__(
+        self,
+        topology: Topology | Mapping[str, object],
+        encoder: InputEncoder,
+        weights: Weights | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(topology, Topology):
+            topology = Topology.from_dict(topology)
+        known = encoder.to_dict()
+        self.scaling: ImagesOfPixels | ImagesOfColumns
+        if known["columns"] is None or known["tables"] is not None:
+            # Of a frame, the images that the encoder makes of it are the input.
+            seen = known["image_shape_" if known["tables"] is not None else "input_shape"]
+            self.scaling = ImagesOfPixels(
+                seen, known["image_shape_"], known["early"], known["scaling"]
+            )
+        else:
+            self.scaling = ImagesOfColumns(
+                ColumnScaling.from_dict(known["columns"]),
+                pixel_index=known["pixel_index"],
+                image_shape=known["image_shape_"],
+            )
+        if weights is None:
+            self.network = TopologyNetwork(topology)
+        else:
+            self.network = build(topology, weights)
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Return the logits of rows of X."""
+        logits: Tensor = self.network(self.scaling(X, self.network.output.weight.dtype))
+        return logits
+
+
+class NamedWeights(dict[str, Tensor]):
+    """Weights that are an argument: what prints the arguments need not print these."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} tensors>"
+
+
+class ImagesOfPixels(nn.Module):
+    """Images as the user has them to images as a network sees them.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Shape of an image, or number of pixels of a flat one.
+    image_shape : tuple of int
+        Height, width and channels.
+    early : dict or None
+        Offset and scale, of each channel or of all, that are applied in float64 and then
+        rounded to float32, as the encoder does it.
+    late : dict
+        Offset and scale that are applied in the dtype of the network.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        image_shape: tuple[int, int, int],
+        early: Mapping[str, Sequence[float]] | None,
+        late: Mapping[str, Sequence[float]],
+    ) -> None:
+        super().__init__()
+        self.input_shape = input_shape
+        self.image_shape = image_shape
+        self.early = None if early is None else _constants(early)
+        self.late = _constants(late)
+
+    def forward(self, X: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return images (n, height, width, channels), scaled, in the given dtype."""
+        shapes = {self.input_shape}
+        if len(self.input_shape) > 1:  # a channel on its own need not be an axis
+            shapes |= {self.image_shape}
+            shapes |= {self.image_shape[:2]} if self.image_shape[2] == 1 else set()
+        _check_shape(X, shapes)
+        images = X.reshape(X.shape[0], *self.image_shape)
+        if self.early is not None:
+            offset, scale = (value.to(X.device) for value in self.early)
+            images = (images.double() - offset) * scale
+        offset, scale = (value.to(X.device, dtype) for value in self.late)
+        return (images.float().to(dtype) - offset) * scale
+
+
+class ImagesOfColumns(nn.Module):
+    """Columns of a numeric table to images as a network sees them.
+
+    Parameters
+    ----------
+    scaling : ColumnScaling
+        The maps of the columns, which are repeated here operation for operation.
+    pixel_index : ndarray of shape (n_out,)
+        For each column that comes out of them, the position of its pixel in the flattened
+        image.
+    image_shape : tuple of int
+        Height, width and channels.
+    """
+
+    def __init__(
+        self,
+        scaling: ColumnScaling,
+        pixel_index: np.ndarray[tuple[int], np.dtype[np.intp]],
+        image_shape: tuple[int, int, int],
+    ) -> None:
+        super().__init__()
+        # No buffers: these would be cast with the module, and belong to no state.
+        knots, scores = scaling.knots / 2, scaling.scores
+        self.knots = torch.from_numpy(knots)
+        self.scores = torch.from_numpy(scores.copy())
+        # Numbers of their own would leave the exporter to ONNX as float32, in which the least
+        # width is zero.
+        widths = np.diff(knots, append=knots[:, -1:])
+        self.widths = torch.from_numpy(np.maximum(widths, np.finfo(np.float64).tiny))
+        self.rises = torch.from_numpy(np.diff(scores, append=scores[:, -1:]))
+        self.missing = torch.from_numpy(scaling.missing.copy())
+        self.indicated = torch.from_numpy(scaling.indicated.copy())
+        self.indicators = torch.from_numpy(scaling.indicators.copy())
+        # For each pixel, the number of its column among the values, the indicators and, after
+        # the last, a column of zeros for the pixels that are left over.
+        n_values, n_out = len(scaling.knots), len(scaling.origin)
+        columns = np.empty(n_out, dtype=np.intp)
+        columns[~scaling.is_indicator] = np.arange(n_values)
+        columns[scaling.is_indicator] = np.arange(n_values, n_out)
+        pixels = np.full(np.prod(image_shape), n_out)
+        pixels[pixel_index] = columns
+        self.columns = torch.from_numpy(pixels)
+        self.image_shape = image_shape
+
+    def forward(self, X: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return images (n, height, width, channels), scaled, in the given dtype."""
+        _check_shape(X, {(len(self.knots),), self.image_shape})
+        if X.ndim == 4:
+            return X.to(dtype)  # laid out already
+        knots = self.knots.to(X.device)
+        half = X.double() / 2
+        missing = half.isnan()
+        half = torch.minimum(torch.maximum(half, knots[:, 0]), knots[:, -1])
+        segment = torch.zeros_like(X, dtype=torch.int64)
+        for k in range(1, knots.shape[1] - 1):
+            segment = segment + (half >= knots[:, k])
+        at = segment + torch.arange(len(knots), device=X.device) * knots.shape[1]
+        low, first, width, rise = (
+            of_knots.to(X.device).flatten()[at]
+            for of_knots in (knots, self.scores, self.widths, self.rises)
+        )
+        values = first + (half - low) / width * rise
+        values = torch.where(missing, self.missing.to(X.device), values)
+        present, absent = self.indicators.to(X.device).unbind(1)
+        indicators = torch.where(missing[:, self.indicated.to(X.device)], absent, present)
+        table = torch.cat([values, indicators], 1).float().to(dtype)
+        pixels = pad(table, (0, 1))[:, self.columns.to(X.device)]
+        return pixels.reshape(X.shape[0], *self.image_shape)
+
+
+def _constants(scaling: Mapping[str, Sequence[float]]) -> tuple[Tensor, Tensor]:
+    offset, scale = (
+        torch.tensor(scaling[name], dtype=torch.float64, device="cpu")
+        for name in ("offset", "scale")
+    )
+    return offset, scale
+
+
+def _check_shape(X: Tensor, shapes: set[tuple[int, ...]]) -> None:
+    if tuple(X.shape[1:]) not in shapes:
+        expected = " or ".join(str(("n", *shape)) for shape in sorted(shapes))
+        raise ValueError(f"X: expected shape {expected}, got {tuple(X.shape)}.")

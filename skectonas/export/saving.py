@@ -1,0 +1,400 @@
+"""A fitted estimator as one file of JSON and tensors; no code runs when it is loaded.
+
+The file is one of safetensors. Its metadata have ``skectonas``, which is JSON: ``format``, the
+version of what is described here; ``written_by``, the versions of the packages; ``class``,
+``parameters`` and ``attributes`` of the estimator; ``left_out``, the parameters that are no
+plain data; and ``sha256``, over all of that and the tensors. In it, ``{"$tensor": name}``
+stands for an array, and ``{"$<tag>": parts}`` for a value of one of the `KINDS`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from importlib.metadata import version
+from numbers import Integral, Real
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+
+from skectonas.export.files import write_file
+from skectonas.extras import import_extra
+from skectonas.inputs import InputEncoder
+from skectonas.morphisms import MORPHISMS
+from skectonas.network import TopologyNetwork, build, weights_of
+from skectonas.topology import Topology
+
+Estimator = TypeVar("Estimator", bound=BaseEstimator)
+
+FORMAT = 2  # to be raised with every change that this version could not read
+PACKAGES = ("skectonas", "torch", "numpy", "pandas", "scikit-learn")
+MORPHISM_CLASSES = {type(morphism).__name__: type(morphism) for morphism in MORPHISMS}
+MASKED = (pd.arrays.IntegerArray, pd.arrays.FloatingArray, pd.arrays.BooleanArray)
+
+
+def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
+    """Write a fitted estimator to a file: see `ECToNASClassifier.save`."""
+    safetensors = import_extra("safetensors.numpy", "save")
+    writer = _Writer()
+    parameters, left_out = {}, {}
+    for name, value in estimator.get_params(deep=False).items():
+        try:
+            parameters[name] = writer.write(value, f"parameters.{name}")
+        except _NotPlainError:
+            left_out[name] = value
+    fitted = {
+        name: value
+        for name, value in vars(estimator).items()
+        if name.endswith("_") and not name.startswith("_")
+    }
+    contents = {
+        "format": FORMAT,
+        "written_by": {name: version(name) for name in PACKAGES},
+        "class": type(estimator).__name__,
+        "parameters": parameters,
+        "left_out": list(left_out),
+        "attributes": {name: writer.write(value, name) for name, value in fitted.items()},
+    }
+    contents["sha256"] = _digest(contents, writer.tensors)
+    text = json.dumps(contents, allow_nan=False)
+    write_file(path, safetensors.save(writer.tensors, {"skectonas": text}))
+    if left_out:
+        warnings.warn(
+            f"{os.fspath(path)} was written without the parameters {left_out!r}: functions, "
+            "generators and objects of your own are not plain data. After loading they will "
+            "have their defaults. Predictions do not depend on them, another fit may.",
+            stacklevel=3,
+        )
+
+
+def load(cls: type[Estimator], path: str | os.PathLike[str]) -> Estimator:
+    """Read a fitted estimator from a file: see `ECToNASClassifier.load`."""
+    contents, tensors = _read_file(path)
+    reader = _Reader(tensors)
+    try:
+        if contents["class"] != cls.__name__:
+            raise ValueError(f"it holds an estimator of the class {contents['class']}")
+        parameters = reader.read(contents["parameters"])
+        left_out = [*contents["left_out"], *(parameters.keys() - cls._get_param_names())]
+        for name in left_out:
+            parameters.pop(name, None)
+        estimator: Estimator = cls(**parameters)
+        vars(estimator).update(reader.read(contents["attributes"]))
+    except (AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{os.fspath(path)} does not hold a {cls.__name__}: {error}"
+        ) from error
+    if left_out:
+        warnings.warn(
+            f"{os.fspath(path)} holds no value for the parameters {left_out}: they have their "
+            "defaults. Predictions do not depend on them, another fit may.",
+            stacklevel=3,
+        )
+    return estimator
+
+
+def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state of an estimator with its networks, encoder and frames as plain data.
+
+    Unlike these, plain data do not depend on the device, on private attributes or on the
+    release of pandas, and skops can write them.
+    """
+    return {name: _plain_value(value) for name, value in state.items()}
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain_value(part) for key, part in value.items()}
+    if not isinstance(value, TopologyNetwork | InputEncoder | pd.DataFrame):
+        return value
+    writer = _Writer()
+    try:
+        return {"$plain": writer.write(value, ""), "$tensors": writer.tensors}
+    except _NotPlainError:
+        return value  # a frame that somebody has changed
+
+
+def whole_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state that `plain_state` was given."""
+    return {name: _whole_value(value) for name, value in state.items()}
+
+
+def _whole_value(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if value.keys() != {"$plain", "$tensors"}:
+        return {key: _whole_value(part) for key, part in value.items()}
+    return _Reader(value["$tensors"]).read(value["$plain"])
+
+
+def _read_file(
+    path: str | os.PathLike[str],
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Return the contents and the tensors of a file that is whole."""
+    safetensors = import_extra("safetensors", "save")
+    where = os.fspath(path)
+    with open(path, "rb"):  # an error of the system says best what is wrong with a path
+        pass
+    try:
+        with safetensors.safe_open(where, framework="numpy") as file:
+            text = (file.metadata() or {}).get("skectonas")
+            names = [] if text is None else file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
+    except (safetensors.SafetensorError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{where} is not a file of `save`, or it is damaged or truncated: {error}."
+        ) from error
+    if text is None:
+        raise ValueError(f"{where} is not a file of `save`: it is another file of safetensors.")
+    try:
+        contents = dict(json.loads(text))
+        whole = contents["sha256"] == _digest(contents, tensors)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{where} is damaged: its contents are no JSON of `save`.") from error
+    if contents.get("format") != FORMAT:
+        raise ValueError(
+            f"{where} has the format {contents.get('format')!r}, written by "
+            f"{contents.get('written_by')}; this version of skectonas reads format {FORMAT}."
+        )
+    if not whole:
+        raise ValueError(f"{where} is damaged: its contents do not have their checksum.")
+    return contents, tensors
+
+
+def _digest(contents: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> str:
+    covered = {name: part for name, part in contents.items() if name != "sha256"}
+    digest = hashlib.sha256(json.dumps(covered).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, tensor.dtype.str, tensor.shape]).encode())
+        digest.update(tensor.tobytes())
+    return digest.hexdigest()
+
+
+class _NotPlainError(ValueError):
+    """A value that cannot be written."""
+
+
+@dataclass
+class _Writer:
+    """Turns values into what JSON can hold, and puts arrays aside."""
+
+    tensors: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def write(self, value: Any, name: str) -> Any:
+        """Return a value as JSON; `name` says where it comes from."""
+        for kind in KINDS:
+            if kind.holds(value):
+                return {f"${kind.tag}": self.write(kind.parts(value), name)}
+        if isinstance(value, np.ndarray):
+            return self._put_aside(value, name)
+        if isinstance(value, dict):
+            return {key: self.write(part, f"{name}.{key}") for key, part in value.items()}
+        if isinstance(value, list):
+            return [self.write(part, f"{name}.{i}") for i, part in enumerate(value)]
+        if value is None or isinstance(value, str):
+            return value
+        if isinstance(value, bool | np.bool_):
+            return bool(value)
+        if isinstance(value, Integral):
+            return int(value)
+        if isinstance(value, Real):
+            return float(value)
+        raise _NotPlainError(f"{name} cannot be written: {value!r}.")
+
+    def _put_aside(self, array: NDArray[Any], name: str) -> dict[str, str]:
+        if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+            raise _NotPlainError(f"{name} cannot be written: an array of {array.dtype}.")
+        native = array.astype(array.dtype.newbyteorder("="), order="C")
+        assert name not in self.tensors
+        self.tensors[name] = native
+        return {"$tensor": name}
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Turns what a `_Writer` gave back into values."""
+
+    tensors: Mapping[str, NDArray[Any]]
+
+    def read(self, plain: Any) -> Any:
+        """Return the value."""
+        if isinstance(plain, list):
+            return [self.read(part) for part in plain]
+        if not isinstance(plain, dict):
+            return plain
+        [tag, *others] = plain or [""]
+        if others or not tag.startswith("$"):
+            return {key: self.read(part) for key, part in plain.items()}
+        if tag == "$tensor":
+            return self.tensors[plain[tag]]
+        return BY_TAG[tag].whole(self.read(plain[tag]))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of values that JSON does not have.
+
+    Parameters
+    ----------
+    tag : str
+        What it is called in a file.
+    holds : callable
+        Whether a value is of this kind.
+    parts : callable
+        A value to simpler ones that it consists of.
+    whole : callable
+        These to the value. It must be safe for anything that a file may hold.
+    """
+
+    tag: str
+    holds: Callable[[Any], bool]
+    parts: Callable[[Any], Any]
+    whole: Callable[[Any], Any]
+
+
+def _is_mapping_of_others(value: Any) -> bool:
+    """Whether a dict has keys that JSON has not, or one that looks like a tag."""
+    return isinstance(value, dict) and not all(
+        isinstance(key, str) and not key.startswith("$") for key in value
+    )
+
+
+def _is_array_of(kinds: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, np.ndarray) and value.dtype.kind in kinds
+
+
+def _holds_texts(value: Any) -> bool:
+    """Whether an array of objects holds text, and missing values, only."""
+    return _is_array_of("O")(value) and all(
+        isinstance(text, str) for text in value[~pd.isna(value)].tolist()
+    )
+
+
+def _texts(array: NDArray[np.object_]) -> dict[str, Any]:
+    codes, values = pd.factorize(array)
+    return {"codes": codes, "values": values.tolist()}
+
+
+def _array_of_texts(parts: dict[str, Any]) -> NDArray[np.object_]:
+    # One more entry, because the code of a missing value is -1, the last place.
+    values: NDArray[np.object_] = np.array([*parts["values"], None], dtype=object)
+    chosen: NDArray[np.object_] = values[parts["codes"]]
+    return chosen
+
+
+def _strings(parts: dict[str, Any]) -> NDArray[np.str_]:
+    return np.array(parts["values"], dtype=_dtype(parts["dtype"], "U"))
+
+
+def _times(parts: dict[str, Any]) -> NDArray[Any]:
+    times: NDArray[Any] = parts["values"].view(_dtype(parts["dtype"], "mM"))
+    return times
+
+
+def _dtype(name: str, kinds: str) -> np.dtype[Any]:
+    dtype = np.dtype(name)
+    if dtype.kind not in kinds:
+        raise ValueError(f"an array has the dtype {name!r}")
+    return dtype
+
+
+def _masked(array: Any) -> dict[str, Any]:
+    values = array.to_numpy(dtype=array.dtype.numpy_dtype, na_value=0)
+    return {"dtype": array.dtype.name, "values": values, "missing": array.isna()}
+
+
+def _masked_array(parts: dict[str, Any]) -> Any:
+    array = pd.array(parts["values"], dtype=parts["dtype"])
+    array[parts["missing"]] = pd.NA
+    return array
+
+
+def _columns(frame: pd.DataFrame) -> dict[Any, Any]:
+    return {
+        name: column.array if isinstance(column.array, MASKED) else column.to_numpy()
+        for name, column in frame.items()
+    }
+
+
+def _frame(columns: dict[str, Any]) -> pd.DataFrame:
+    # As a list, text gets the dtype that this release of pandas gives it.
+    return pd.DataFrame({n: c.tolist() if c.dtype == object else c for n, c in columns.items()})
+
+
+def _network(parts: dict[str, Any]) -> TopologyNetwork:
+    weights = {name: torch.from_numpy(array) for name, array in parts["weights"].items()}
+    return build(parts["topology"], weights).eval()
+
+
+def _optimizer(name: str) -> type[torch.optim.Optimizer]:
+    found = vars(torch.optim).get(name)
+    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
+        raise ValueError(f"torch.optim has no {name!r}")
+    return found
+
+
+# The first that holds is taken.
+KINDS: tuple[Kind, ...] = (
+    Kind("tuple", lambda v: isinstance(v, tuple), list, tuple),
+    Kind("pairs", _is_mapping_of_others, lambda v: [list(p) for p in v.items()], dict),
+    Kind(
+        "number",
+        lambda v: isinstance(v, Real) and not math.isfinite(v),
+        lambda v: str(float(v)),
+        float,
+    ),
+    Kind(
+        "strings",
+        _is_array_of("U"),
+        lambda v: {"dtype": v.dtype.str, "values": v.tolist()},
+        _strings,
+    ),
+    Kind("texts", _holds_texts, _texts, _array_of_texts),
+    Kind(
+        "times",
+        _is_array_of("mM"),
+        lambda v: {"dtype": v.dtype.str, "values": v.view(np.int64)},
+        _times,
+    ),
+    Kind("masked", lambda v: isinstance(v, MASKED), _masked, _masked_array),
+    Kind("frame", lambda v: isinstance(v, pd.DataFrame), _columns, _frame),
+    Kind("topology", lambda v: isinstance(v, Topology), Topology.to_dict, Topology.from_dict),
+    Kind(
+        "encoder",
+        lambda v: isinstance(v, InputEncoder),
+        InputEncoder.to_dict,
+        InputEncoder.from_dict,
+    ),
+    Kind(
+        "network",
+        lambda v: isinstance(v, TopologyNetwork),
+        lambda v: {
+            "topology": v.topology,
+            "weights": {name: weight.numpy() for name, weight in weights_of(v).items()},
+        },
+        _network,
+    ),
+    Kind(
+        "morphism",
+        lambda v: type(v) is MORPHISM_CLASSES.get(type(v).__name__),
+        lambda v: [type(v).__name__, {f.name: getattr(v, f.name) for f in fields(v)}],
+        lambda parts: MORPHISM_CLASSES[parts[0]](**parts[1]),
+    ),
+    Kind(
+        "optimizer",
+        lambda v: isinstance(v, type) and vars(torch.optim).get(v.__name__) is v,
+        lambda v: v.__name__,
+        _optimizer,
+    ),
+    Kind("device", lambda v: isinstance(v, torch.device), str, torch.device),
+)
+BY_TAG = {f"${kind.tag}": kind for kind in KINDS}

@@ -1,0 +1,32 @@
+"""From what a user gives to what a network sees.
+
+`checks` refuses what cannot be learned from. `frames` turns the frames of other libraries into
+those of pandas. `InputEncoder` turns every kind of X into images: `tables` encodes the columns
+of a frame as numbers, `scaling` scales columns and pixels, and `layout` gives each column of a
+table its pixel. `mapped` reads the rows of files and of sparse arrays when a batch needs them.
+"""
+
+from skectonas.inputs.checks import check_classes, check_weights, check_X, check_y
+from skectonas.inputs.encoder import Data, InputEncoder, batches_of
+from skectonas.inputs.layout import PseudoImageTransformer
+from skectonas.inputs.mapped import MappedImages, mapping_of, read_at_random
+from skectonas.inputs.scaling import UNSCALED, ColumnScaling, PixelScaling
+from skectonas.inputs.tables import TableEncoder
+
+__all__ = [
+    "UNSCALED",
+    "ColumnScaling",
+    "Data",
+    "InputEncoder",
+    "MappedImages",
+    "PixelScaling",
+    "PseudoImageTransformer",
+    "TableEncoder",
+    "batches_of",
+    "check_X",
+    "check_classes",
+    "check_weights",
+    "check_y",
+    "mapping_of",
+    "read_at_random",
+]

@@ -1,0 +1,330 @@
+"""X, y and sample weights as they come in, checked once; inside they are plain."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.base import BaseEstimator
+from sklearn.utils import (
+    assert_all_finite,
+    check_array,
+    check_consistent_length,
+    column_or_1d,
+)
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from skectonas.callers import level_of_user
+from skectonas.inputs.encoder import Data, are_flattened_images, batches_of
+from skectonas.inputs.frames import admit
+
+Array: TypeAlias = NDArray[Any]
+Fit = TypeVar("Fit", bound=Callable[..., Any])
+Estimator = TypeVar("Estimator", bound=BaseEstimator)
+
+
+def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
+    """Return X as an array of 2 to 4 dimensions, a sparse one, or a pandas frame.
+
+    Arrays are not copied: what comes back shares memory, or a file, with what came. Sparse ones
+    come back in the CSR format, of which rows can be taken. Arrays of text, times, or objects
+    that are not all numbers become frames. Only in tables values may be missing.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gets `n_features_in_` and `feature_names_in_` if `reset`, else X is checked by them.
+        Images count one feature for each value.
+    X : array-like, sparse matrix or data frame
+        What the user gave.
+    reset : bool
+        Whether this is `fit`.
+
+    Raises
+    ------
+    TypeError
+        If X is a lazy frame.
+    ValueError
+        If X is empty, holds infinities or images with missing values, or does not fit the
+        estimator.
+
+    Warns
+    -----
+    UserWarning
+        If the channels of the images seem to come first.
+    """
+    X = admit(_of_torch(X), "X")
+    if isinstance(X, list | tuple) or _is_array_of_arrays(X):
+        with _overflow_named("X"):
+            X = _stacked(X)
+    if _is_table_of_objects(X):
+        with _overflow_named("X"):
+            X = _frame_of(X)
+    least = 2 if reset else 1
+    if isinstance(X, pd.DataFrame):
+        for side, name, minimum in ((len(X), "sample", least), (X.shape[1], "feature", 1)):
+            if side < minimum:
+                raise ValueError(
+                    f"Found a data frame with {side} {name}(s) (shape={X.shape}) while a "
+                    f"minimum of {minimum} is required by {type(estimator).__name__}."
+                )
+        frame: pd.DataFrame = validate_data(estimator, X, reset=reset, skip_check_array=True)
+        return frame
+    checks = {"ensure_all_finite": False, "ensure_min_samples": least}
+    shape: tuple[int, ...] = np.shape(X) if hasattr(X, "ndim") else ()
+    if len(shape) > 4:
+        raise ValueError(
+            "X must be a table (n, d) or images (n, height, width[, channels]), got an array "
+            f"of {len(shape)} dimensions, shape {shape}."
+        )
+    if not reset:
+        _refuse_a_single_image(estimator, shape)
+    if len(shape) > 2:
+        if sparse.issparse(X):
+            raise ValueError(f"X must have two dimensions if it is sparse, got shape {shape}.")
+        if 0 in shape[1:]:
+            raise ValueError(f"X has images without pixels: shape {shape}.")
+        _check_same_images(estimator, shape[1:], reset)
+        if reset:
+            _advise_channels_last(shape)
+        with _overflow_named("X"):
+            array: Any = check_array(
+                X, allow_nd=True, estimator=estimator, input_name="X", **checks
+            )
+        # A stand-in of as many values, because flattening copies what is not contiguous.
+        values = np.broadcast_to(0, (shape[0], math.prod(shape[1:])))
+        validate_data(estimator, values, reset=reset, skip_check_array=True)
+    else:
+        with _overflow_named("X"):
+            array = validate_data(estimator, X, reset=reset, accept_sparse="csr", **checks)
+    if array.dtype.kind in "mM":
+        raise ValueError(
+            f"X must hold numbers, got an array of {array.dtype}: take differences to some "
+            "time and divide them by a unit of time."
+        )
+    are_images = array.ndim > 2 or are_flattened_images(
+        array, estimator.image_shape, estimator.column_order
+    )
+    nothing = reset
+    # Batch by batch, because it may take memory.
+    for batch in batches_of(array):
+        if batch.dtype == np.longdouble:  # what it holds must have a place in float64
+            with np.errstate(over="ignore"):
+                batch = batch.astype(np.float64)
+        nothing = nothing and bool(np.isnan(batch).all())
+        with np.errstate(invalid="ignore"):  # infinities of both signs
+            assert_all_finite(
+                batch,
+                allow_nan=not are_images,
+                estimator_name=type(estimator).__name__,
+                input_name="X",
+            )
+    if nothing:
+        raise ValueError("X: expected a column to learn from, but all values are missing")
+    if isinstance(array, np.ndarray) and array.dtype == bool:
+        return array.view(np.uint8)
+    return array
+
+
+def _frame_of(X: Any) -> Any:
+    """Return an array of text, times, or objects that are not all numbers, as a frame."""
+    if X.dtype.kind in "mM" and np.datetime_data(X.dtype)[0] == "generic":
+        raise ValueError(f"X must hold times in some unit, got an array of {X.dtype}.")
+    frame = pd.DataFrame(X.astype("U") if X.dtype.kind == "S" else X).infer_objects()
+    others = [i for i, dtype in enumerate(frame.dtypes) if dtype.kind not in "biuf"]
+    if others and not frame.iloc[:, others].isna().all(axis=None):
+        return frame
+    # A column without values is one of numbers.
+    return frame.to_numpy(np.float64, na_value=np.nan) if others else X
+
+
+def _is_table_of_objects(X: Any) -> bool:
+    return isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "OSUmM"
+
+
+def _of_torch(values: Any) -> Any:
+    """Return a tensor as one that numpy can read, and all else as it is."""
+    if not isinstance(values, torch.Tensor):
+        return values
+    values = values.detach().cpu()
+    return values.float() if values.dtype == torch.bfloat16 else values
+
+
+@contextmanager
+def _overflow_named(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OverflowError as error:
+        raise ValueError(f"{name} must hold numbers that float64 can hold: {error}.") from error
+
+
+def _is_array_of_arrays(X: Any) -> bool:
+    return isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
+
+
+def _stacked(X: Sequence[Any] | Array) -> Array:
+    try:
+        stacked = np.asarray([_of_torch(row) for row in X])
+        # Among texts, numbers would become texts.
+        return stacked if stacked.dtype.kind not in "SU" else np.array(X, dtype=object)
+    except ValueError as error:
+        shapes = sorted({np.shape(row) for row in X})
+        if len(shapes) < 2:
+            raise
+        raise ValueError(
+            "X must hold rows or images of one shape, got a list with the shapes "
+            f"{', '.join(map(str, shapes[:5]))}{', ...' if len(shapes) > 5 else ''}."
+        ) from error
+
+
+def _refuse_a_single_image(estimator: Any, shape: tuple[int, ...]) -> None:
+    seen = getattr(estimator, "image_shape_", None)
+    if len(shape) > 3 or (*shape, 1)[:3] != seen or seen == (*shape[1:], 1, 1)[:3]:
+        return
+    if len(estimator.encoder_.to_dict()["input_shape"]) > 1:  # not flat in fit
+        raise ValueError(
+            f"X must be a batch of images, got a single one of shape {shape}: X[None] makes a "
+            "batch of it."
+        )
+
+
+def _check_same_images(estimator: BaseEstimator, shape: tuple[int, ...], reset: bool) -> None:
+    seen = None if reset else getattr(estimator, "image_shape_", None)
+    if seen is not None and seen != (*shape, 1)[:3]:
+        raise ValueError(
+            f"X has images of shape {shape}, but {type(estimator).__name__} was fitted on "
+            f"images of shape {seen}, channels last."
+        )
+
+
+def _advise_channels_last(shape: tuple[int, ...]) -> None:
+    if len(shape) < 4:
+        return
+    height, width, channels = shape[1:]
+    if height in (1, 3, 4) and min(width, channels) > 4:
+        warnings.warn(
+            f"X of shape {shape} is read as images with a height of {height}, a width of "
+            f"{width} and {channels} channels. If the channels come first, move them to the "
+            "end: np.moveaxis(X, 1, -1).",
+            stacklevel=level_of_user(),
+        )
+
+
+def check_y(estimator: BaseEstimator, X: Data, y: Any) -> Array:
+    """Return the labels as a vector that goes with X.
+
+    Raises
+    ------
+    ValueError
+        If they are missing, not finite, not those of a classification, or of another length.
+    """
+    if y is None:
+        raise ValueError(
+            f"This {type(estimator).__name__} estimator requires y to be passed, but the "
+            "target y is None."
+        )
+    y = admit(_of_torch(y), "y")
+    _check_one_label_a_row(y)
+    if np.any(pd.isna(y)):
+        raise ValueError("Input y contains NaN.")
+    labels: Array = column_or_1d(_of_numpy(y), warn=True)
+    assert_all_finite(labels, input_name="y")
+    check_consistent_length(X, labels)
+    check_classification_targets(labels)
+    return labels
+
+
+def _check_one_label_a_row(y: Any) -> None:
+    shape: tuple[int | None, ...]
+    try:
+        shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
+    except ValueError:  # lists of different lengths
+        shape = (len(y), None)
+    if isinstance(y, pd.MultiIndex):
+        shape = (len(y), y.nlevels)
+    if len(shape) > 1 and shape[1:] != (1,):
+        raise ValueError(
+            "y must hold one label a row, as an array of shape (n,), got shape "
+            f"{str(shape).replace('None', '...')}: several labels or outputs a row are not "
+            "supported."
+        )
+
+
+def _of_numpy(y: Any) -> Any:
+    """Return nullable and object labels as the integers or booleans that they are."""
+    if isinstance(y, pd.DataFrame):
+        column = _of_numpy(y.iloc[:, 0])
+        return column[:, None] if isinstance(column, np.ndarray) else y
+    if isinstance(y, pd.Index | pd.api.extensions.ExtensionArray):
+        y = pd.Series(y)
+    if isinstance(y, pd.Series):
+        dtype = getattr(y.dtype, "numpy_dtype", None)
+        if dtype is not None and dtype.kind in "biu":
+            # Left alone they would become floats, in which large integers coincide.
+            return y.to_numpy(dtype=dtype)
+    if isinstance(y, np.ndarray | pd.Series) and y.ndim == 1 and y.dtype.kind == "O":
+        inferred = pd.Series(y).infer_objects()
+        if inferred.dtype.kind in "biu":
+            return inferred.to_numpy()
+    return y
+
+
+def check_classes(labels: Array) -> tuple[Array, NDArray[np.int64]]:
+    """Return the classes and, for each label, the index of its class.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two classes.
+
+    Warns
+    -----
+    UserWarning
+        If a class has a single row.
+    """
+    classes, indices, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if len(classes) < 2:
+        raise ValueError(
+            f"y must hold at least 2 classes, got one class only: {classes.tolist()[0]!r} "
+            "(rows with zero sample_weight do not count)."
+        )
+    single = classes[counts == 1].tolist()
+    if single and counts.max() > 1:  # or else the split fails
+        named = ", ".join(map(repr, single[:5])) + (", ..." if len(single) > 5 else "")
+        warnings.warn(
+            "Classes with a single row are trained on, but the validation score says nothing "
+            f"of them: {named}.",
+            stacklevel=level_of_user(),
+        )
+    return classes, indices.astype(np.int64)
+
+
+def check_weights(sample_weight: Any, X: Data) -> NDArray[np.float64] | None:
+    """Return the sample weights as a vector that goes with X, or None.
+
+    Raises
+    ------
+    ValueError
+        If they are negative, not finite, all zero, or of another length.
+    """
+    if sample_weight is None:
+        return None
+    given = admit(_of_torch(sample_weight), "sample_weight")
+    with _overflow_named("sample_weight"):
+        weights: NDArray[np.float64] = _check_sample_weight(
+            given, X, dtype=np.float64, ensure_non_negative=True
+        )
+    if not weights.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
+    # Only their proportions count, and sums of very large ones would overflow.
+    scaled: NDArray[np.float64] = weights / weights.max()
+    return scaled

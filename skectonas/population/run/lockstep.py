@@ -1,0 +1,170 @@
+"""One training step of a whole group: forward, loss and backward over standing buffers."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from skectonas.population.groups.stack import Stack
+from skectonas.population.layers.average import AverageConvolution
+from skectonas.population.layers.convolution import Convolution, convolution_of
+from skectonas.population.layers.dense import DenseRelu, SharedDense
+from skectonas.population.layers.first import SharedAverageCell, SharedMaxConvolution
+from skectonas.population.layers.loss import CrossEntropy
+from skectonas.population.layers.maximum import MaxConvolution
+from skectonas.population.layers.norm import NormRelu
+from skectonas.population.layers.pieces import Piece, whole
+from skectonas.population.run.feed import Feed
+from skectonas.topology import linear_name
+
+
+class Stage(Protocol):
+    """A part of the network that is passed forwards and, in the opposite order, backwards."""
+
+    def forward(self, step: int) -> None:
+        """Fill the input of the next stage."""
+        ...
+
+    def backward(self, step: int) -> None:
+        """Set the gradients of the stage's weights and of its input."""
+        ...
+
+
+class Cell:
+    """A convolution with its pooling, and the batch norm and relu behind it."""
+
+    def __init__(self, convolution: Convolution, norm: NormRelu) -> None:
+        self._convolution, self._norm = convolution, norm
+
+    def forward(self, step: int) -> None:
+        """Fill the input of the next stage."""
+        self._convolution.forward(step)
+        self._norm.forward()
+
+    def backward(self, step: int) -> None:
+        """Set the gradients of the stage's weights and of its input."""
+        self._norm.backward()
+        self._convolution.backward(step, self._norm.dz)
+
+
+class Lockstep:
+    """The networks of a group as one computation, for batches of one size.
+
+    Nothing in a step waits for the device or allocates anything: all buffers stand, and their
+    views are cut beforehand.
+
+    Parameters
+    ----------
+    stack : Stack
+        The weights.
+    feed : Feed
+        Where the batches come from.
+    rate : float or None, default=None
+        The matrices of dense layers are moved by so much of their gradient, which is not set;
+        with None all weights are only read.
+
+    Attributes
+    ----------
+    gradient : Tensor of shape (n,)
+        Laid out as `stack.flat`.
+    loss : CrossEntropy
+        Adds up the losses.
+    """
+
+    def __init__(self, stack: Stack, feed: Feed, rate: float | None = None) -> None:
+        self._rate = rate
+        self.gradient = torch.zeros_like(stack.flat)
+        self._stack, self._feed = stack, feed
+        self._batch = feed.weights.shape[1]
+        self._gradients = stack.views_of(self.gradient)
+        self._stages: list[Stage] = []
+        if stack.topology.cells:
+            x, dx = self._add_cells()
+            y, dy = self._add_dense(x, dx, first=0)
+        else:
+            shared = self._shared_dense()
+            y, dy = self._add_dense(shared.y, shared.dy, first=1)
+        self.loss = CrossEntropy(y, dy, feed.targets, feed.weights)
+        self._backwards = self._stages[::-1]
+
+    def step(self, step: int) -> None:
+        """Set the gradients of a loaded batch, or move weights; add its losses up."""
+        for stage in self._stages:
+            stage.forward(step)
+        self.loss.step(step)
+        for stage in self._backwards:
+            stage.backward(step)
+
+    def _pair(self, *names: str) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        first, second = names
+        views, gradients = self._stack.views, self._gradients
+        return (views[first], views[second]), (gradients[first], gradients[second])
+
+    def _add_cells(self) -> tuple[Tensor, Tensor]:
+        """Add the cells; return what flatten hands on, and where its gradient goes."""
+        topology, n, flat = self._stack.topology, len(self._stack), self._stack.flat
+        shapes = [
+            (n, channels, *sizes, self._batch)
+            for channels, sizes in zip(topology.channels, topology.map_sizes, strict=True)
+        ]
+        last, d_last = (flat.new_empty(shapes[-1]) for _ in range(2))
+        later = [self._convolution(i) for i in range(1, len(topology.cells))]
+        outs = [*(convolution.pieces for convolution in later), whole(last, d_last)]
+        self._stages.append(self._first_cell(outs[0], shapes[1]))
+        for i, convolution in enumerate(later, 1):
+            self._stages.append(self._cell(i, convolution, outs[i], shapes[i + 1]))
+        rows = (n, math.prod(shapes[-1][1:-1]), self._batch)
+        return last.view(rows), d_last.view(rows)
+
+    def _cell(
+        self, i: int, convolution: Convolution, out: list[Piece], shape: tuple[int, ...]
+    ) -> Cell:
+        weights, gradients = self._pair(f"cells.{i}.norm.weight", f"cells.{i}.norm.bias")
+        return Cell(convolution, NormRelu(weights, gradients, convolution.z, out, shape))
+
+    def _first_cell(self, out: list[Piece], shape: tuple[int, ...]) -> Stage:
+        topology = self._stack.topology
+        if self._feed.moments is not None:
+            return SharedAverageCell(
+                self._stack.views, self._gradients, self._feed.moments, out, shape
+            )
+        name = "cells.0.conv.weight"
+        convolution = SharedMaxConvolution(
+            self._stack.views[name],
+            self._gradients[name],
+            self._feed.columns,
+            *topology.input_shape[:2],
+            self._batch,
+        )
+        return self._cell(0, convolution, out, shape)
+
+    def _convolution(self, i: int) -> AverageConvolution | MaxConvolution:
+        name = f"cells.{i}.conv.weight"
+        views, gradients = self._stack.views, self._gradients
+        return convolution_of(
+            self._stack.topology, i, views[name], gradients[name], self._batch
+        )
+
+    def _shared_dense(self) -> SharedDense:
+        topology = self._stack.topology
+        name = linear_name(topology, 0)
+        weights, gradients = self._pair(f"{name}.weight", f"{name}.bias")
+        relu = bool(topology.dense)
+        layer = SharedDense(weights, gradients, self._feed.columns, relu=relu, rate=self._rate)
+        self._stages.append(layer)
+        return layer
+
+    def _add_dense(self, x: Tensor, dx: Tensor, first: int) -> tuple[Tensor, Tensor]:
+        """Add the dense layers from `first` on; return the logits and their gradient."""
+        topology = self._stack.topology
+        for i in range(first, len(topology.dense) + 1):
+            name = linear_name(topology, i)
+            weights, gradients = self._pair(f"{name}.weight", f"{name}.bias")
+            relu = i < len(topology.dense)
+            layer = DenseRelu(weights, gradients, x, dx, relu=relu, rate=self._rate)
+            self._stages.append(layer)
+            x, dx = layer.y, layer.dy
+        return x, dx

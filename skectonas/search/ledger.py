@@ -1,0 +1,164 @@
+"""The account of the budget: every training round of every candidate, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+
+import pandas as pd
+
+PHASES = ("warm-up", "recovery", "phase 1", "phase 2", "final")
+
+# Of the columns of the table; text is left to pandas, whose releases differ in it.
+DTYPES = {
+    **dict.fromkeys(("generation", "round", "candidate", "n_parameters"), "int64"),
+    **dict.fromkeys(("bracket", "parent"), "Int64"),
+    **dict.fromkeys(("epochs", "epochs_total", "budget_spent", "seconds"), "float64"),
+    **dict.fromkeys(("train_loss", "validation_loss"), "float64"),
+    **dict.fromkeys(("validation_score", "mean_loss", "mean_score", "fitness"), "float64"),
+    "won": "boolean",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One training round of one candidate: a row of ``history_``.
+
+    Parameters
+    ----------
+    generation : int
+        0 for the warm-up.
+    phase : {"warm-up", "recovery", "phase 1", "phase 2", "final"}
+        Where in Algorithm 1 it was trained.
+    round : int
+        Round within the phase, from 0.
+    bracket : int or None
+        Number of the bracket within the round; None outside the two phases.
+    candidate, parent : int or None
+        Ids; the start has no parent.
+    morphism : str
+        The change that made the candidate.
+    topology : str
+        Its architecture in one line.
+    n_parameters : int
+        Its trained weights.
+    n_steps : int
+        Batches trained in this row.
+    n_steps_total : int
+        Batches that its weights have been trained on, those of its ancestors included.
+    train_loss, validation_loss, validation_score : float
+        As recorded last in this row.
+    mean_loss, mean_score : float
+        Means of the last ``score_window`` validation losses and scores since the candidate was
+        born, which its selection goes by.
+    fitness : float or None
+        What the bracket was decided by.
+    won : bool or None
+        Whether the candidate stayed in; None outside the two phases.
+    seconds : float
+        Its share, by batches, of the time that the round took.
+    """
+
+    generation: int
+    phase: str
+    round: int
+    bracket: int | None
+    candidate: int
+    parent: int | None
+    morphism: str
+    topology: str
+    n_parameters: int
+    n_steps: int
+    n_steps_total: int
+    train_loss: float
+    validation_loss: float
+    validation_score: float
+    mean_loss: float
+    mean_score: float
+    fitness: float | None
+    won: bool | None
+    seconds: float
+
+
+class Ledger:
+    """Append-only account of a budget, kept in whole batches so that nothing is rounded.
+
+    Parameters
+    ----------
+    budget : float
+        Epochs that may be trained, over all candidates.
+    steps_per_epoch : int
+        Batches of an epoch.
+
+    Raises
+    ------
+    ValueError
+        If the budget does not pay for a single batch.
+
+    Examples
+    --------
+    >>> from skectonas.search.ledger import Ledger
+    >>> ledger = Ledger(budget=3.5, steps_per_epoch=4)
+    >>> ledger.left
+    14
+    """
+
+    def __init__(self, budget: float, steps_per_epoch: int) -> None:
+        # The tolerance is for budgets such as 0.1 + 0.2; it is far below one batch.
+        self.budget = int(budget * steps_per_epoch + 1e-9)
+        if self.budget < 1:
+            raise ValueError(
+                f"budget={budget!r} epochs do not pay for a single batch: an epoch of these "
+                f"data has {steps_per_epoch} batches."
+            )
+        self.steps_per_epoch = steps_per_epoch
+        self._entries: list[Entry] = []
+        self._spent = 0
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All entries, oldest first."""
+        return tuple(self._entries)
+
+    @property
+    def spent(self) -> int:
+        """Batches trained so far."""
+        return self._spent
+
+    @property
+    def left(self) -> int:
+        """Batches that can still be paid."""
+        return self.budget - self._spent
+
+    def charge(self, entries: Iterable[Entry]) -> None:
+        """Add entries.
+
+        Raises
+        ------
+        ValueError
+            If they cost more than is left; then none is added.
+        """
+        entries = list(entries)
+        cost = sum(entry.n_steps for entry in entries)
+        if cost > self.left:
+            raise ValueError(f"{cost} batches were trained, but only {self.left} were left.")
+        self._entries += entries
+        self._spent += cost
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the account as a table, one row an entry, with batches turned into epochs.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The columns of `Entry`; ``n_steps`` becomes ``epochs``, ``n_steps_total`` becomes
+            ``epochs_total``, and ``budget_spent`` is the running sum of ``epochs``.
+        """
+        columns = [f.name for f in fields(Entry)]
+        frame = pd.DataFrame([asdict(entry) for entry in self._entries], columns=columns)
+        spent = frame["n_steps"].cumsum() / self.steps_per_epoch
+        frame["n_steps"] = frame["n_steps"] / self.steps_per_epoch
+        frame["n_steps_total"] = frame["n_steps_total"] / self.steps_per_epoch
+        frame = frame.rename(columns={"n_steps": "epochs", "n_steps_total": "epochs_total"})
+        frame.insert(list(frame.columns).index("epochs_total") + 1, "budget_spent", spent)
+        return frame.astype(DTYPES)

@@ -1,0 +1,37 @@
+"""Training networks one by one, and what every trainer needs.
+
+`plain` has the `Trainer` protocol and the plain loop that every other trainer must equal.
+`data` has the rows and the order of the batches, `holdout` the split into training and
+validation rows, and `scoring` the score of a prediction.
+"""
+
+from skectonas.training.data import BatchOrder, Rows, TrainingData
+from skectonas.training.holdout import split, training_weights
+from skectonas.training.plain import (
+    Key,
+    OptimizerSpec,
+    PlainTrainer,
+    Trainer,
+    evaluate,
+    resolve_optimizer,
+    snapshot_steps,
+)
+from skectonas.training.scoring import Scorer, make_scorer, name_of
+
+__all__ = [
+    "BatchOrder",
+    "Key",
+    "OptimizerSpec",
+    "PlainTrainer",
+    "Rows",
+    "Scorer",
+    "Trainer",
+    "TrainingData",
+    "evaluate",
+    "make_scorer",
+    "name_of",
+    "resolve_optimizer",
+    "snapshot_steps",
+    "split",
+    "training_weights",
+]

@@ -1,0 +1,77 @@
+"""Which rows are trained on and which are held out, and what the rows weigh in the loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedShuffleSplit
+from sklearn.utils.class_weight import compute_sample_weight
+
+
+def split(
+    indices: NDArray[np.int64], validation_fraction: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows to train and to validate on, stratified.
+
+    Each class with at least two rows has one on either side. A class with a single row is on
+    the side that is trained on.
+
+    Raises
+    ------
+    ValueError
+        If no class has two rows, or too few rows are left to train on.
+    """
+    counts = np.bincount(indices)
+    rows = np.flatnonzero(counts[indices] > 1)
+    n_rows, n_classes = len(indices), int((counts > 1).sum())
+    if not n_classes:
+        raise ValueError(
+            "y must hold at least 2 rows of some class, one to train on and one to validate "
+            f"on, got {n_rows} rows of as many classes."
+        )
+    n_validation = max(round(validation_fraction * n_rows), n_classes)
+    if len(rows) - n_validation < n_classes:
+        raise ValueError(
+            f"validation_fraction={validation_fraction!r} of {n_rows} rows leaves "
+            f"{n_rows - n_validation} to train {int((counts > 0).sum())} classes on; lower it."
+        )
+    splitter = StratifiedShuffleSplit(1, test_size=n_validation, random_state=seed)
+    train, validation = next(splitter.split(np.zeros(len(rows)), indices[rows]))
+    train, validation = rows[train], rows[validation]
+    # In proportion to its rows, a rare class may have got none on one of the sides.
+    _complete(validation, train, indices)
+    _complete(train, validation, indices)
+    return np.concatenate([train, np.flatnonzero(counts[indices] == 1)]), validation
+
+
+def _complete(
+    side: NDArray[np.int64], other: NDArray[np.int64], indices: NDArray[np.int64]
+) -> None:
+    """Swap rows of two sides until each class of the other is on this one too.
+
+    Each swap gives a row of the commonest class for one of a missing class.
+    """
+    for missing in np.setdiff1d(indices[other], indices[side]):
+        give = (indices[side] == np.bincount(indices[side]).argmax()).argmax()
+        take = (indices[other] == missing).argmax()
+        side[give], other[take] = other[take], side[give]
+
+
+def training_weights(
+    weights: NDArray[np.float64] | None, class_weight: Any, labels: NDArray[Any]
+) -> NDArray[np.float64] | None:
+    """Return what the training loss is weighted by: sample times class weights, mean 1."""
+    if class_weight is not None:
+        by_class = compute_sample_weight(class_weight, labels)
+        weights = by_class if weights is None else weights * by_class
+    if weights is None:
+        return None
+    if not (np.isfinite(weights).all() and weights.any() and (weights >= 0).all()):
+        raise ValueError(
+            f"class_weight={class_weight!r} leaves weights that are negative, not finite or "
+            "all zero."
+        )
+    normalised: NDArray[np.float64] = weights / weights.mean()
+    return normalised

@@ -1,0 +1,274 @@
+"""Training: what every trainer promises, and the plain loop that all others must equal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from skectonas.candidate import Candidate, Evaluation
+from skectonas.network import TopologyNetwork, build, weights_of
+from skectonas.surroundings import uninterrupted
+from skectonas.training.data import BatchOrder, Rows, TrainingData
+from skectonas.training.scoring import Scorer
+
+Key: TypeAlias = tuple[int, ...]
+"""What the batch order of a round depends on: run seed, generation, phase, round."""
+
+OptimizerFactory: TypeAlias = Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
+
+
+class Trainer(Protocol):
+    """Trains the competitors of a round; what the search needs to know of training."""
+
+    def train(
+        self, candidates: Sequence[Candidate], n_steps: Sequence[int], key: Key
+    ) -> list[Candidate]:
+        """Return the candidates, trained.
+
+        Parameters
+        ----------
+        candidates : sequence of Candidate
+            Competitors; they are left as they are.
+        n_steps : sequence of int
+            Batches for each of them.
+        key : tuple of int
+            Fixes the batch order, which all competitors share.
+
+        Returns
+        -------
+        list of Candidate
+            In the same order, with new weights, `n_steps` added up, and an `Evaluation`
+            appended for the end of every epoch and for the end of the training.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """An optimiser that can be made anew for every training: its class and its settings."""
+
+    cls: type[torch.optim.Optimizer]
+    settings: dict[str, Any]
+
+    def __call__(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """Return a fresh optimiser for these parameters."""
+        return self.cls(parameters, **self.settings)
+
+
+def resolve_optimizer(
+    optimizer: str | type[torch.optim.Optimizer],
+    learning_rate: float,
+    params: dict[str, Any] | None = None,
+) -> OptimizerSpec:
+    """Return the optimiser that is meant.
+
+    Parameters
+    ----------
+    optimizer : str or class
+        A class of `torch.optim` or its name, in any case; or a class of the same kind.
+    learning_rate : float
+        Its learning rate.
+    params : dict or None
+        Its further arguments, such as ``{"momentum": 0.9}``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such optimiser, it does not take the arguments, or it needs more than
+        gradients for a step.
+
+    Examples
+    --------
+    >>> from skectonas.training.plain import resolve_optimizer
+    >>> resolve_optimizer("adam", 0.001).cls.__name__
+    'Adam'
+    """
+    offered = {
+        name.lower(): cls
+        for name, cls in vars(torch.optim).items()
+        if isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer)
+    }
+    # A base class; a method that evaluates the loss itself; one for sparse gradients only; one
+    # for matrices only.
+    for name in ("optimizer", "lbfgs", "sparseadam", "muon"):
+        offered.pop(name, None)
+    cls = offered.get(optimizer.lower()) if isinstance(optimizer, str) else optimizer
+    if not (isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer)):
+        names = sorted(known.__name__ for known in offered.values())
+        raise ValueError(
+            f"optimizer must be one of {names}, or such a class, got {optimizer!r}."
+        )
+    if "lr" in (params or {}):
+        raise ValueError("optimizer_params holds 'lr': set learning_rate instead.")
+    spec = OptimizerSpec(cls, {"lr": learning_rate, **(params or {})})
+    with uninterrupted():
+        # The first step of any optimiser would do it. Cut in half, it fails ever after.
+        import_module("torch._dynamo")
+    try:
+        _take_a_step(spec)
+    except Exception as error:
+        raise ValueError(
+            f"optimizer {cls.__name__} cannot train with learning_rate={learning_rate!r} and "
+            f"optimizer_params={params!r}: {error}"
+        ) from error
+    return spec
+
+
+def _take_a_step(optimizer: OptimizerFactory) -> None:
+    """Try an optimiser out on a matrix and a vector, as the networks have them."""
+    parameters = [
+        torch.nn.Parameter(torch.zeros(shape, dtype=torch.float32)) for shape in ((2, 2), (2,))
+    ]
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer(parameters).step()
+
+
+class PlainTrainer:
+    """The plain loop: one candidate after the other, autograd and `torch.optim`.
+
+    Parameters
+    ----------
+    data : TrainingData
+        The rows, on the device that is to compute.
+    optimizer : callable
+        Parameters to a fresh optimiser; its state starts anew in every training.
+    scorer : callable
+        Probabilities of the validation rows to a score.
+    averaging : int, default=1
+        What is evaluated and returned is the mean of so many snapshots of the weights during
+        the last epoch: see `snapshot_steps`.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        optimizer: OptimizerFactory,
+        scorer: Scorer,
+        averaging: int = 1,
+    ) -> None:
+        self.data = data
+        self.optimizer = optimizer
+        self.scorer = scorer
+        self.averaging = averaging
+
+    def train(
+        self, candidates: Sequence[Candidate], n_steps: Sequence[int], key: Key
+    ) -> list[Candidate]:
+        """Return the candidates, trained: see `Trainer.train`."""
+        return [
+            self._train_one(candidate, self.data.batches(steps, key)) if steps else candidate
+            for candidate, steps in zip(candidates, n_steps, strict=True)
+        ]
+
+    def _train_one(self, candidate: Candidate, order: BatchOrder) -> Candidate:
+        device, per_epoch = self.data.train.labels.device, self.data.steps_per_epoch
+        network = build(candidate.topology, candidate.weights).to(device)
+        averaged = build(candidate.topology, candidate.weights).to(device)
+        optimizer = self.optimizer(network.parameters())
+        dtype = network.output.weight.dtype
+        evaluations = []
+        for begin in range(0, len(order), per_epoch):
+            rows = order[begin : begin + per_epoch]
+            losses = torch.zeros((), dtype=dtype, device=device)
+            snapshots = snapshot_steps(len(rows), per_epoch, self.averaging)
+            for step, batch in enumerate(rows, 1):
+                optimizer.zero_grad()
+                loss = self._loss(network, self.data.train, batch, dtype)
+                loss.backward()
+                optimizer.step()
+                losses += loss.detach()
+                if step in snapshots:
+                    rate = 1 / (1 + snapshots.index(step))
+                    move_average(averaged.parameters(), network.parameters(), rate)
+            evaluations.append(self._evaluate(averaged, float(losses) / len(rows), dtype))
+        return replace(
+            candidate,
+            weights=weights_of(averaged),
+            n_steps=candidate.n_steps + len(order),
+            evaluations=(*candidate.evaluations, *evaluations),
+        )
+
+    def _loss(
+        self, network: TopologyNetwork, rows: Rows, batch: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        logits = network(self.data.scaled(rows.take(batch), dtype))
+        if rows.weights is None:
+            return cross_entropy(logits, rows.labels[batch])
+        losses = cross_entropy(logits, rows.labels[batch], reduction="none")
+        # The mean over the batch, not over its weights: a batch of light rows counts less.
+        return (losses * rows.weights[batch]).mean()
+
+    @torch.no_grad()
+    def _evaluate(
+        self, network: TopologyNetwork, train_loss: float, dtype: torch.dtype
+    ) -> Evaluation:
+        network.calibrate(self.data.scaled(self.data.calibration, dtype))
+        network.eval()
+        rows = self.data.validation
+        logits = torch.cat(
+            [network(self.data.scaled(part, dtype)) for part in rows.chunks(4096)]
+        )
+        network.train()
+        return evaluate(logits, rows, self.scorer, train_loss)
+
+
+def snapshot_steps(n_steps: int, steps_per_epoch: int, averaging: int) -> list[int]:
+    """Return after which batches of an epoch the weights enter the mean that is evaluated.
+
+    Steps of constant size dance around the minimum, and the mean of what they pass lies nearer
+    to it than where they happen to stop.
+
+    Parameters
+    ----------
+    n_steps : int
+        Batches that are trained: an epoch, or the part of one that ends a training.
+    steps_per_epoch : int
+        Batches of an epoch.
+    averaging : int
+        Snapshots of a whole epoch, at the most; 1 takes the weights as they are at the end.
+
+    Returns
+    -------
+    list of int
+        Ascending; the last is `n_steps`.
+
+    Examples
+    --------
+    >>> from skectonas.training.plain import snapshot_steps
+    >>> snapshot_steps(10, steps_per_epoch=10, averaging=4)
+    [3, 6, 9, 10]
+    >>> snapshot_steps(4, steps_per_epoch=10, averaging=4)
+    [3, 4]
+    """
+    every = -(-steps_per_epoch // averaging)
+    return [*range(every, n_steps, every), n_steps]
+
+
+@torch.no_grad()
+def move_average(averages: Iterable[Tensor], weights: Iterable[Tensor], rate: float) -> None:
+    """Move averages towards weights by a rate; with 1 / k for the k-th they are means."""
+    for average, weight in zip(averages, weights, strict=True):
+        average.lerp_(weight, rate)
+
+
+def evaluate(logits: Tensor, rows: Rows, scorer: Scorer, train_loss: float) -> Evaluation:
+    """Return what is recorded of a network that gives these logits on the validation rows."""
+    if not bool(logits.isfinite().all()):
+        return Evaluation(train_loss, float("inf"), float("-inf"))
+    losses = cross_entropy(logits, rows.labels.to(logits.device), reduction="none")
+    if rows.weights is not None and bool(rows.weights.any()):
+        weights = rows.weights.to(logits.device)
+        # Where, because a row that counts nothing may have an infinite loss.
+        losses = torch.where(weights > 0, losses * weights, 0) / weights.mean()
+    score = scorer(logits.softmax(1).cpu().numpy())
+    if math.isnan(score):
+        score = float("-inf")
+    return Evaluation(train_loss, float(losses.mean()), score)

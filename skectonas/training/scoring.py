@@ -1,0 +1,186 @@
+"""From probabilities on the validation rows to a score, higher is better."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from copy import copy
+from inspect import signature
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import get_scorer
+
+Array: TypeAlias = NDArray[Any]
+Scoring: TypeAlias = str | Callable[..., float]
+Scorer: TypeAlias = Callable[[Array], float]
+"""Probabilities of the validation rows, (n, n_classes), to a score."""
+
+OTHER_TASKS = {"_regression": "regressions", "cluster": "clusterings"}
+"""Parts of `sklearn.metrics` whose scores do not say how good a classification is."""
+
+
+def make_scorer(
+    scoring: Scoring,
+    images: Array | None,
+    labels: Array,
+    classes: Array,
+    weights: Array | None,
+) -> Scorer:
+    """Return the function that scores the probabilities of the validation rows.
+
+    Parameters
+    ----------
+    scoring : str or callable
+        "accuracy", "neg_log_loss", any other name of `sklearn.metrics.get_scorer_names` that is
+        one of classifications, or a callable ``scorer(estimator, X, y)``, which gets
+        ``sample_weight`` too if it takes it.
+    images : ndarray of shape (n, height, width, channels) or None
+        The validation rows; only handed on to a callable, a name needs none.
+    labels : ndarray of shape (n,)
+        Class indices of the validation rows.
+    classes : ndarray of shape (n_classes,)
+        The classes as the user knows them.
+    weights : ndarray of shape (n,) or None
+        Sample weights; a score that takes none is computed without.
+
+    Returns
+    -------
+    callable
+        Probabilities, (n, n_classes), to a float.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or that of a score of another task, or the score cannot be
+        computed on these rows.
+    """
+    if weights is not None and not weights.any():
+        weights = None  # all weight lies on the training side
+    if scoring == "accuracy":
+        return lambda p: _average(p.argmax(1) == labels, weights)
+    if scoring == "neg_log_loss":
+        return lambda p: _average(_log_likelihood(p, labels), weights)
+    try:
+        scorer = get_scorer(scoring)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            "scoring must be a name in sklearn.metrics.get_scorer_names() or a callable, "
+            f"got {scoring!r}."
+        ) from error
+    if isinstance(scoring, str):
+        _refuse_other_tasks(scoring, scorer)
+    scorer = _with_labels(scorer, classes)
+    keywords = {}
+    if weights is not None and _takes_weights(scorer):
+        keywords["sample_weight"] = weights
+
+    def score(probabilities: Array) -> float:
+        holder = _Predictions(probabilities, classes, images)
+        return float(scorer(holder, images, classes[labels], **keywords))
+
+    missing = classes[np.bincount(labels, minlength=len(classes)) == 0].tolist()
+    but = f", which have no row of the class(es) {missing}" if missing else ""
+    try:
+        # Found out now, before any training, rather than at the end of the first epoch. All
+        # classes are predicted, because with some of them a score may still work.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = score(_any_predictions(len(labels), len(classes)))
+    except Exception as error:
+        raise ValueError(
+            f"scoring={scoring!r} cannot be computed on the validation rows{but}: {error}"
+        ) from error
+    if not np.isfinite(value):
+        raise ValueError(f"scoring={scoring!r} gives {value} on the validation rows{but}.")
+    return score
+
+
+def name_of(scoring: Scoring) -> str:
+    """Return what a score is called, the same in every process.
+
+    Examples
+    --------
+    >>> from sklearn.metrics import f1_score, make_scorer
+    >>> from skectonas.training.scoring import name_of
+    >>> name_of("accuracy")
+    'accuracy'
+    >>> name_of(f1_score)
+    'f1_score'
+    >>> name_of(make_scorer(f1_score, average="micro"))
+    "make_scorer(f1_score, response_method='predict', average=micro)"
+    """
+    if isinstance(scoring, str):
+        return scoring
+    name: str = getattr(scoring, "__name__", repr(scoring))
+    return re.sub(r" at 0x[0-9A-Fa-f]+", "", name)
+
+
+def _refuse_other_tasks(name: str, scorer: Callable[..., float]) -> None:
+    module = getattr(getattr(scorer, "_score_func", None), "__module__", "")
+    for part, task in OTHER_TASKS.items():
+        if part in module.split("."):
+            raise ValueError(
+                f"scoring must be a score of classifications, got {name!r}, which is one of "
+                f"{task}. If it is meant, give sklearn.metrics.get_scorer({name!r})."
+            )
+
+
+def _with_labels(scorer: Callable[..., float], classes: Array) -> Callable[..., float]:
+    """Return a scorer that knows which class each column of probabilities belongs to.
+
+    Metrics of probabilities take it from the rows, and cannot if a class has none.
+    """
+    metric = getattr(scorer, "_score_func", None)
+    by_probability = "predict_proba" in getattr(scorer, "_response_method", ())
+    if metric is None or not by_probability or "labels" not in signature(metric).parameters:
+        return scorer
+    knowing: Any = copy(scorer)
+    knowing._kwargs = {"labels": classes, **knowing._kwargs}
+    told: Callable[..., float] = knowing
+    return told
+
+
+def _any_predictions(n_rows: int, n_classes: int) -> Array:
+    """Return probabilities by which one row after the other is of the next class."""
+    certain: Array = np.eye(n_classes)[np.arange(n_rows) % n_classes]
+    probabilities: Array = (certain + 1 / n_classes) / 2
+    return probabilities
+
+
+def _log_likelihood(probabilities: Array, labels: Array) -> Array:
+    chosen = probabilities[np.arange(len(labels)), labels]
+    logarithms: Array = np.log(np.maximum(chosen, np.finfo(chosen.dtype).tiny))
+    return logarithms
+
+
+def _average(values: Array, weights: Array | None) -> float:
+    return float(np.average(values, weights=weights))
+
+
+def _takes_weights(scorer: Callable[..., float]) -> bool:
+    # scikit-learn's scorers take anything and hand it on to their metric.
+    parameters = signature(getattr(scorer, "_score_func", scorer)).parameters.values()
+    return any(p.name == "sample_weight" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+class _Predictions(ClassifierMixin, BaseEstimator):
+    """An estimator that has predicted already: what scikit-learn's scorers want to see."""
+
+    def __init__(self, probabilities: Array, classes: Array, images: Array | None) -> None:
+        self.probabilities = probabilities
+        self.classes = classes
+        self.images = images
+        self.classes_ = classes
+
+    def predict_proba(self, X: object) -> Array:
+        if X is not self.images:
+            raise ValueError("a scorer can only ask for predictions of the X that it gets")
+        return self.probabilities
+
+    def predict(self, X: object) -> Array:
+        labels: Array = self.classes_[self.predict_proba(X).argmax(1)]
+        return labels
