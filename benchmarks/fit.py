@@ -21,7 +21,7 @@ from typing import Any
 import joblib
 from datasets import fashion_mnist
 
-import skectonas.classifier
+import skectonas.fitting
 from skectonas import ECToNASClassifier
 from skectonas.training.plain import PlainTrainer
 
@@ -29,12 +29,12 @@ from skectonas.training.plain import PlainTrainer
 @contextmanager
 def plain_loop() -> Iterator[None]:
     """Let the classifier train by the plain loop for a while."""
-    fused = skectonas.classifier.FusedTrainer
-    skectonas.classifier.FusedTrainer = lambda *arguments: PlainTrainer(*arguments[:4])
+    fused = skectonas.fitting.FusedTrainer
+    skectonas.fitting.FusedTrainer = lambda *arguments: PlainTrainer(*arguments[:4])
     try:
         yield
     finally:
-        skectonas.classifier.FusedTrainer = fused
+        skectonas.fitting.FusedTrainer = fused
 
 
 WAYS = {

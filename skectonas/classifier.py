@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
@@ -16,83 +14,55 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skectonas.callers import inside_another_estimator
-from skectonas.candidate import Ancestor, Candidate
 from skectonas.estimators import (
     CallbackSupportMixin,
     VersionedStateMixin,
     all_or_nothing,
     check_device,
     check_parameters,
-    draw_seed,
     with_plain_numbers,
 )
 from skectonas.export import (
-    PortableNetwork,
-    load,
-    plain_state,
-    save,
-    to_onnx,
-    to_skorch,
-    to_torch,
-    whole_state,
+    ExportMixin,
 )
+from skectonas.fitting import Sample, first_fit, further_fit
 from skectonas.inputs import (
     Data,
     InputEncoder,
-    MappedImages,
     batches_of,
-    check_classes,
     check_weights,
     check_X,
     check_y,
-    mapping_of,
     read_at_random,
 )
-from skectonas.morphisms import GREEDY_MORPHISMS, MORPHISMS, Morphism
-from skectonas.network import TopologyNetwork, build, weights_of
-from skectonas.population import FusedTrainer
+from skectonas.morphisms import Morphism
+from skectonas.network import TopologyNetwork
 from skectonas.search import (
-    Balanced,
     CallbackTasks,
     Fitness,
-    Greedy,
-    Ledger,
     Observer,
     Outcome,
     Printer,
-    Random,
-    Search,
-    Settings,
     Start,
-    check_morphisms,
     model_attributes,
 )
 from skectonas.surroundings import undisturbed
-from skectonas.topology import Topology, starting_topology
+from skectonas.topology import Topology
 from skectonas.training import (
-    Rows,
-    Scorer,
-    TrainingData,
-    evaluate,
-    make_scorer,
     name_of,
-    resolve_optimizer,
-    split,
-    training_weights,
 )
 
 PREDICTION_ROWS = 1024  # rows in float64 at a time: bounds the memory of predict
 
 
 class ECToNASClassifier(
-    CallbackSupportMixin, ClassifierMixin, VersionedStateMixin, BaseEstimator
+    ExportMixin, CallbackSupportMixin, ClassifierMixin, VersionedStateMixin, BaseEstimator
 ):
     """Classifier that finds the shape of a small neural network while it trains it.
 
@@ -178,11 +148,11 @@ class ECToNASClassifier(
     verbose : int, default=0
         With 1, a line a generation is printed; with 0 nothing is.
     warm_start : bool, default=False
-        Whether `fit`, called again, goes on from the network at hand with a fresh budget. Then
+        Whether `fit`, called again, goes on from the fitted network with a fresh budget. Then
         X has to be like that of the first fit, and `y` to hold the same classes; `start`,
         `image_shape`, `column_order` and `column_scaling` do not count, and `seed_` takes the
         place of `random_state`, so that on the same data the same rows are held out. The
-        network at hand is scored anew on the rows that are held out now, and remains the model
+        fitted network is scored anew on the rows that are held out now, and remains the model
         unless a better one is found. `scoring` has to be as before; scores of earlier fits stay
         in `history_` and `lineage_` as they were measured. What `keep_candidates` kept of the
         fit before is dropped.
@@ -423,19 +393,16 @@ class ECToNASClassifier(
             the start far worse than guessing, as a learning rate that is too large does.
         """
         given = X, y, sample_weight
-        go_on = self.warm_start and hasattr(self, "network_")
-        X = check_X(self, X, reset=not go_on)
+        is_further = self.warm_start and hasattr(self, "network_")
+        X = check_X(self, X, reset=not is_further)
         labels = check_y(self, X, y)
         weights = check_weights(sample_weight, X)
-        rows = None
-        if weights is not None and not weights.all():
-            rows = np.flatnonzero(weights)
-            labels, weights = labels[rows], weights[rows]
         device = check_device(self.device)
+        prepare = further_fit if is_further else first_fit
         try:
             with undisturbed(device):
-                plain = with_plain_numbers(self)
-                search, start = plain._prepare(X, rows, labels, weights, device, go_on)
+                sample = Sample.of(X, labels, weights)
+                search, start = prepare(with_plain_numbers(self), sample, device)
                 observers: list[Observer] = (
                     [Printer(type(self).__name__)] if self.verbose else []
                 )
@@ -443,9 +410,13 @@ class ECToNASClassifier(
                 if hasattr(self, "_init_callback_context"):
                     tasks = CallbackTasks(self, *given, partial(self._fitted, start))
                     observers.append(tasks)
+                earlier = start.earlier
                 with read_at_random(X):
                     outcome = search.run(
-                        start.candidate, observers, start.at_hand, start.origin
+                        start.candidate,
+                        observers,
+                        earlier and earlier.incumbent,
+                        earlier and earlier.reference,
                     )
         finally:
             if device.type == "cuda":
@@ -582,337 +553,12 @@ class ECToNASClassifier(
         labels: NDArray[Any] = self.classes_[chosen]
         return labels
 
-    def to_torch(self) -> PortableNetwork:
-        """Return the network with its input scaling as a plain module of torch.
-
-        Returns
-        -------
-        PortableNetwork
-            A copy, on the CPU and in evaluation mode, from X to the logits. X is a tensor of
-            any dtype in the shape that `fit` saw: raw images, or rows of a numeric table; of a
-            data frame, what ``encoder_.transform(X)`` gives.
-
-        Examples
-        --------
-        >>> import torch
-        >>> from sklearn.datasets import load_digits
-        >>> from skectonas import ECToNASClassifier
-        >>> digits = load_digits()
-        >>> clf = ECToNASClassifier(budget=12, random_state=0).fit(digits.images, digits.target)
-        >>> clf.to_torch()(torch.from_numpy(digits.images)).shape
-        torch.Size([1797, 10])
-        """
-        check_is_fitted(self, "network_")
-        return to_torch(self)
-
-    def to_onnx(self, path: str | os.PathLike[str]) -> None:
-        """Write the network with its input scaling as a model of ONNX.
-
-        Parameters
-        ----------
-        path : str or path-like
-            The file to write.
-
-        Raises
-        ------
-        ImportError
-            If the packages of the extra ``onnx`` are not installed.
-
-        Notes
-        -----
-        The input ``X`` has the shape and dtype of the X that `fit` saw, with any number of
-        rows: raw images, or rows of a numeric table; of a data frame, it is what
-        ``encoder_.transform(X)`` gives. The outputs are ``probabilities`` and ``logits``,
-        (n, n_classes), float32. The model's metadata hold ``classes`` and ``topology`` as JSON.
-
-        Examples
-        --------
-        >>> import tempfile
-        >>> import onnxruntime
-        >>> from sklearn.datasets import load_digits
-        >>> from skectonas import ECToNASClassifier
-        >>> digits = load_digits()
-        >>> clf = ECToNASClassifier(budget=12, random_state=0).fit(digits.images, digits.target)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     clf.to_onnx(f"{folder}/digits.onnx")
-        ...     session = onnxruntime.InferenceSession(f"{folder}/digits.onnx")
-        >>> session.run(["probabilities"], {"X": digits.images[:3]})[0].shape
-        (3, 10)
-        """
-        check_is_fitted(self, "network_")
-        to_onnx(self, path)
-
-    def to_skorch(self, net_class: type | None = None, **settings: Any) -> Any:
-        """Return an initialised net of skorch that holds the winner's weights and history.
-
-        Parameters
-        ----------
-        net_class : type or None, default=None
-            A subclass of `skorch.NeuralNetClassifier` to make it of, such as one with skorch's
-            ``AccelerateMixin``; None takes that class itself.
-        **settings : dict
-            Arguments of the net, such as ``max_epochs``, ``callbacks`` or ``device``. They take
-            the place of what comes from this estimator: optimiser, learning rate, batch size,
-            validation split, device and verbosity.
-
-        Returns
-        -------
-        skorch.NeuralNetClassifier
-            Its module is that of `to_torch`, so that X is what it is there, as an array. `y`
-            are the indices of the classes, ``np.searchsorted(clf.classes_, y)``, and so is what
-            its `predict` gives.
-
-        Raises
-        ------
-        ImportError
-            If skorch, which the extra ``skorch`` installs, is missing.
-        ValueError
-            If `net_class` is no such class.
-
-        Notes
-        -----
-        `partial_fit` trains on and appends to the history, which has an entry for each training
-        of the winner and of its ancestors. A schedule of the learning rate takes these for
-        epochs that have passed, unless it is given ``last_epoch=-1``. `fit`, and so a grid
-        search, begins as always with skorch from the initial state: here the winner's weights,
-        with an empty history; after ``set_params(module__weights=None)``, fresh ones.
-
-        On the rows that this estimator was fitted on, the net holds out the same ones for
-        validation. skorch moves the running statistics of the batch normalisation step by step,
-        and knows of no `averaging`, `class_weight` or `sample_weight`.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from sklearn.datasets import load_digits
-        >>> from skectonas import ECToNASClassifier
-        >>> X, y = load_digits(return_X_y=True)
-        >>> clf = ECToNASClassifier(budget=12, random_state=0).fit(X, y)
-        >>> net = clf.to_skorch(max_epochs=2)
-        >>> np.allclose(net.predict_proba(X), clf.predict_proba(X), atol=1e-5)
-        True
-        >>> before = len(net.history)
-        >>> net = net.partial_fit(X, np.searchsorted(clf.classes_, y))
-        >>> len(net.history) - before
-        2
-        """
-        check_is_fitted(self, "network_")
-        return to_skorch(self, net_class, settings)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the fitted estimator to a file of JSON and tensors, for `load`.
-
-        Parameters
-        ----------
-        path : str or path-like
-            The file to write, by custom with the ending ``.safetensors``. It is written as a
-            whole or not at all.
-
-        Raises
-        ------
-        ImportError
-            If safetensors, which the extra ``save`` installs, is missing.
-        ValueError
-            If a fitted attribute holds what cannot be written.
-
-        Warns
-        -----
-        UserWarning
-            If parameters are left out because they are no plain data: functions, morphisms and
-            fitnesses of your own, generators. Predictions do not depend on them.
-
-        Notes
-        -----
-        The file has what `pickle` would write, but no code in it is run on loading, and neither
-        the device nor private attributes of other packages are in it.
-
-        Examples
-        --------
-        >>> import tempfile
-        >>> import numpy as np
-        >>> from sklearn.datasets import load_digits
-        >>> from skectonas import ECToNASClassifier
-        >>> X, y = load_digits(return_X_y=True)
-        >>> clf = ECToNASClassifier(budget=12, random_state=0).fit(X, y)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     clf.save(f"{folder}/digits.safetensors")
-        ...     again = ECToNASClassifier.load(f"{folder}/digits.safetensors")
-        >>> np.array_equal(again.predict_proba(X), clf.predict_proba(X))
-        True
-        """
-        check_is_fitted(self, "network_")
-        save(self, path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a fitted estimator from a file that `save` wrote.
-
-        Parameters
-        ----------
-        path : str or path-like
-            The file. None of its contents is run as code.
-
-        Returns
-        -------
-        ECToNASClassifier
-            It predicts the same; on the same machine, the same bits.
-
-        Raises
-        ------
-        ImportError
-            If safetensors, which the extra ``save`` installs, is missing.
-        OSError
-            If the file cannot be opened.
-        ValueError
-            If it is damaged, truncated, of another kind, or of a format that this version does
-            not know.
-
-        Warns
-        -----
-        UserWarning
-            If parameters have their defaults because the file does not have them.
-        """
-        return load(cls, path)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return plain_state(super().__getstate__())
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(whole_state(state))
-
     def _images_of(self, X: Data) -> Iterator[NDArray[Any]]:
         """Yield X as images, a few rows at a time."""
         for batch in batches_of(X, width=math.prod(self.image_shape_)):
             images = self.encoder_.transform(batch)
             for part in gen_batches(len(images), PREDICTION_ROWS):
                 yield images[part]
-
-    def _prepare(
-        self,
-        X: Data,
-        rows: NDArray[np.intp] | None,
-        labels: NDArray[Any],
-        weights: NDArray[np.float64] | None,
-        device: torch.device,
-        go_on: bool,
-    ) -> tuple[Search, Start]:
-        """Check all that can be checked before training, and set the search up."""
-        classes, indices = check_classes(labels)
-        if go_on and not np.array_equal(classes, self.classes_):
-            raise ValueError(
-                "With warm_start=True, y must hold the same classes as before, "
-                f"{self.classes_.tolist()}, got {classes.tolist()}."
-            )
-        scoring = name_of(self.scoring)
-        if go_on and scoring != self.scoring_:
-            raise ValueError(
-                f"With warm_start=True, scoring must be as before, {self.scoring_!r}, got "
-                f"{scoring!r}: the scores of the fits could not be compared. Fit anew, for "
-                "example with start=best_topology_."
-            )
-        seed = self.seed_ if go_on else draw_seed(self.random_state)
-        optimizer = resolve_optimizer(self.optimizer, self.learning_rate, self.optimizer_params)
-        settings = self._settings()
-        train, validation = split(indices, self.validation_fraction, seed)
-        if go_on:
-            encoder, topology = self.encoder_, self.best_topology_
-        else:
-            encoder = InputEncoder(
-                self.image_shape, self.column_order, self.column_scaling, seed
-            ).fit(X, train if rows is None else rows[train])
-            topology = starting_topology(self.start, encoder.image_shape_, len(classes))
-        if topology.n_parameters > self.max_parameters:
-            raise ValueError(
-                f"{'The network at hand' if go_on else 'start'} has {topology.n_parameters} "
-                f"parameters, more than max_parameters={self.max_parameters}."
-            )
-        images = _images(encoder, X, rows)
-        in_loss = training_weights(weights, self.class_weight, labels)
-        data = TrainingData(
-            _rows(images, indices, in_loss, train),
-            _rows(images, indices, weights, validation),
-            encoder.scaling_,
-            self.batch_size,
-        )
-        seen = None
-        if callable(self.scoring):  # it may look at the rows
-            seen = next(data.validation.chunks(len(validation))).numpy()
-        scorer = make_scorer(
-            self.scoring,
-            seen,
-            indices[validation],
-            classes,
-            None if weights is None else weights[validation],
-        )
-        ledger = Ledger(self.budget, data.steps_per_epoch)
-        search = Search(
-            FusedTrainer(data.to(device), optimizer, scorer, self.averaging, self.n_jobs),
-            ledger,
-            self._fitness(seed),
-            data.scaled(data.calibration, torch.float32),
-            seed,
-            settings,
-        )
-        if not go_on:
-            return search, Start(topology, encoder, classes, seed, ledger)
-        at_hand, first = self._at_hand(data, scorer), self.lineage_.iloc[0]
-        start = replace(
-            at_hand,
-            id=int(self.history_["candidate"].max()) + 1,
-            generation=int(self.history_["generation"].max()) + 1,
-            morphism="warm start",
-            parent=at_hand.as_ancestor(),
-            evaluations=(),
-        )
-        origin = Ancestor(
-            int(first["candidate"]),
-            float(first["validation_score"]),
-            int(first["n_parameters"]),
-        )
-        earlier = self.history_, self.lineage_
-        return search, Start(start, encoder, classes, seed, ledger, at_hand, origin, *earlier)
-
-    def _at_hand(self, data: TrainingData, scorer: Scorer) -> Candidate:
-        """Return the model as a candidate, with its score on the validation rows."""
-        last, weights = self.lineage_.iloc[-1], weights_of(self.network_)
-        network, rows = build(self.best_topology_, weights).eval(), data.validation
-        with torch.no_grad():
-            logits = [
-                network(data.scaled(part, torch.float32))
-                for part in rows.chunks(PREDICTION_ROWS)
-            ]
-        return Candidate(
-            id=int(last["candidate"]),
-            topology=self.best_topology_,
-            weights=weights,
-            generation=int(last["generation"]),
-            morphism=str(last["morphism"]),
-            n_steps=round(last["epochs_total"] * data.steps_per_epoch),
-            evaluations=(evaluate(torch.cat(logits), rows, scorer, train_loss=math.nan),),
-            score_window=self.score_window,
-        )
-
-    def _settings(self) -> Settings:
-        return Settings(
-            warmup_epochs=self.warmup_epochs,
-            round_epochs=self.round_epochs,
-            n_rounds=self.n_rounds,
-            n_parents=self.n_parents,
-            max_growth=self.max_growth,
-            max_parameters=self.max_parameters,
-            score_window=self.score_window,
-            keep_front=self.keep_candidates is not None,
-            morphisms=check_morphisms(
-                self.morphisms, GREEDY_MORPHISMS if self.alpha == 1 else MORPHISMS
-            ),
-        )
-
-    def _fitness(self, seed: int) -> Fitness:
-        if not isinstance(self.selection, str):
-            return self.selection
-        if self.selection == "random":
-            return Random(seed)
-        return Greedy() if self.alpha == 1 else Balanced(self.alpha)
 
     def _fitted(self, start: Start, outcome: Outcome) -> dict[str, Any]:
         """Return the fitted attributes that go with an outcome."""
@@ -961,30 +607,3 @@ class ECToNASClassifier(
         tags.input_tags.categorical = True
         tags.input_tags.sparse = True
         return tags
-
-
-def _images(
-    encoder: InputEncoder, X: Data, rows: NDArray[np.intp] | None
-) -> torch.Tensor | MappedImages:
-    """Return X, or some of its rows, as images, which stay where they are if they can."""
-    if sparse.issparse(X) or mapping_of(X) is not None:
-        return MappedImages(X, encoder.transform, rows)
-    images = encoder.transform(X, rows)
-    with warnings.catch_warnings():
-        # Nobody writes to them.
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.from_numpy(images)
-
-
-def _rows(
-    images: torch.Tensor | MappedImages,
-    indices: NDArray[np.int64],
-    weights: NDArray[np.float64] | None,
-    chosen: NDArray[np.int64],
-) -> Rows:
-    return Rows(
-        images,
-        torch.from_numpy(indices[chosen]),
-        None if weights is None else torch.from_numpy(weights[chosen].astype(np.float32)),
-        torch.from_numpy(chosen),
-    )

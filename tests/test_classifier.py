@@ -297,7 +297,7 @@ def test_weights_count_up_to_a_factor_and_zero_means_absent(digits: Any) -> None
 
 def train_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "skectonas.classifier.FusedTrainer",
+        "skectonas.fitting.FusedTrainer",
         lambda data, optimizer, scorer, averaging, n_jobs: PlainTrainer(
             data, optimizer, scorer, averaging
         ),

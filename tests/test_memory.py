@@ -56,7 +56,7 @@ def data_of(
         seen.append(data)
         return FusedTrainer(data, *others)
 
-    monkeypatch.setattr("skectonas.classifier.FusedTrainer", keep)
+    monkeypatch.setattr("skectonas.fitting.FusedTrainer", keep)
     clf.fit(X, y, **fit)
     monkeypatch.undo()
     return seen[0]

@@ -1,4 +1,4 @@
-"""Going on from the network at hand, with a fresh budget."""
+"""Going on from a fitted network, with a fresh budget."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_it_goes_on_from_the_weights_at_hand(digits: Any, monkeypatch: Any) -> N
 
     clf = quick(60, warm_start=True).fit(*digits)
     before, topology = weights_of(clf.network_), clf.best_topology_
-    monkeypatch.setattr("skectonas.classifier.FusedTrainer", Spy)
+    monkeypatch.setattr("skectonas.fitting.FusedTrainer", Spy)
     clf.set_params(start="large_cnn", random_state=7).fit(*digits)
     [start], key = begun[0]
     assert start.topology == topology
@@ -236,5 +236,5 @@ def test_the_network_at_hand_is_scored_on_the_rows_held_out_now(
 
 def test_a_network_that_is_too_large_is_named(digits: Any) -> None:
     clf = quick(12, warm_start=True).fit(*digits)
-    with pytest.raises(ValueError, match="network at hand has 760 parameters"):
+    with pytest.raises(ValueError, match="fitted network has 760 parameters"):
         clf.set_params(max_parameters=10).fit(*digits)

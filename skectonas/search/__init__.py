@@ -11,12 +11,13 @@ from skectonas.search.fitness import Balanced, Fitness, Greedy, Random
 from skectonas.search.front import unbeaten
 from skectonas.search.ledger import Entry, Ledger
 from skectonas.search.observers import CallbackTasks, Printer
-from skectonas.search.result import Start, model_attributes
+from skectonas.search.result import Earlier, Start, model_attributes
 from skectonas.search.settings import Settings, check_morphisms
 
 __all__ = [
     "Balanced",
     "CallbackTasks",
+    "Earlier",
     "Entry",
     "Fitness",
     "Greedy",

@@ -15,32 +15,64 @@ from skectonas.search.ledger import Ledger
 from skectonas.topology import Topology
 
 
+class Earlier(NamedTuple):
+    """What the fits before a warm start leave to it.
+
+    Parameters
+    ----------
+    incumbent : Candidate
+        The fitted network, scored on the rows that are held out now.
+    reference : Ancestor
+        The start of the first fit: what the final selection compares with.
+    history, lineage : DataFrame
+        As the estimator has them.
+    """
+
+    incumbent: Candidate
+    reference: Ancestor
+    history: pd.DataFrame
+    lineage: pd.DataFrame
+
+
 class Start(NamedTuple):
-    """What is known before the search begins, and what its outcome is told with."""
+    """What a search begins with, and what its outcome is told with.
+
+    Parameters
+    ----------
+    candidate : Topology or Candidate
+        What is trained first.
+    encoder : InputEncoder
+        What turns X into images.
+    classes : ndarray of shape (n_classes,)
+        The classes.
+    seed : int
+        What all random draws depend on.
+    ledger : Ledger
+        The account of the search.
+    earlier : Earlier or None, default=None
+        What a warm start goes on from.
+    """
 
     candidate: Topology | Candidate
     encoder: InputEncoder
     classes: NDArray[Any]
     seed: int
     ledger: Ledger
-    at_hand: Candidate | None = None
-    origin: Ancestor | None = None
-    earlier_history: pd.DataFrame | None = None
-    earlier_lineage: pd.DataFrame | None = None
+    earlier: Earlier | None = None
 
     def history(self) -> pd.DataFrame:
-        """Return the account of the search, behind that of the fits that it goes on from."""
+        """Return the account of the search, after that of the fits before it."""
         history = self.ledger.to_frame()
-        if self.earlier_history is None:
+        if self.earlier is None:
             return history
-        history["budget_spent"] += self.earlier_history["budget_spent"].iloc[-1]
-        return pd.concat([self.earlier_history, history], ignore_index=True)
+        history["budget_spent"] += self.earlier.history["budget_spent"].iloc[-1]
+        return pd.concat([self.earlier.history, history], ignore_index=True)
 
     def model_of(self, lineage: Sequence[Candidate]) -> dict[str, Any]:
-        """Return a candidate as it can be predicted with: its network and its lineage."""
+        """Return what a candidate can be predicted with: its network and its lineage."""
         candidate, table = lineage[-1], self.table_of(lineage)
-        if self.earlier_lineage is not None:
-            earlier = self.earlier_lineage
+        if self.earlier is not None:
+            earlier = self.earlier.lineage
             earlier = earlier[~earlier["candidate"].isin(table["candidate"])]
             table = pd.concat([earlier, table], ignore_index=True)
         network = build(candidate.topology, candidate.weights).eval()

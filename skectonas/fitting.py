@@ -1,0 +1,302 @@
+"""From checked data and parameters to a search and what it begins with."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.base import BaseEstimator
+
+from skectonas.candidate import Ancestor, Candidate
+from skectonas.estimators import draw_seed
+from skectonas.inputs import Data, InputEncoder, MappedImages, check_classes, mapping_of
+from skectonas.morphisms import GREEDY_MORPHISMS, MORPHISMS
+from skectonas.network import build, weights_of
+from skectonas.population import FusedTrainer
+from skectonas.search import (
+    Balanced,
+    Earlier,
+    Fitness,
+    Greedy,
+    Ledger,
+    Random,
+    Search,
+    Settings,
+    Start,
+    check_morphisms,
+)
+from skectonas.topology import Topology, starting_topology
+from skectonas.training import (
+    OptimizerSpec,
+    Rows,
+    Scorer,
+    TrainingData,
+    evaluate,
+    make_scorer,
+    name_of,
+    resolve_optimizer,
+    split,
+    training_weights,
+)
+
+ROWS_AT_ONCE = 1024  # that are scored together before a warm start
+
+
+class Sample(NamedTuple):
+    """The rows of a fit, checked.
+
+    Parameters
+    ----------
+    X : data frame, ndarray or sparse array
+        All rows that were given.
+    rows : ndarray of shape (n,) or None
+        Numbers of the rows of X that have a weight; None stands for all.
+    classes : ndarray of shape (n_classes,)
+        The classes.
+    indices : ndarray of shape (n,)
+        For each of these rows, the index of its class.
+    weights : ndarray of shape (n,) or None
+        Their sample weights.
+    """
+
+    X: Data
+    rows: NDArray[np.intp] | None
+    classes: NDArray[Any]
+    indices: NDArray[np.int64]
+    weights: NDArray[np.float64] | None
+
+    @classmethod
+    def of(cls, X: Data, labels: NDArray[Any], weights: NDArray[np.float64] | None) -> Sample:
+        """Leave out the rows without weight, and number the classes of the others."""
+        rows = None
+        if weights is not None and not weights.all():
+            rows = np.flatnonzero(weights)
+            labels, weights = labels[rows], weights[rows]
+        return cls(X, rows, *check_classes(labels), weights)
+
+    def numbers_in_X(self, chosen: NDArray[np.int64]) -> NDArray[np.intp]:
+        """Return which rows of X some of the rows are."""
+        return chosen if self.rows is None else self.rows[chosen]
+
+
+def first_fit(
+    estimator: BaseEstimator, sample: Sample, device: torch.device
+) -> tuple[Search, Start]:
+    """Set up a search that begins with a topology.
+
+    Raises
+    ------
+    ValueError
+        If a parameter does not go with the data.
+    """
+    optimizer, settings = _optimizer_of(estimator), _settings_of(estimator)
+    seed = draw_seed(estimator.random_state)
+    train, validation = split(sample.indices, estimator.validation_fraction, seed)
+    encoder = InputEncoder(
+        estimator.image_shape, estimator.column_order, estimator.column_scaling, seed
+    ).fit(sample.X, sample.numbers_in_X(train))
+    topology = starting_topology(estimator.start, encoder.image_shape_, len(sample.classes))
+    _check_size("start", topology, settings)
+    data = _training_data(estimator, sample, encoder, train, validation)
+    scorer = _scorer(estimator, sample, data, validation)
+    search = _search(estimator, data, scorer, optimizer, settings, seed, device)
+    return search, Start(topology, encoder, sample.classes, seed, search.ledger)
+
+
+def further_fit(
+    estimator: BaseEstimator, sample: Sample, device: torch.device
+) -> tuple[Search, Start]:
+    """Set up a search that begins with the network of a fitted estimator.
+
+    Raises
+    ------
+    ValueError
+        If a parameter does not go with the data, or classes or scores are not those of before.
+    """
+    _check_same_task(estimator, sample)
+    optimizer, settings = _optimizer_of(estimator), _settings_of(estimator)
+    seed, encoder = estimator.seed_, estimator.encoder_
+    train, validation = split(sample.indices, estimator.validation_fraction, seed)
+    _check_size("The fitted network", estimator.best_topology_, settings)
+    data = _training_data(estimator, sample, encoder, train, validation)
+    scorer = _scorer(estimator, sample, data, validation)
+    search = _search(estimator, data, scorer, optimizer, settings, seed, device)
+    incumbent, history = _incumbent(estimator, data, scorer), estimator.history_
+    start = replace(
+        incumbent,
+        id=int(history["candidate"].max()) + 1,
+        generation=int(history["generation"].max()) + 1,
+        morphism="warm start",
+        parent=incumbent.as_ancestor(),
+        evaluations=(),
+    )
+    earlier = Earlier(incumbent, _first_start(estimator), history, estimator.lineage_)
+    return search, Start(start, encoder, sample.classes, seed, search.ledger, earlier)
+
+
+def _check_same_task(estimator: BaseEstimator, sample: Sample) -> None:
+    if not np.array_equal(sample.classes, estimator.classes_):
+        raise ValueError(
+            "With warm_start=True, y must hold the same classes as before, "
+            f"{estimator.classes_.tolist()}, got {sample.classes.tolist()}."
+        )
+    scoring = name_of(estimator.scoring)
+    if scoring != estimator.scoring_:
+        raise ValueError(
+            f"With warm_start=True, scoring must be as before, {estimator.scoring_!r}, got "
+            f"{scoring!r}: the scores of the fits could not be compared. Fit anew, for "
+            "example with start=best_topology_."
+        )
+
+
+def _check_size(name: str, topology: Topology, settings: Settings) -> None:
+    if topology.n_parameters > settings.max_parameters:
+        raise ValueError(
+            f"{name} has {topology.n_parameters} parameters, more than "
+            f"max_parameters={settings.max_parameters}."
+        )
+
+
+def _incumbent(estimator: BaseEstimator, data: TrainingData, scorer: Scorer) -> Candidate:
+    """Return the fitted network as a candidate, scored on the rows that are held out now."""
+    last, weights = estimator.lineage_.iloc[-1], weights_of(estimator.network_)
+    network, rows = build(estimator.best_topology_, weights).eval(), data.validation
+    with torch.no_grad():
+        logits = [
+            network(data.scaled(part, torch.float32)) for part in rows.chunks(ROWS_AT_ONCE)
+        ]
+    return Candidate(
+        id=int(last["candidate"]),
+        topology=estimator.best_topology_,
+        weights=weights,
+        generation=int(last["generation"]),
+        morphism=str(last["morphism"]),
+        n_steps=round(last["epochs_total"] * data.steps_per_epoch),
+        evaluations=(evaluate(torch.cat(logits), rows, scorer, train_loss=math.nan),),
+        score_window=estimator.score_window,
+    )
+
+
+def _first_start(estimator: BaseEstimator) -> Ancestor:
+    first = estimator.lineage_.iloc[0]
+    return Ancestor(
+        int(first["candidate"]), float(first["validation_score"]), int(first["n_parameters"])
+    )
+
+
+def _training_data(
+    estimator: BaseEstimator,
+    sample: Sample,
+    encoder: InputEncoder,
+    train: NDArray[np.int64],
+    validation: NDArray[np.int64],
+) -> TrainingData:
+    images = _images(encoder, sample)
+    in_loss = training_weights(
+        sample.weights, estimator.class_weight, sample.classes[sample.indices]
+    )
+    return TrainingData(
+        _rows(images, sample, in_loss, train),
+        _rows(images, sample, sample.weights, validation),
+        encoder.scaling_,
+        estimator.batch_size,
+    )
+
+
+def _images(encoder: InputEncoder, sample: Sample) -> torch.Tensor | MappedImages:
+    """Return the rows as images, which stay where they are if they can."""
+    if sparse.issparse(sample.X) or mapping_of(sample.X) is not None:
+        return MappedImages(sample.X, encoder.transform, sample.rows)
+    images = encoder.transform(sample.X, sample.rows)
+    with warnings.catch_warnings():
+        # Nobody writes to them.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(images)
+
+
+def _rows(
+    images: torch.Tensor | MappedImages,
+    sample: Sample,
+    weights: NDArray[np.float64] | None,
+    chosen: NDArray[np.int64],
+) -> Rows:
+    return Rows(
+        images,
+        torch.from_numpy(sample.indices[chosen]),
+        None if weights is None else torch.from_numpy(weights[chosen].astype(np.float32)),
+        torch.from_numpy(chosen),
+    )
+
+
+def _scorer(
+    estimator: BaseEstimator,
+    sample: Sample,
+    data: TrainingData,
+    validation: NDArray[np.int64],
+) -> Scorer:
+    seen = None
+    if callable(estimator.scoring):  # it may look at the rows
+        seen = next(data.validation.chunks(len(validation))).numpy()
+    return make_scorer(
+        estimator.scoring,
+        seen,
+        sample.indices[validation],
+        sample.classes,
+        None if sample.weights is None else sample.weights[validation],
+    )
+
+
+def _search(
+    estimator: BaseEstimator,
+    data: TrainingData,
+    scorer: Scorer,
+    optimizer: OptimizerSpec,
+    settings: Settings,
+    seed: int,
+    device: torch.device,
+) -> Search:
+    return Search(
+        FusedTrainer(data.to(device), optimizer, scorer, estimator.averaging, estimator.n_jobs),
+        Ledger(estimator.budget, data.steps_per_epoch),
+        _fitness_of(estimator, seed),
+        data.scaled(data.calibration, torch.float32),
+        seed,
+        settings,
+    )
+
+
+def _optimizer_of(estimator: BaseEstimator) -> OptimizerSpec:
+    return resolve_optimizer(
+        estimator.optimizer, estimator.learning_rate, estimator.optimizer_params
+    )
+
+
+def _settings_of(estimator: BaseEstimator) -> Settings:
+    return Settings(
+        warmup_epochs=estimator.warmup_epochs,
+        round_epochs=estimator.round_epochs,
+        n_rounds=estimator.n_rounds,
+        n_parents=estimator.n_parents,
+        max_growth=estimator.max_growth,
+        max_parameters=estimator.max_parameters,
+        score_window=estimator.score_window,
+        keep_front=estimator.keep_candidates is not None,
+        morphisms=check_morphisms(
+            estimator.morphisms, GREEDY_MORPHISMS if estimator.alpha == 1 else MORPHISMS
+        ),
+    )
+
+
+def _fitness_of(estimator: BaseEstimator, seed: int) -> Fitness:
+    if not isinstance(estimator.selection, str):
+        fitness: Fitness = estimator.selection
+        return fitness
+    if estimator.selection == "random":
+        return Random(seed)
+    return Greedy() if estimator.alpha == 1 else Balanced(estimator.alpha)
