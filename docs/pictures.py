@@ -1,4 +1,4 @@
-"""Draw the pictures of the user guide from a search on handwritten digits.
+"""Draw the pictures of the documentation: of a search on handwritten digits, and of the house.
 
 python docs/pictures.py [--folder FOLDER] [--budget EPOCHS]
 """
@@ -6,6 +6,8 @@ python docs/pictures.py [--folder FOLDER] [--budget EPOCHS]
 from __future__ import annotations
 
 import argparse
+import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import matplotlib as mpl
@@ -14,6 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 
+import skectonas
 from skectonas import ECToNASClassifier
 from skectonas.displays import (
     EvolutionDisplay,
@@ -61,6 +64,61 @@ def brackets(history: pd.DataFrame, generation: int) -> Figure:
     return figure
 
 
+def imports_of_rooms() -> dict[str, set[str]]:
+    """Return which modules and packages at the top of skectonas each of them imports."""
+    root = Path(skectonas.__file__).parent
+    rooms: dict[str, set[str]] = {}
+    for path in root.rglob("*.py"):
+        room = path.relative_to(root).with_suffix("").parts[0]
+        sources = [
+            node.module.split(".")
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom) and node.module is not None
+        ]
+        used = {source[1] for source in sources if source[0] == "skectonas" and source[1:]}
+        rooms.setdefault(room, set()).update(used - {room})
+    return rooms
+
+
+def house() -> Figure:
+    """Draw the rooms of the package on their floors; arrows lead to what a room imports."""
+    rooms = imports_of_rooms()
+    for only_names in ("__init__", "fitness"):
+        del rooms[only_names]
+    floor: dict[str, int] = {}
+    below: dict[str, set[str]] = {}
+    for room in TopologicalSorter(rooms).static_order():
+        floor[room] = 1 + max((floor[used] for used in rooms[room]), default=-1)
+        below[room] = rooms[room].union(*(below[used] for used in rooms[room]))
+    floors = [sorted(r for r in rooms if floor[r] == i) for i in range(max(floor.values()) + 1)]
+    figure, ax = plt.subplots(figsize=(8, 0.75 * len(floors)), layout="constrained")
+    place = {
+        room: ((i + 0.5) / len(row), level)
+        for level, row in enumerate(floors)
+        for i, room in enumerate(row)
+    }
+    for room, (x, y) in place.items():
+        is_package = not (Path(skectonas.__file__).parent / f"{room}.py").exists()
+        ax.text(
+            *(x, y, f"{room}/" if is_package else room),
+            ha="center",
+            va="center",
+            weight="bold" if is_package else "normal",
+            bbox={"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": "0.4"},
+        )
+        # What is imported by way of another room needs no arrow of its own.
+        for used in rooms[room] - set().union(*(below[other] for other in rooms[room])):
+            end = place[used]
+            ax.annotate(
+                *("", (end[0], end[1] + 0.22), (x, y - 0.22)),
+                zorder=1,
+                arrowprops={"arrowstyle": "->", "color": "0.5", "shrinkA": 0, "shrinkB": 0},
+            )
+    ax.set(xlim=(0, 1), ylim=(-0.5, len(floors) - 0.5))
+    ax.set_axis_off()
+    return figure
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "images")
@@ -75,6 +133,7 @@ def main() -> None:
     names = ["small_ffnn", "medium_ffnn", "small_cnn", "medium_cnn"]
     starts = {name: starting_topology(name, (28, 28, 1), 10) for name in names}
     figures = {
+        "house": house(),
         "evolution": EvolutionDisplay.from_estimator(clf).figure_,
         "lineage": LineageDisplay.from_estimator(clf).figure_,
         "pareto": ParetoDisplay.from_estimator(clf).figure_,
