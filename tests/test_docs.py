@@ -30,6 +30,13 @@ def test_links_lead_somewhere(document: Path) -> None:
             assert (document.parent / link).exists(), link
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_files_that_are_named_are_there(document: Path) -> None:
+    folders = "skectonas|tests|benchmarks|docs|examples"
+    for name in re.findall(rf"`((?:{folders})/[\w/.*]+)`", document.read_text()):
+        assert [*ROOT.glob(name)], name
+
+
 def in_the_reference() -> set[str]:
     """Return the full names that docs/api.rst lists."""
     text = (ROOT / "docs" / "api.rst").read_text()
