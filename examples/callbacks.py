@@ -72,7 +72,7 @@ print(scores[["task_name", "task_id", "accuracy"]].to_string(index=False))
 # %%
 # Going on
 # --------
-# With ``warm_start=True`` another fit goes on from the network at hand, with a fresh budget.
+# With ``warm_start=True`` another fit continues from the fitted network, with a fresh budget.
 
 clf.set_callbacks().set_params(warm_start=True, budget=60).fit(X, y)
 print(clf.lineage_[["generation", "morphism", "epochs_total", "validation_score"]])

@@ -29,7 +29,7 @@ from skectonas.network import Weights
 # %%
 # The morphism
 # ------------
-# Weights keep their shapes, but the maps behind the cell have other values. So the function is
+# Weights keep their shapes, but the maps after the cell have other values. So the function is
 # not preserved, and the first dense layer is fitted to put out on the training images what it
 # put out before.
 

@@ -1,4 +1,4 @@
-"""Who called."""
+"""Which code called: the user's, or that of another estimator."""
 
 from __future__ import annotations
 

@@ -100,9 +100,10 @@ class ECToNASClassifier(
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes in the training loss, as in scikit-learn.
     image_shape : tuple of int or None, default=None
-        Shape, (height, width) or (height, width, channels), that flat rows are laid out in. A
-        flat array with exactly so many columns holds flattened images, and one scale serves
-        for all their pixels. With None, a table becomes the smallest square that holds it.
+        Shape of the images that flat rows are laid out in: (height, width) or (height, width,
+        channels). A flat array with exactly as many columns as pixels holds flattened images,
+        whose pixels share one scale. With None, a table becomes the smallest square that holds
+        it.
     column_order : {"given", "shuffled", "correlation"}, default="given"
         How the columns of a table are laid out as pixels, see `PseudoImageTransformer`.
     column_scaling : {"quantile", "minmax"}, default="quantile"
@@ -114,8 +115,8 @@ class ECToNASClassifier(
         ``["identity", "add_units", AddCell(extra=(0, 5))]``. New cells are wide, or with
         `alpha` below 1 sometimes narrow, which makes a network smaller.
     averaging : int, default=8
-        A network is scored and kept with the mean of so many snapshots of its weights, taken
-        during the last epoch. With 1 it is kept as the last batch leaves it, as in the paper.
+        Number of snapshots of the weights during the last epoch. A network is scored and kept
+        with their mean. With 1 it is kept as the last batch leaves it, as in the paper.
     warmup_epochs : float, default=10
         Training of the start before the first generation.
     round_epochs : float, default=5
@@ -125,15 +126,15 @@ class ECToNASClassifier(
     n_parents : int, default=2
         Winners of a generation, which are the parents of the next.
     score_window : int, default=3
-        The score is the mean over so many last evaluations; there is one after each epoch and
-        at the end of each training.
+        Number of last evaluations that the score is the mean of. There is one evaluation after
+        each epoch and one at the end of each training.
     max_growth : float, default=3.0
-        A child may have so many times its parent's parameters more.
+        Parameters that a child may add, as a multiple of its parent's.
     max_parameters : int, default=8_000_000
-        And no more than this in all.
+        Parameters that a network may have at most.
     selection : {"fitness", "random"} or Fitness, default="fitness"
-        Who wins a bracket: by Eq. 2 of the paper, by chance (the paper's ablation, not meant
-        for use), or by an object of your own, see `skectonas.search.Fitness`.
+        What decides a bracket: Eq. 2 of the paper, chance (the paper's ablation, not meant for
+        use), or an object of your own, see `skectonas.search.Fitness`.
     keep_candidates : {"pareto"} or None, default=None
         Whose weights are kept besides the winner's: with "pareto" those of the candidates in
         `pareto_front_`, so that `with_candidate` can make each of them the model.
@@ -148,7 +149,7 @@ class ECToNASClassifier(
     verbose : int, default=0
         With 1, a line a generation is printed; with 0 nothing is.
     warm_start : bool, default=False
-        Whether `fit`, called again, goes on from the fitted network with a fresh budget. Then
+        Whether another call of `fit` continues from the fitted network with a fresh budget. Then
         X has to be like that of the first fit, and `y` to hold the same classes; `start`,
         `image_shape`, `column_order` and `column_scaling` do not count, and `seed_` takes the
         place of `random_state`, so that on the same data the same rows are held out. The
@@ -462,7 +463,7 @@ class ECToNASClassifier(
         Parameters
         ----------
         candidate : int
-            Its number in `pareto_front_`, or that of the model at hand.
+            Its number in `pareto_front_`, or that of the current model.
 
         Returns
         -------
