@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -391,6 +392,26 @@ def test_a_link_stays_one(fitted: ECToNASClassifier, tmp_path: Path) -> None:
     fitted.save(str(link))
     assert link.is_symlink()
     assert_equal(ECToNASClassifier.load(tmp_path / "folder" / "model"), fitted)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions and pipes")
+def test_a_private_file_stays_private(fitted: ECToNASClassifier, tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    path.touch(mode=0o600)
+    fitted.save(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert ECToNASClassifier.load(path).n_parameters_ == fitted.n_parameters_
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions and pipes")
+def test_a_pipe_is_written_to(fitted: ECToNASClassifier, saved: bytes, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(pipe.read_bytes)
+        fitted.save(pipe)
+        assert read.result() == saved
+    assert pipe.is_fifo()
 
 
 def test_others_may_read_it_as_they_may_any_file(
