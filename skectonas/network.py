@@ -1,4 +1,4 @@
-"""The only place where a topology becomes a `torch.nn.Module`; it owns the weight names."""
+"""The only place where a topology becomes a `torch.nn.Module`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, batch_norm, max_pool2d
 
-from skectonas.topology import KERNEL, ConvCell, Pooling, Topology, linear_name
+from skectonas.topology import (
+    KERNEL,
+    OUTPUT,
+    ConvCell,
+    Pooling,
+    Topology,
+    conv_name,
+    linear_name,
+    norm_name,
+)
 
 Weights: TypeAlias = Mapping[str, Tensor]
 """Named weights: what `TopologyNetwork.state_dict` gives, on the CPU."""
@@ -71,9 +80,8 @@ class TopologyNetwork(nn.Module):
     Notes
     -----
     The input is (n, height, width, channels), channels last as in the data, and the output the
-    logits, (n, n_classes). The names of the weights are ``cells.<i>.conv.weight``,
-    ``cells.<i>.norm.weight``, ``.bias``, ``.running_mean``, ``.running_var``,
-    ``dense.<i>.weight``, ``.bias``, and ``output.weight``, ``.bias``.
+    logits, (n, n_classes). The trained weights have the names of `Topology.weight_shapes`; the
+    running statistics are ``cells.<i>.norm.running_mean`` and ``cells.<i>.norm.running_var``.
 
     Examples
     --------
@@ -152,6 +160,11 @@ def build(topology: Topology, weights: Weights) -> TopologyNetwork:
         return network
 
 
+def dtype_of(weights: Weights) -> torch.dtype:
+    """Return the type of a network's weights."""
+    return weights[f"{OUTPUT}.weight"].dtype
+
+
 def weights_of(network: TopologyNetwork) -> dict[str, Tensor]:
     """Return a copy of the network's weights, on the CPU and out of reach of training."""
     return {
@@ -176,15 +189,16 @@ def initial_weights(topology: Topology, rng: np.random.Generator) -> dict[str, T
     dict of str to Tensor
         Named weights, float32.
     """
+    shapes = topology.weight_shapes
     weights: dict[str, Tensor] = {}
-    for i, (before, after) in enumerate(pairwise(topology.channels)):
-        shape = (after, before, KERNEL, KERNEL)
-        weights[f"cells.{i}.conv.weight"] = glorot(shape, rng)
-        weights |= identity_norm(f"cells.{i}.norm", after)
-    for i, (before, after) in enumerate(pairwise(topology.widths)):
-        name = linear_name(topology, i)
-        weights[f"{name}.weight"] = glorot((after, before), rng)
-        weights[f"{name}.bias"] = torch.zeros(after, dtype=torch.float32, device="cpu")
+    for i, cell in enumerate(topology.cells):
+        name = f"{conv_name(i)}.weight"
+        weights[name] = glorot(shapes[name], rng)
+        weights |= identity_norm(norm_name(i), cell.channels)
+    for i in range(len(topology.dense) + 1):
+        weight, bias = (f"{linear_name(topology, i)}.{name}" for name in ("weight", "bias"))
+        weights[weight] = glorot(shapes[weight], rng)
+        weights[bias] = torch.zeros(shapes[bias], dtype=torch.float32, device="cpu")
     return weights
 
 

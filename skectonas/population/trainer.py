@@ -9,11 +9,11 @@ import torch
 from joblib import Parallel, delayed, effective_n_jobs
 
 from skectonas.candidate import Candidate
+from skectonas.network import dtype_of
 from skectonas.population.devices.kernels.compiled import can_compile
 from skectonas.population.devices.kernels.launches import KernelComputation, for_kernels
 from skectonas.population.devices.sharing import Shared
 from skectonas.population.groups.grouping import Group, bundled, cut
-from skectonas.population.groups.stack import dtype_of
 from skectonas.population.groups.training import GroupTraining, Part, Work, segments
 from skectonas.population.run.computation import ComputationFactory, StackComputation
 from skectonas.population.run.feed import Feed, batches_at_once, plain

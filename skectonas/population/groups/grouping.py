@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
-import torch
 
 from skectonas.candidate import Candidate
-from skectonas.population.groups.stack import dtype_of
+from skectonas.network import dtype_of
 from skectonas.population.run.feed import kind_of_input
 from skectonas.topology import ConvCell, Dense, Topology
 
@@ -125,8 +124,7 @@ def cut(candidates: Sequence[Candidate], busy: Sequence[int], batch: int) -> lis
     by_skeleton: dict[tuple[Hashable, ...], list[int]] = {}
     for index in busy:
         candidate = candidates[index]
-        weights: torch.dtype = dtype_of(candidate.weights)
-        key = (skeleton(candidate.topology), weights)
+        key = (skeleton(candidate.topology), dtype_of(candidate.weights))
         by_skeleton.setdefault(key, []).append(index)
     groups = [
         part

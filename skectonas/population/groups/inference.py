@@ -15,7 +15,7 @@ from skectonas.population.layers.convolution import convolution_of
 from skectonas.population.layers.first import SharedMaxConvolution
 from skectonas.population.layers.maximum import MaxConvolution
 from skectonas.population.run.columns import Inputs
-from skectonas.topology import linear_name
+from skectonas.topology import conv_name, linear_name, norm_name
 from skectonas.training import TrainingData
 
 CHUNK_VALUES = 2**22
@@ -93,7 +93,7 @@ class Inference:
     def _activate(self, i: int, z: Tensor) -> Tensor:
         """Return batch norm and relu of `z`, which is overwritten, as maps."""
         mean, variance = self.statistics[i]
-        gamma, beta = (self._stack.views[f"cells.{i}.norm.{n}"] for n in ("weight", "bias"))
+        gamma, beta = (self._stack.views[f"{norm_name(i)}.{n}"] for n in ("weight", "bias"))
         factor = gamma.unsqueeze(-1) * (variance + BATCH_NORM_EPSILON).rsqrt()
         z.sub_(mean).mul_(factor).add_(beta.unsqueeze(-1)).relu_()
         height, width = self._stack.topology.map_sizes[i + 1]
@@ -115,7 +115,7 @@ class Inference:
         if convolution is not None:
             convolution.forward(0)
             return convolution.z
-        weight = self._stack.views["cells.0.conv.weight"]
+        weight = self._stack.views[f"{conv_name(0)}.weight"]
         n, channels = weight.shape[:2]
         return (weight.view(n * channels, -1) @ columns).view(n, channels, -1)
 
@@ -125,7 +125,7 @@ class Inference:
             inputs = Inputs(topology, self._data, 1, rows, dtype)
             convolution = None
             if topology.cells and topology.cells[0].pooling == "max":
-                weight = self._stack.views["cells.0.conv.weight"]
+                weight = self._stack.views[f"{conv_name(0)}.weight"]
                 size = topology.input_shape[:2]
                 convolution = SharedMaxConvolution(
                     weight, torch.empty_like(weight), inputs.columns, *size, rows
@@ -135,7 +135,7 @@ class Inference:
 
     def _later(self, i: int, rows: int) -> AverageConvolution | MaxConvolution:
         if (i, rows) not in self._buffers:
-            weight = self._stack.views[f"cells.{i}.conv.weight"]
+            weight = self._stack.views[f"{conv_name(i)}.weight"]
             self._buffers[i, rows] = convolution_of(
                 self._stack.topology, i, weight, torch.empty_like(weight), rows
             )

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from skectonas.candidate import Candidate
-from skectonas.network import Weights
-from skectonas.topology import KERNEL, Topology, linear_name
+from skectonas.network import dtype_of
+from skectonas.topology import Topology
 
 Views: TypeAlias = Mapping[str, Tensor]
 """Stacked weights by name, (candidate, ...): windows into one flat tensor."""
@@ -29,25 +28,6 @@ class Slot(NamedTuple):
     def view(self, flat: Tensor) -> Tensor:
         """Return this block of a flat tensor, shaped."""
         return flat[self.offset : self.offset + math.prod(self.shape)].view(self.shape)
-
-
-def trained_shapes(topology: Topology) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every trained weight of one candidate, by name."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for i, (before, after) in enumerate(pairwise(topology.channels)):
-        shapes[f"cells.{i}.conv.weight"] = (after, before, KERNEL, KERNEL)
-        shapes[f"cells.{i}.norm.weight"] = (after,)
-        shapes[f"cells.{i}.norm.bias"] = (after,)
-    for i, (before, after) in enumerate(pairwise(topology.widths)):
-        name = linear_name(topology, i)
-        shapes[f"{name}.weight"] = (after, before)
-        shapes[f"{name}.bias"] = (after,)
-    return shapes
-
-
-def is_matrix(name: str) -> bool:
-    """Return whether a weight is the matrix of a dense layer: most of all weights."""
-    return name.endswith(".weight") and not name.startswith("cells.")
 
 
 def corner(shape: Sequence[int]) -> tuple[slice, ...]:
@@ -98,13 +78,13 @@ class Stack:
         self.topology = topology
         self.members = tuple(members)
         self.slots: dict[str, Slot] = {}
-        shapes = trained_shapes(topology)
         end = self.n_small = 0
-        for name in sorted(shapes, key=is_matrix):
-            slot = Slot(end, (len(self.members), *shapes[name]))
+        shapes = topology.weight_shapes.items()
+        for name, shape in sorted(shapes, key=lambda item: _is_matrix(item[1])):
+            slot = Slot(end, (len(self.members), *shape))
             self.slots[name] = slot
             end += -(-math.prod(slot.shape) // _ALIGNMENT) * _ALIGNMENT
-            if not is_matrix(name):
+            if not _is_matrix(shape):
                 self.n_small = end
         self.flat = torch.zeros(end, dtype=dtype, device=device)
         self.views = self.views_of(self.flat)
@@ -140,11 +120,14 @@ class Stack:
 
     def weights_of(self, member: int) -> dict[str, Tensor]:
         """Return copies of the trained weights of a member, without padding, on the CPU."""
-        shapes = trained_shapes(self.members[member])
         return {
             name: self.views[name][member][corner(shape)].detach().cpu().clone()
-            for name, shape in shapes.items()
+            for name, shape in self.members[member].weight_shapes.items()
         }
+
+
+def _is_matrix(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 2
 
 
 def stacked(topology: Topology, candidates: Sequence[Candidate], device: torch.device) -> Stack:
@@ -152,11 +135,6 @@ def stacked(topology: Topology, candidates: Sequence[Candidate], device: torch.d
     dtype = dtype_of(candidates[0].weights)
     stack = Stack(topology, [c.topology for c in candidates], dtype, device)
     for member, candidate in enumerate(candidates):
-        for name, shape in trained_shapes(candidate.topology).items():
+        for name, shape in candidate.topology.weight_shapes.items():
             stack.views[name][member][corner(shape)] = candidate.weights[name].to(device)
     return stack
-
-
-def dtype_of(weights: Weights) -> torch.dtype:
-    """Return the type in which a candidate is trained: that of its weights."""
-    return weights["output.weight"].dtype

@@ -14,7 +14,7 @@ from torch import Tensor
 from skectonas.candidate import Candidate, Evaluation
 from skectonas.population.groups.inference import Inference, members_at_once
 from skectonas.population.groups.stack import Stack, corner, stacked
-from skectonas.topology import Topology
+from skectonas.topology import Topology, norm_name
 from skectonas.training import OptimizerSpec, Scorer, TrainingData, evaluate, snapshot_steps
 
 
@@ -183,5 +183,5 @@ def full_weights(stack: Stack, inference: Inference, member: int) -> dict[str, T
             ("running_mean", "running_var"), inference.statistics[i], strict=True
         ):
             own = value[member, :, 0][corner((cell.channels,))]
-            weights[f"cells.{i}.norm.{name}"] = own.cpu().clone()
+            weights[f"{norm_name(i)}.{name}"] = own.cpu().clone()
     return weights

@@ -10,6 +10,7 @@ from skectonas.population.layers.maximum import MaximumOfFour
 from skectonas.population.layers.patches import POSITIONS, PatchKernels
 from skectonas.population.layers.pieces import Piece, where_positive
 from skectonas.population.run.feed import Moments
+from skectonas.topology import conv_name, norm_name, pooled
 
 
 class SharedMaxConvolution:
@@ -35,7 +36,7 @@ class SharedMaxConvolution:
         batch: int,
     ) -> None:
         n, channels = weight.shape[:2]
-        h, w = -(-height // 2), -(-width // 2)
+        h, w = pooled(height), pooled(width)
         self._kernels = PatchKernels(weight, gradient, "c dy a dx b", halves=1)
         rows = n * POSITIONS * channels
         self._rows = self._kernels.rows.view(rows, -1)
@@ -96,9 +97,9 @@ class SharedAverageCell:
 
         def matrices(named: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
             return (
-                named["cells.0.conv.weight"].view(rows, k),
-                named["cells.0.norm.weight"].view(rows, 1),
-                named["cells.0.norm.bias"].view(rows, 1),
+                named[f"{conv_name(0)}.weight"].view(rows, k),
+                named[f"{norm_name(0)}.weight"].view(rows, 1),
+                named[f"{norm_name(0)}.bias"].view(rows, 1),
             )
 
         self._weight, self._gamma, self._beta = matrices(views)

@@ -18,7 +18,7 @@ from skectonas.population.layers.maximum import MaxConvolution
 from skectonas.population.layers.norm import NormRelu
 from skectonas.population.layers.pieces import Piece, whole
 from skectonas.population.run.feed import Feed
-from skectonas.topology import linear_name
+from skectonas.topology import conv_name, linear_name, norm_name
 
 
 class Stage(Protocol):
@@ -98,10 +98,13 @@ class Lockstep:
         for stage in self._backwards:
             stage.backward(step)
 
-    def _pair(self, *names: str) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        first, second = names
+    def _weight_and_bias(
+        self, layer: str
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Return the two weights of a layer, and where their gradients go."""
+        weight, bias = f"{layer}.weight", f"{layer}.bias"
         views, gradients = self._stack.views, self._gradients
-        return (views[first], views[second]), (gradients[first], gradients[second])
+        return (views[weight], views[bias]), (gradients[weight], gradients[bias])
 
     def _add_cells(self) -> tuple[Tensor, Tensor]:
         """Add the cells; return what flatten hands on, and where its gradient goes."""
@@ -122,7 +125,7 @@ class Lockstep:
     def _cell(
         self, i: int, convolution: Convolution, out: list[Piece], shape: tuple[int, ...]
     ) -> Cell:
-        weights, gradients = self._pair(f"cells.{i}.norm.weight", f"cells.{i}.norm.bias")
+        weights, gradients = self._weight_and_bias(norm_name(i))
         return Cell(convolution, NormRelu(weights, gradients, convolution.z, out, shape))
 
     def _first_cell(self, out: list[Piece], shape: tuple[int, ...]) -> Stage:
@@ -131,7 +134,7 @@ class Lockstep:
             return SharedAverageCell(
                 self._stack.views, self._gradients, self._feed.moments, out, shape
             )
-        name = "cells.0.conv.weight"
+        name = f"{conv_name(0)}.weight"
         convolution = SharedMaxConvolution(
             self._stack.views[name],
             self._gradients[name],
@@ -142,7 +145,7 @@ class Lockstep:
         return self._cell(0, convolution, out, shape)
 
     def _convolution(self, i: int) -> AverageConvolution | MaxConvolution:
-        name = f"cells.{i}.conv.weight"
+        name = f"{conv_name(i)}.weight"
         views, gradients = self._stack.views, self._gradients
         return convolution_of(
             self._stack.topology, i, views[name], gradients[name], self._batch
@@ -151,7 +154,7 @@ class Lockstep:
     def _shared_dense(self) -> SharedDense:
         topology = self._stack.topology
         name = linear_name(topology, 0)
-        weights, gradients = self._pair(f"{name}.weight", f"{name}.bias")
+        weights, gradients = self._weight_and_bias(name)
         relu = bool(topology.dense)
         layer = SharedDense(weights, gradients, self._feed.columns, relu=relu, rate=self._rate)
         self._stages.append(layer)
@@ -162,7 +165,7 @@ class Lockstep:
         topology = self._stack.topology
         for i in range(first, len(topology.dense) + 1):
             name = linear_name(topology, i)
-            weights, gradients = self._pair(f"{name}.weight", f"{name}.bias")
+            weights, gradients = self._weight_and_bias(name)
             relu = i < len(topology.dense)
             layer = DenseRelu(weights, gradients, x, dx, relu=relu, rate=self._rate)
             self._stages.append(layer)

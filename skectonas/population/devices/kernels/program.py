@@ -11,7 +11,7 @@ from enum import IntEnum
 import numpy as np
 
 from skectonas.population.groups.stack import Stack
-from skectonas.topology import KERNEL, Topology, linear_name, pooled
+from skectonas.topology import KERNEL, Topology, conv_name, linear_name, norm_name, pooled
 
 WARP, FEW, INPUTS, UNITS, FEW_UNITS = 32, 4, 128, 16, 32  # as in train.cu
 TAPS = KERNEL**2
@@ -232,9 +232,9 @@ class Program:
                 outputs=cell.channels,
                 maximum=int(maximum),
                 splits=splits,
-                weight=places[f"cells.{i}.conv.weight"],
-                gamma=places[f"cells.{i}.norm.weight"],
-                beta=places[f"cells.{i}.norm.bias"],
+                weight=places[f"{conv_name(i)}.weight"],
+                gamma=places[f"{norm_name(i)}.weight"],
+                beta=places[f"{norm_name(i)}.bias"],
                 y=self._work(*size),
                 dy=self._work(*size),
                 z=self._work(*size),
