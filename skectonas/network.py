@@ -38,8 +38,19 @@ def pool(maps: Tensor, pooling: Pooling) -> Tensor:
     return avg_pool2d(maps, 2, ceil_mode=True)
 
 
+def channel_statistics(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of each channel of maps (n, channels, height, width).
+
+    The variance is that of the training mode of a batch normalisation: it divides by the number
+    of values, not by one less.
+    """
+    mean = maps.mean((0, 2, 3))
+    variance = (maps - mean.view(1, -1, 1, 1)).square_().mean((0, 2, 3))
+    return mean, variance
+
+
 class Cell(nn.Module):
-    """Convolution, pooling, batch normalisation, relu."""
+    """Convolution, pooling, batch normalisation and relu."""
 
     def __init__(self, channels_in: int, cell: ConvCell) -> None:
         super().__init__()
@@ -48,7 +59,7 @@ class Cell(nn.Module):
         self.norm = nn.BatchNorm2d(cell.channels, eps=BATCH_NORM_EPSILON)
 
     def convolve(self, maps: Tensor) -> Tensor:
-        """Return the pooled convolution: what the batch normalisation sees."""
+        """Return the pooled convolution, which is the input of the batch normalisation."""
         return pool(self.conv(maps), self.pooling)
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -56,13 +67,9 @@ class Cell(nn.Module):
         return torch.relu(self.norm(self.convolve(maps)))
 
     def calibrate(self, maps: Tensor) -> Tensor:
-        """Set the running statistics to those of `maps`; return what the cell makes of them."""
+        """Set the running statistics to those of `maps`; return the output of the cell."""
         z = self.convolve(maps)
-        mean = z.mean((0, 2, 3))
-        centred = z - mean.view(1, -1, 1, 1)
-        # The variance over the values, not the estimate for more of them (n - 1): it is what
-        # the training mode divides by.
-        variance = centred.square().mean((0, 2, 3))
+        mean, variance = channel_statistics(z)
         norm = self.norm
         cast(Tensor, norm.running_mean).copy_(mean)
         cast(Tensor, norm.running_var).copy_(variance)

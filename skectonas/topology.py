@@ -17,9 +17,14 @@ SHORT: dict[Pooling, str] = {"average": "avg", "max": "max"}
 KERNEL = 3  # every convolution is 3x3, stride 1, padded with zeros to the same size
 
 
+def ceil_div(a: int, b: int) -> int:
+    """Return a / b, rounded up."""
+    return -(-a // b)
+
+
 def pooled(side: int) -> int:
     """Return the side of a map after one 2x2 pooling of stride 2, which rounds up."""
-    return -(-side // 2)
+    return ceil_div(side, 2)
 
 
 def _positive(name: str, value: Any) -> int:

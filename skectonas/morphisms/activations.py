@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import batch_norm, conv2d, pad
 
-from skectonas.network import BATCH_NORM_EPSILON, Weights, dtype_of, pool
+from skectonas.network import BATCH_NORM_EPSILON, Weights, channel_statistics, dtype_of, pool
 from skectonas.topology import Pooling, Topology, conv_name, linear_name, norm_name
 
 CHUNK_VALUES = 2**19
@@ -131,8 +131,7 @@ class Activations:
         conv, gamma, beta, mean, variance = (self.weights[name] for name in _names_of_cell(i))
         z = pooled_convolution(self.maps_behind(i), conv, self.topology.cells[i].pooling)
         if self._parent is not None:
-            mean = z.mean((0, 2, 3))
-            variance = (z - mean.view(1, -1, 1, 1)).square_().mean((0, 2, 3))
+            mean, variance = channel_statistics(z)
         maps = batch_norm(z, mean, variance, gamma, beta, eps=BATCH_NORM_EPSILON).relu_()
         return _Cell(maps, mean, variance)
 
