@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from skectonas.population.run.columns import Inputs
-from skectonas.population.run.slots import slots
+from skectonas.population.run.slots import empty_slots
 from skectonas.topology import Topology
 from skectonas.training import TrainingData
 
@@ -40,8 +40,8 @@ class Moments:
     def __init__(self, columns: Tensor) -> None:
         n_batches, k, n = columns.shape
         self._source = columns
-        self.columns = slots(columns, n_batches, k + 1, n).fill_(1)
-        self.covariance = slots(columns, n_batches, k, k)
+        self.columns = empty_slots(columns, n_batches, k + 1, n).fill_(1)
+        self.covariance = empty_slots(columns, n_batches, k, k)
         self._centred = self.columns[:, :-1]
         # One product per batch, so that the bits do not depend on the number of batches.
         self._pairs = list(zip(self._centred, self.covariance, strict=True))

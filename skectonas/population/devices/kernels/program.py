@@ -171,10 +171,10 @@ def build_program(
     offset = 0
     for stack in stacks:
         for member in range(len(stack)):
-            sizes = {name: math.prod(slot.shape[1:]) for name, slot in stack.slots.items()}
+            sizes = {name: math.prod(block.shape[1:]) for name, block in stack.blocks.items()}
             places = {
-                name: offset + slot.offset + member * sizes[name]
-                for name, slot in stack.slots.items()
+                name: offset + block.offset + member * sizes[name]
+                for name, block in stack.blocks.items()
             }
             stages = list(builder.stages(len(candidates), stack.topology, places))
             candidates.append([*stages, gradient_stage(stages, places, sizes, updates=updates)])
