@@ -43,7 +43,7 @@ from skectonas.morphisms.base import (
 from skectonas.network import Weights, build, initial_weights
 from skectonas.population import FusedTrainer
 from skectonas.surroundings import one_thread
-from skectonas.topology import linear_name, starting_topology
+from skectonas.topology import dense_name, linear_name, norm_name, starting_topology
 from skectonas.training.data import Rows, TrainingData
 from skectonas.training.plain import resolve_optimizer
 from skectonas.training.scoring import make_scorer
@@ -137,7 +137,7 @@ def by_svd(
     weights: Weights, old: Topology, new: Topology, site: int, context: Context
 ) -> dict[str, Tensor]:
     """Keep the leading directions of the incoming weights, with the better sign for relu."""
-    name, reader = f"dense.{site}", reader_of_dense(old, site)
+    name, reader = dense_name(site), reader_of_dense(old, site)
     w1, b1 = weights[f"{name}.weight"].double(), weights[f"{name}.bias"].double()
     w2, next_bias = weights[reader].double(), reader.replace(".weight", ".bias")
     u, s, vt = torch.linalg.svd(w1, full_matrices=False)
@@ -161,7 +161,7 @@ def by_norm(
     weights: Weights, old: Topology, new: Topology, site: int, context: Context
 ) -> dict[str, Tensor]:
     """Drop the units with the smallest incoming times outgoing norm."""
-    name, reader = f"dense.{site}", reader_of_dense(old, site)
+    name, reader = dense_name(site), reader_of_dense(old, site)
     norms = weights[f"{name}.weight"].norm(dim=1) * weights[reader].norm(dim=0)
     kept = norms.topk(new.dense[site].units).indices.sort().values
     return {
@@ -177,7 +177,7 @@ def by_gamma(
 ) -> dict[str, Tensor]:
     """Drop the channels of the smallest gamma; relu(beta) goes on through the next weights."""
     n_old, reader = old.cells[site].channels, reader_of_cell(old, site)
-    gamma = weights[f"cells.{site}.norm.weight"].abs()
+    gamma = weights[f"{norm_name(site)}.weight"].abs()
     order = gamma.argsort(descending=True)
     kept, cut = (
         order[: new.cells[site].channels].sort().values,
@@ -188,7 +188,7 @@ def by_gamma(
     child |= {key: weights[key][kept] for key in cell_weights(weights, site)}
     first = f"{linear_name(old, 0)}.bias"
     if reader == first.replace(".bias", ".weight"):
-        constant = weights[f"cells.{site}.norm.bias"][cut].clamp(min=0)
+        constant = weights[f"{norm_name(site)}.bias"][cut].clamp(min=0)
         child[first] = weights[first] + torch.einsum("ocr,c->o", reading[:, cut], constant)
     return child
 
@@ -217,7 +217,7 @@ def copied_units(
     weights: Weights, old: Topology, new: Topology, site: int, context: Context
 ) -> dict[str, Tensor]:
     """Add copies of units."""
-    rows = [f"dense.{site}.weight", f"dense.{site}.bias"]
+    rows = [f"{dense_name(site)}.weight", f"{dense_name(site)}.bias"]
     n, k = old.dense[site].units, new.dense[site].units - old.dense[site].units
     return copied(weights, rows, reader_of_dense(old, site), n, context.rng, k)
 

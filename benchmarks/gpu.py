@@ -90,9 +90,9 @@ def largest_difference(n_populations: int) -> float:
 @contextmanager
 def way(name: str) -> Iterator[None]:
     """Train in one of the ways for a while."""
-    saved = trainer.for_kernels, trainer.can_compile, computation.steps_on
+    saved = trainer.split_for_kernels, trainer.can_compile, computation.steps_on
     if name == "kernel":
-        trainer.for_kernels = lambda groups, batch: (list(groups), [])
+        trainer.split_for_kernels = lambda groups, batch: (list(groups), [])
     else:
         trainer.can_compile = lambda device: False
     if name == "stacks, no graphs":
@@ -100,7 +100,7 @@ def way(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        trainer.for_kernels, trainer.can_compile, computation.steps_on = saved
+        trainer.split_for_kernels, trainer.can_compile, computation.steps_on = saved
 
 
 def seconds(call: Callable[[], object]) -> float:

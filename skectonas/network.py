@@ -1,4 +1,4 @@
-"""The only place where a topology becomes a `torch.nn.Module`; it owns the weight names."""
+"""The only place where a topology becomes a `torch.nn.Module`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, batch_norm, max_pool2d
 
-from skectonas.topology import KERNEL, ConvCell, Pooling, Topology, linear_name
+from skectonas.topology import (
+    KERNEL,
+    OUTPUT,
+    ConvCell,
+    Pooling,
+    Topology,
+    conv_name,
+    linear_name,
+    norm_name,
+)
 
 Weights: TypeAlias = Mapping[str, Tensor]
 """Named weights: what `TopologyNetwork.state_dict` gives, on the CPU."""
@@ -29,8 +38,19 @@ def pool(maps: Tensor, pooling: Pooling) -> Tensor:
     return avg_pool2d(maps, 2, ceil_mode=True)
 
 
+def channel_statistics(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of each channel of maps (n, channels, height, width).
+
+    The variance is that of the training mode of a batch normalisation: it divides by the number
+    of values, not by one less.
+    """
+    mean = maps.mean((0, 2, 3))
+    variance = (maps - mean.view(1, -1, 1, 1)).square_().mean((0, 2, 3))
+    return mean, variance
+
+
 class Cell(nn.Module):
-    """Convolution, pooling, batch normalisation, relu."""
+    """Convolution, pooling, batch normalisation and relu."""
 
     def __init__(self, channels_in: int, cell: ConvCell) -> None:
         super().__init__()
@@ -39,7 +59,7 @@ class Cell(nn.Module):
         self.norm = nn.BatchNorm2d(cell.channels, eps=BATCH_NORM_EPSILON)
 
     def convolve(self, maps: Tensor) -> Tensor:
-        """Return the pooled convolution: what the batch normalisation sees."""
+        """Return the pooled convolution, which is the input of the batch normalisation."""
         return pool(self.conv(maps), self.pooling)
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -47,13 +67,9 @@ class Cell(nn.Module):
         return torch.relu(self.norm(self.convolve(maps)))
 
     def calibrate(self, maps: Tensor) -> Tensor:
-        """Set the running statistics to those of `maps`; return what the cell makes of them."""
+        """Set the running statistics to those of `maps`; return the output of the cell."""
         z = self.convolve(maps)
-        mean = z.mean((0, 2, 3))
-        centred = z - mean.view(1, -1, 1, 1)
-        # The variance over the values, not the estimate for more of them (n - 1): it is what
-        # the training mode divides by.
-        variance = centred.square().mean((0, 2, 3))
+        mean, variance = channel_statistics(z)
         norm = self.norm
         cast(Tensor, norm.running_mean).copy_(mean)
         cast(Tensor, norm.running_var).copy_(variance)
@@ -71,9 +87,8 @@ class TopologyNetwork(nn.Module):
     Notes
     -----
     The input is (n, height, width, channels), channels last as in the data, and the output the
-    logits, (n, n_classes). The names of the weights are ``cells.<i>.conv.weight``,
-    ``cells.<i>.norm.weight``, ``.bias``, ``.running_mean``, ``.running_var``,
-    ``dense.<i>.weight``, ``.bias``, and ``output.weight``, ``.bias``.
+    logits, (n, n_classes). The trained weights have the names of `Topology.weight_shapes`; the
+    running statistics are ``cells.<i>.norm.running_mean`` and ``cells.<i>.norm.running_var``.
 
     Examples
     --------
@@ -152,6 +167,11 @@ def build(topology: Topology, weights: Weights) -> TopologyNetwork:
         return network
 
 
+def dtype_of(weights: Weights) -> torch.dtype:
+    """Return the type of a network's weights."""
+    return weights[f"{OUTPUT}.weight"].dtype
+
+
 def weights_of(network: TopologyNetwork) -> dict[str, Tensor]:
     """Return a copy of the network's weights, on the CPU and out of reach of training."""
     return {
@@ -176,15 +196,16 @@ def initial_weights(topology: Topology, rng: np.random.Generator) -> dict[str, T
     dict of str to Tensor
         Named weights, float32.
     """
+    shapes = topology.weight_shapes
     weights: dict[str, Tensor] = {}
-    for i, (before, after) in enumerate(pairwise(topology.channels)):
-        shape = (after, before, KERNEL, KERNEL)
-        weights[f"cells.{i}.conv.weight"] = glorot(shape, rng)
-        weights |= identity_norm(f"cells.{i}.norm", after)
-    for i, (before, after) in enumerate(pairwise(topology.widths)):
-        name = linear_name(topology, i)
-        weights[f"{name}.weight"] = glorot((after, before), rng)
-        weights[f"{name}.bias"] = torch.zeros(after, dtype=torch.float32, device="cpu")
+    for i, cell in enumerate(topology.cells):
+        name = f"{conv_name(i)}.weight"
+        weights[name] = glorot(shapes[name], rng)
+        weights |= identity_norm(norm_name(i), cell.channels)
+    for i in range(len(topology.dense) + 1):
+        weight, bias = (f"{linear_name(topology, i)}.{name}" for name in ("weight", "bias"))
+        weights[weight] = glorot(shapes[weight], rng)
+        weights[bias] = torch.zeros(shapes[bias], dtype=torch.float32, device="cpu")
     return weights
 
 

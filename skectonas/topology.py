@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Mapping, Sequence
@@ -16,9 +17,14 @@ SHORT: dict[Pooling, str] = {"average": "avg", "max": "max"}
 KERNEL = 3  # every convolution is 3x3, stride 1, padded with zeros to the same size
 
 
+def ceil_div(a: int, b: int) -> int:
+    """Return a / b, rounded up."""
+    return -(-a // b)
+
+
 def pooled(side: int) -> int:
     """Return the side of a map after one 2x2 pooling of stride 2, which rounds up."""
-    return -(-side // 2)
+    return ceil_div(side, 2)
 
 
 def _positive(name: str, value: Any) -> int:
@@ -121,6 +127,8 @@ class Topology:
     n_parameters : int
         Number of trained weights, exactly; running statistics of the batch normalisation are
         not trained and do not count.
+    weight_shapes : dict of str to tuple of int
+        Shape of every trained weight by its name in `TopologyNetwork`.
 
     Examples
     --------
@@ -217,23 +225,47 @@ class Topology:
     def layers(self) -> tuple[Layer, ...]:
         """Every layer with its name, kind, output shape (channels last) and parameters."""
         rows = []
-        for i, ((before, after), sizes) in enumerate(
-            zip(pairwise(self.channels), self.map_sizes[1:], strict=True)
+        for i, (channels, sizes) in enumerate(
+            zip(self.channels[1:], self.map_sizes[1:], strict=True)
         ):
             kind = f"conv 3x3, {self.cells[i].pooling} pooling, batch norm, relu"
-            weights = before * after * KERNEL**2 + 2 * after
-            rows.append(Layer(f"cells.{i}", kind, (*sizes, after), weights))
-        for i, (before, after) in enumerate(pairwise(self.widths)):
-            name, kind = linear_name(self, i), "dense, relu"
-            if i == len(self.dense):
-                kind = "dense, softmax"
-            rows.append(Layer(name, kind, (after,), (before + 1) * after))
+            name = cell_name(i)
+            rows.append(Layer(name, kind, (*sizes, channels), self._n_weights(name)))
+        for i, units in enumerate(self.widths[1:]):
+            name = linear_name(self, i)
+            kind = "dense, softmax" if i == len(self.dense) else "dense, relu"
+            rows.append(Layer(name, kind, (units,), self._n_weights(name)))
         return tuple(rows)
+
+    @property
+    def weight_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of every trained weight by name.
+
+        The layers are in the order of the network. Each cell has the weight of its convolution,
+        then weight and bias of its batch normalisation; each dense layer has weight and bias.
+        """
+        shapes: dict[str, tuple[int, ...]] = {}
+        for i, (before, after) in enumerate(pairwise(self.channels)):
+            shapes[f"{conv_name(i)}.weight"] = (after, before, KERNEL, KERNEL)
+            shapes[f"{norm_name(i)}.weight"] = (after,)
+            shapes[f"{norm_name(i)}.bias"] = (after,)
+        for i, (before, after) in enumerate(pairwise(self.widths)):
+            name = linear_name(self, i)
+            shapes[f"{name}.weight"] = (after, before)
+            shapes[f"{name}.bias"] = (after,)
+        return shapes
 
     @property
     def n_parameters(self) -> int:
         """Number of trained weights."""
-        return sum(layer.n_parameters for layer in self.layers)
+        return sum(math.prod(shape) for shape in self.weight_shapes.values())
+
+    def _n_weights(self, layer: str) -> int:
+        return sum(
+            math.prod(shape)
+            for name, shape in self.weight_shapes.items()
+            if name.startswith(f"{layer}.")
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that `json` can write."""
@@ -300,9 +332,33 @@ class Topology:
         return " > ".join(parts)
 
 
+# Names of the layers in a network; a weight has the name of its layer and its own after a dot.
+OUTPUT = "output"
+
+
+def cell_name(index: int) -> str:
+    """Return the name of a cell."""
+    return f"cells.{index}"
+
+
+def conv_name(index: int) -> str:
+    """Return the name of the convolution of a cell."""
+    return f"{cell_name(index)}.conv"
+
+
+def norm_name(index: int) -> str:
+    """Return the name of the batch normalisation of a cell."""
+    return f"{cell_name(index)}.norm"
+
+
+def dense_name(index: int) -> str:
+    """Return the name of a dense layer; the output layer is none."""
+    return f"dense.{index}"
+
+
 def linear_name(topology: Topology, index: int) -> str:
-    """Return the name of the dense layer at `index`; the one behind the last is the output."""
-    return "output" if index == len(topology.dense) else f"dense.{index}"
+    """Return the name of a dense layer, or of the output layer, which follows the last one."""
+    return OUTPUT if index == len(topology.dense) else dense_name(index)
 
 
 # name: (channels of the cells, units of the dense layers)

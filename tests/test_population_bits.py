@@ -15,7 +15,7 @@ from populations import KEY, SGD, assert_same_bits, candidate, scorer_for, train
 from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Candidate
 from skectonas.population import FusedTrainer
-from skectonas.population.run.slots import CACHE_LINE, slots
+from skectonas.population.run.slots import CACHE_LINE, empty_slots
 
 
 class Round(NamedTuple):
@@ -87,8 +87,8 @@ def test_processes(case: Round) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", [(1,), (16,), (3, 5), (2, 3, 7)])
-def test_slots(shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    made = slots(torch.empty(0, dtype=dtype), 4, *shape)
+def test_empty_slots(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    made = empty_slots(torch.empty(0, dtype=dtype), 4, *shape)
     assert made.shape == (4, *shape)
     assert made.dtype == dtype
     for slot in made:

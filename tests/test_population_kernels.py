@@ -18,14 +18,13 @@ from torch.torch_version import TorchVersion
 
 from skectonas import ConvCell, Dense, Topology
 from skectonas.population.devices.kernels import compiled, program
-from skectonas.population.devices.kernels.launches import for_kernels, is_built_in
-from skectonas.population.devices.kernels.program import LAYOUT, Kind, Program, fits
+from skectonas.population.devices.kernels.launches import is_built_in, split_for_kernels
+from skectonas.population.devices.kernels.program import LAYOUT, OpKind, build_program, fits
 from skectonas.population.groups.grouping import Group
-from skectonas.population.groups.stack import Stack, trained_shapes
+from skectonas.population.groups.stack import Stack
 from skectonas.training.plain import resolve_optimizer
 
 SOURCE = files("skectonas.population.devices.kernels").joinpath("train.cu").read_text()
-FORWARDS = (Kind.CONVOLVE, Kind.NORMALISE, Kind.DENSE, Kind.LOSS)
 
 
 def stack_of(topology: Topology, n: int) -> Stack:
@@ -45,7 +44,7 @@ def test_the_source_declares_the_same_operation() -> None:
 
 def test_the_source_has_the_same_kinds_and_sizes() -> None:
     body = re.sub(r"//.*", "", SOURCE.partition("enum Kind {")[2].partition("}")[0])
-    assert re.findall(r"\w+", body) == [kind.name for kind in Kind]
+    assert re.findall(r"\w+", body) == [kind.name for kind in OpKind]
     for name in ("WARP", "FEW", "INPUTS", "UNITS", "FEW_UNITS"):
         (value,) = re.findall(rf"^const int {name} = (\d+);", SOURCE, re.MULTILINE)
         assert int(value) == getattr(program, name)
@@ -58,7 +57,7 @@ def test_the_source_has_the_same_kinds_and_sizes() -> None:
 )
 def test_every_candidate_has_a_whole_step_and_memory_of_its_own(drawn, batch) -> None:
     stacks = [stack_of(topology, n) for topology, n in drawn]
-    made = Program(stacks, batch, 256, updates=True)
+    made = build_program(stacks, batch, 256, updates=True)
     members = [topology for topology, n in drawn for _ in range(n)]
     ops = made.ops.view(LAYOUT)
     values, codes, weights = [], [], []
@@ -68,24 +67,24 @@ def test_every_candidate_has_a_whole_step_and_memory_of_its_own(drawn, batch) ->
         (candidate,) = set(own["candidate"])
         seen.add(candidate)
         topology = members[candidate]
-        kinds = [Kind(kind) for kind in own["kind"]]
+        kinds = [OpKind(kind) for kind in own["kind"]]
         n_cells, n_layers = len(topology.cells), len(topology.dense) + 1
         assert kinds[: 2 * n_cells + n_layers + 1] == [
-            *[Kind.CONVOLVE, Kind.NORMALISE] * n_cells,
-            *[Kind.DENSE] * n_layers,
-            Kind.LOSS,
+            *[OpKind.CONVOLVE, OpKind.NORMALISE] * n_cells,
+            *[OpKind.DENSE] * n_layers,
+            OpKind.LOSS,
         ]
         # Only the gradient of the batch itself is not wanted.
-        n_inputs = kinds.count(Kind.DENSE_INPUT) + kinds.count(Kind.CONVOLVE_INPUT)
+        n_inputs = kinds.count(OpKind.DENSE_INPUT) + kinds.count(OpKind.CONVOLVE_INPUT)
         assert n_inputs == n_cells + n_layers - 1
         assert own["ends"][-1]
         assert (own["n_tiles"] > 0).all()
         assert fits(topology)
-        assert len(own) <= program.MOST_OPS
+        assert len(own) <= program.MAX_OPS
         for op in own:
-            if op["kind"] in (Kind.CONVOLVE, Kind.DENSE):
+            if op["kind"] in (OpKind.CONVOLVE, OpKind.DENSE):
                 sides = -(-op["height"] // 2) * -(-op["width"] // 2)
-                size = op["outputs"] * (sides if op["kind"] == Kind.CONVOLVE else 1) * batch
+                size = op["outputs"] * (sides if op["kind"] == OpKind.CONVOLVE else 1) * batch
                 values += [(op["y"], size), (op["dy"], size)]
                 if op["z"] >= 0:
                     values += [(op["z"], size), (op["norms"], 3 * op["outputs"])]
@@ -95,10 +94,10 @@ def test_every_candidate_has_a_whole_step_and_memory_of_its_own(drawn, batch) ->
                     )
                 if op["codes"] >= 0:
                     codes.append((op["codes"], size))
-            if op["kind"] == Kind.UPDATE:
+            if op["kind"] == OpKind.UPDATE:
                 weights.append((op["weight"], op["inputs"]))
-        shapes = [int(np.prod(shape)) for shape in trained_shapes(topology).values()]
-        assert sum(op["inputs"] for op in own if op["kind"] == Kind.UPDATE) == sum(shapes)
+        n_updated = sum(op["inputs"] for op in own if op["kind"] == OpKind.UPDATE)
+        assert n_updated == topology.n_parameters
     assert seen == set(range(len(members)))
     for places, length in (
         (values, made.n_values),
@@ -112,21 +111,21 @@ def test_every_candidate_has_a_whole_step_and_memory_of_its_own(drawn, batch) ->
 
 def test_without_an_update_gradients_in_parts_are_collected() -> None:
     topology = Topology((28, 28, 1), [ConvCell(3)], [], 10)
-    made = Program([stack_of(topology, 1)], 32, 256, updates=False)
+    made = build_program([stack_of(topology, 1)], 32, 256, updates=False)
     kinds = made.ops.view(LAYOUT)["kind"].tolist()
-    assert kinds.count(Kind.COLLECT) == 1
-    assert Kind.UPDATE not in kinds
+    assert kinds.count(OpKind.COLLECT) == 1
+    assert OpKind.UPDATE not in kinds
 
 
 def test_large_candidates_are_left_to_stacks_unless_there_are_many() -> None:
     small = Topology((28, 28, 1), [], [Dense(10)], 10)
     large = [Topology((28, 28, 1), [], [Dense(1000 + i)], 10) for i in range(40)]
     groups = [Group(small, (0, 1)), Group(large[0], (2,))]
-    assert for_kernels(groups, 32) == ([groups[0]], [groups[1]])
+    assert split_for_kernels(groups, 32) == ([groups[0]], [groups[1]])
     many = [Group(topology, (i,)) for i, topology in enumerate(large)]
-    assert for_kernels(many, 32) == (many, [])
+    assert split_for_kernels(many, 32) == (many, [])
     deep = Group(Topology((28, 28, 1), [], [Dense(3)] * 40, 10), (0,))
-    assert for_kernels([deep], 32) == ([], [deep])
+    assert split_for_kernels([deep], 32) == ([], [deep])
 
 
 @pytest.fixture

@@ -15,9 +15,14 @@ from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Candidate
 from skectonas.network import initial_weights
 from skectonas.population.devices.sharing import Shared
-from skectonas.population.groups.grouping import cut, most_members, padded, seconds
+from skectonas.population.groups.grouping import (
+    common_topology,
+    group_candidates,
+    max_members,
+    seconds_per_member,
+)
 from skectonas.population.groups.stack import stacked
-from skectonas.population.groups.training import marks
+from skectonas.population.groups.training import evaluation_steps
 from skectonas.population.layers.average import AverageConvolution
 from skectonas.population.layers.maximum import MaxConvolution
 
@@ -102,32 +107,34 @@ def test_every_candidate_is_in_one_group_of_its_skeleton() -> None:
             for n in (2, 3)
         ),
     )
-    groups = cut(members, range(len(members)), 8)
+    groups = group_candidates(members, range(len(members)), 8)
     assert sorted(i for group in groups for i in group.members) == list(range(len(members)))
     assert len(groups) == 4
     for group in groups:
         for i in group.members:
             own = members[i].topology
-            assert padded(own, group.topology) == group.topology
+            assert common_topology(own, group.topology) == group.topology
 
 
 def test_busy_candidates_only() -> None:
     members = candidates(dense(3), dense(4), dense(5))
-    (group,) = cut(members, [0, 2], 8)
+    (group,) = group_candidates(members, [0, 2], 8)
     assert sorted(group.members) == [0, 2]
 
 
 def test_padding_never_costs_more_than_a_group_would() -> None:
     members = candidates(dense(2000, 1500), *(dense(3, 3) for _ in range(10)))
-    groups = cut(members, range(len(members)), 128)
+    groups = group_candidates(members, range(len(members)), 128)
     assert [sorted(group.members) for group in groups] == [[0], list(range(1, 11))]
-    assert seconds(groups[0].topology, 128) > 100 * seconds(groups[1].topology, 128)
+    assert seconds_per_member(groups[0].topology, 128) > 100 * seconds_per_member(
+        groups[1].topology, 128
+    )
 
 
 def test_large_groups_are_cut_evenly() -> None:
     topology = Topology((32, 32, 3), [ConvCell(6, "max"), ConvCell(6, "max")], [], 10)
-    most = most_members(topology, 128)
-    groups = cut(candidates(*[topology] * (most + 1)), range(most + 1), 128)
+    most = max_members(topology, 128)
+    groups = group_candidates(candidates(*[topology] * (most + 1)), range(most + 1), 128)
     sizes = [len(group.members) for group in groups]
     assert len(sizes) == 2
     assert max(sizes) - min(sizes) <= 1
@@ -137,7 +144,7 @@ def test_stack_and_back() -> None:
     wide = Topology((5, 5, 2), [ConvCell(4)], [Dense(3)], 3)
     narrow = Topology((5, 5, 2), [ConvCell(2)], [Dense(5)], 3)
     members = candidates(wide, narrow)
-    stack = stacked(padded(wide, narrow), members, torch.device("cpu"))
+    stack = stacked(common_topology(wide, narrow), members, torch.device("cpu"))
     assert len(stack) == 2
     taken = stack.take([1])
     for source, place, member in ((stack, 0, 0), (stack, 1, 1), (taken, 0, 1)):
@@ -145,9 +152,9 @@ def test_stack_and_back() -> None:
             assert torch.equal(value, members[member].weights[name])
 
 
-def test_marks() -> None:
-    assert marks([3], per_epoch=5) == [3]
-    assert marks([10, 7], per_epoch=5) == [5, 7, 10]
+def test_evaluation_steps() -> None:
+    assert evaluation_steps([3], per_epoch=5) == [3]
+    assert evaluation_steps([10, 7], per_epoch=5) == [5, 7, 10]
 
 
 def test_a_shared_value_is_written_and_read_once() -> None:

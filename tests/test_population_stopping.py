@@ -24,7 +24,7 @@ def test_an_exception_waits_for_the_workers_and_stops_them() -> None:
     stopped = threading.Event()
 
     def train_for_ever() -> None:
-        with workers.one_more():
+        with workers.running():
             while True:
                 workers.check()
                 time.sleep(0.001)
@@ -37,9 +37,9 @@ def test_an_exception_waits_for_the_workers_and_stops_them() -> None:
     thread = threading.Thread(target=work)
 
     def interrupted() -> None:
-        with workers.stopped_at_an_exception():
+        with workers.stop_on_exception():
             thread.start()
-            while not workers._at_work:
+            while not workers._n_running:
                 time.sleep(0.001)
             raise KeyboardInterrupt
 
@@ -47,14 +47,14 @@ def test_an_exception_waits_for_the_workers_and_stops_them() -> None:
         interrupted()
     thread.join(5)
     assert stopped.is_set()
-    with workers.one_more():  # and the next round works again
+    with workers.running():  # and the next round works again
         workers.check()
 
 
 def test_a_copy_in_another_process_counts_for_itself() -> None:
     workers = Workers()
-    with workers.one_more():
-        assert pickle.loads(pickle.dumps(workers))._at_work == 0
+    with workers.running():
+        assert pickle.loads(pickle.dumps(workers))._n_running == 0
 
 
 def test_no_thread_trains_on_behind_an_interrupted_training() -> None:
@@ -75,4 +75,4 @@ def test_no_thread_trains_on_behind_an_interrupted_training() -> None:
     candidates = [Candidate(i, t, initial_weights(t, rng)) for i, t in enumerate(topologies)]
     with pytest.raises(KeyboardInterrupt):
         trainer.train(candidates, [16, 16_000], (0,))
-    assert trainer._workers._at_work == 0
+    assert trainer._workers._n_running == 0

@@ -71,6 +71,8 @@ def test_counts_and_shapes_are_those_of_the_real_network(topology: Topology) -> 
     for layer in topology.layers:
         module = network.get_submodule(layer.name)
         assert layer.n_parameters == sum(p.numel() for p in module.parameters())
+    shapes = {name: tuple(p.shape) for name, p in network.named_parameters()}
+    assert list(topology.weight_shapes.items()) == list(shapes.items())
     assert topology.widths[0] == topology.n_flat
     assert topology.widths[1:] == tuple(
         layer.output_shape[0] for layer in topology.layers if len(layer.output_shape) == 1

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import batch_norm, conv2d, pad
 
-from skectonas.network import BATCH_NORM_EPSILON, Weights, pool
-from skectonas.topology import Pooling, Topology, linear_name
+from skectonas.network import BATCH_NORM_EPSILON, Weights, channel_statistics, dtype_of, pool
+from skectonas.topology import Pooling, Topology, conv_name, linear_name, norm_name
 
 CHUNK_VALUES = 2**19
 """Values of a convolution that are computed at a time where they are only to be pooled: they
@@ -76,7 +76,7 @@ class Activations:
         """
         if n_cells:
             return self._cell(n_cells - 1).maps
-        return self.images.permute(0, 3, 1, 2).to(self.weights["output.weight"].dtype)
+        return self.images.permute(0, 3, 1, 2).to(dtype_of(self.weights))
 
     def running_statistics(self) -> dict[str, Tensor]:
         """Return those of every batch normalisation, by the names of the weights."""
@@ -131,8 +131,7 @@ class Activations:
         conv, gamma, beta, mean, variance = (self.weights[name] for name in _names_of_cell(i))
         z = pooled_convolution(self.maps_behind(i), conv, self.topology.cells[i].pooling)
         if self._parent is not None:
-            mean = z.mean((0, 2, 3))
-            variance = (z - mean.view(1, -1, 1, 1)).square_().mean((0, 2, 3))
+            mean, variance = channel_statistics(z)
         maps = batch_norm(z, mean, variance, gamma, beta, eps=BATCH_NORM_EPSILON).relu_()
         return _Cell(maps, mean, variance)
 
@@ -147,7 +146,7 @@ class _Cell(NamedTuple):
 
 def _names_of_cell(i: int) -> list[str]:
     norm = ("weight", "bias", "running_mean", "running_var")
-    return [f"cells.{i}.conv.weight", *(f"cells.{i}.norm.{name}" for name in norm)]
+    return [f"{conv_name(i)}.weight", *(f"{norm_name(i)}.{name}" for name in norm)]
 
 
 def _n_common_cells(one: Activations, other: Activations) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skectonas.morphisms.activations import Activations
 from skectonas.network import Weights
-from skectonas.topology import Topology, linear_name
+from skectonas.topology import Topology, cell_name, conv_name, linear_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ class Morphism(Protocol):
 def reader_of_cell(topology: Topology, cell: int) -> str:
     """Return the name of the weight that reads the channels of a cell."""
     if cell + 1 < len(topology.cells):
-        return f"cells.{cell + 1}.conv.weight"
+        return f"{conv_name(cell + 1)}.weight"
     return f"{linear_name(topology, 0)}.weight"
 
 
@@ -105,7 +105,7 @@ def like_before(reading: Tensor, weight: Tensor) -> Tensor:
 
 def cell_weights(weights: Weights, cell: int) -> list[str]:
     """Return the names of a cell's weights that have a row for each of its channels."""
-    return [name for name in weights if name.startswith(f"cells.{cell}.")]
+    return [name for name in weights if name.startswith(f"{cell_name(cell)}.")]
 
 
 def renumbered(weights: Weights, kind: str, start: int, by: int) -> dict[str, Tensor]:

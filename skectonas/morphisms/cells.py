@@ -13,7 +13,7 @@ from skectonas.morphisms.activations import Activations, fast_pool
 from skectonas.morphisms.base import Context, by_input, like_before, reader_of_cell, renumbered
 from skectonas.morphisms.reconnect import reconnect_first_dense, ridge_regression
 from skectonas.network import BATCH_NORM_EPSILON, Weights, glorot, identity_norm, pool
-from skectonas.topology import KERNEL, POOLINGS, ConvCell, Topology, linear_name
+from skectonas.topology import KERNEL, POOLINGS, ConvCell, Topology, cell_name, linear_name
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class AddCell:
         child = renumbered({**weights, reader: wider}, "cells", site, 1)
         before = context.activations(weights, old)
         cell = self._cell(before.maps_behind(site), new.cells[site], context.rng)
-        child |= {f"cells.{site}.{name}": value.to(like) for name, value in cell.items()}
+        child |= {f"{cell_name(site)}.{name}": value.to(like) for name, value in cell.items()}
         first = f"{linear_name(new, 0)}.weight"
         child[first] = _summed_over_windows(child[first], old.map_sizes[-1])
         return reconnect_first_dense(child, new, before)
@@ -126,7 +126,7 @@ class RemoveCell:
         like = weights[reader]
         reading = by_input(like, old.channels[site + 1]).double()
         merged = torch.einsum("iy,oyr->oir", mixing, reading)
-        child = {k: v for k, v in weights.items() if not k.startswith(f"cells.{site}.")}
+        child = {k: v for k, v in weights.items() if not k.startswith(f"{cell_name(site)}.")}
         child[reader] = like_before(merged, like).to(like)
         if reader == f"{first}.weight":
             # Behind a convolution the constant goes into the running mean.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from skectonas.morphisms.base import Context, renumbered
 from skectonas.network import Weights
-from skectonas.topology import Dense, Topology
+from skectonas.topology import OUTPUT, Dense, Topology, dense_name
 
 
 @dataclass(frozen=True)
@@ -52,21 +52,21 @@ class AddDense:
         context: Context,
     ) -> dict[str, Tensor]:
         """Insert an identity matrix, or the output layer and its mirror image."""
-        like = weights["output.weight"]
+        like = weights[f"{OUTPUT}.weight"]
         if not old.dense:
             mirrored = {
-                f"dense.0.{kind}": torch.cat([old_output, -old_output])
+                f"{dense_name(0)}.{kind}": torch.cat([old_output, -old_output])
                 for kind in ("weight", "bias")
-                for old_output in [weights[f"output.{kind}"]]
+                for old_output in [weights[f"{OUTPUT}.{kind}"]]
             }
             eye = _identity(old.n_classes, like)
             bias = like.new_zeros(old.n_classes)
-            output = {"output.weight": torch.cat([eye, -eye], 1), "output.bias": bias}
+            output = {f"{OUTPUT}.weight": torch.cat([eye, -eye], 1), f"{OUTPUT}.bias": bias}
             return {**weights, **mirrored, **output}
         child = renumbered(weights, "dense", site + 1, 1)
-        units = new.dense[site + 1].units
-        child[f"dense.{site + 1}.weight"] = _identity(units, like)
-        child[f"dense.{site + 1}.bias"] = like.new_zeros(units)
+        name, units = dense_name(site + 1), new.dense[site + 1].units
+        child[f"{name}.weight"] = _identity(units, like)
+        child[f"{name}.bias"] = like.new_zeros(units)
         return child
 
 

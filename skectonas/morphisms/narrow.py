@@ -19,7 +19,7 @@ from skectonas.morphisms.base import (
 )
 from skectonas.morphisms.reconnect import reconnect_first_dense
 from skectonas.network import Weights
-from skectonas.topology import ConvCell, Dense, Topology, linear_name
+from skectonas.topology import ConvCell, Dense, Topology, dense_name, linear_name
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class RemoveUnits:
         """Remove units and hand their outgoing weights to the others."""
         outputs = context.activations(weights, old).inputs_of(site + 1).double()
         reader = reader_of_dense(old, site)
-        rows = [f"dense.{site}.weight", f"dense.{site}.bias"]
+        rows = [f"{dense_name(site)}.weight", f"{dense_name(site)}.bias"]
         child, constant = _pruned(weights, rows, reader, outputs, new.dense[site].units)
         bias = reader.replace(".weight", ".bias")
         child[bias] = weights[bias] + constant.sum(1).to(weights[bias])

@@ -11,7 +11,7 @@ from torch import Tensor
 from skectonas.morphisms.base import Context, renumbered
 from skectonas.morphisms.reconnect import reconnect
 from skectonas.network import Weights
-from skectonas.topology import Topology, linear_name
+from skectonas.topology import Topology, dense_name, linear_name
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class RemoveDense:
         self, weights: Weights, old: Topology, new: Topology, site: int, context: Context
     ) -> dict[str, Tensor]:
         """Merge the layer into the next."""
-        first, second = f"dense.{site}", linear_name(old, site + 1)
+        first, second = dense_name(site), linear_name(old, site + 1)
         w1, b1 = weights[f"{first}.weight"].double(), weights[f"{first}.bias"].double()
         w2, b2 = weights[f"{second}.weight"].double(), weights[f"{second}.bias"].double()
         before = context.activations(weights, old)

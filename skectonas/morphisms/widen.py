@@ -17,7 +17,7 @@ from skectonas.morphisms.base import (
     reader_of_dense,
 )
 from skectonas.network import Weights, glorot, identity_norm
-from skectonas.topology import ConvCell, Dense, Topology
+from skectonas.topology import ConvCell, Dense, Topology, conv_name, dense_name, norm_name
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class AddUnits:
         self, weights: Weights, old: Topology, new: Topology, site: int, context: Context
     ) -> dict[str, Tensor]:
         """Append fresh units."""
-        name, reader = f"dense.{site}", reader_of_dense(old, site)
+        name, reader = dense_name(site), reader_of_dense(old, site)
         n_old, extra = old.dense[site].units, new.dense[site].units - old.dense[site].units
         weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
         fresh = glorot((extra, weight.shape[1]), context.rng).to(weight)
@@ -105,14 +105,14 @@ class AddChannels:
         self, weights: Weights, old: Topology, new: Topology, site: int, context: Context
     ) -> dict[str, Tensor]:
         """Append fresh channels."""
-        name, reader = f"cells.{site}", reader_of_cell(old, site)
+        conv, norm, reader = conv_name(site), norm_name(site), reader_of_cell(old, site)
         n_old, extra = (
             old.cells[site].channels,
             new.cells[site].channels - old.cells[site].channels,
         )
-        filters = weights[f"{name}.conv.weight"]
-        fresh = identity_norm(f"{name}.norm", extra)
-        fresh[f"{name}.conv.weight"] = glorot((extra, *filters.shape[1:]), context.rng)
+        filters = weights[f"{conv}.weight"]
+        fresh = identity_norm(norm, extra)
+        fresh[f"{conv}.weight"] = glorot((extra, *filters.shape[1:]), context.rng)
         widened = {
             key: torch.cat([weights[key], value.to(filters)]) for key, value in fresh.items()
         }

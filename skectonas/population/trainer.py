@@ -1,4 +1,4 @@
-"""The fused trainer: all competitors of a round at once."""
+"""The fused trainer, which trains all competitors of a round at once."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ import torch
 from joblib import Parallel, delayed, effective_n_jobs
 
 from skectonas.candidate import Candidate
+from skectonas.network import dtype_of
 from skectonas.population.devices.kernels.compiled import can_compile
-from skectonas.population.devices.kernels.launches import KernelComputation, for_kernels
+from skectonas.population.devices.kernels.launches import KernelComputation, split_for_kernels
 from skectonas.population.devices.sharing import Shared
-from skectonas.population.groups.grouping import Group, bundled, cut
-from skectonas.population.groups.stack import dtype_of
-from skectonas.population.groups.training import GroupTraining, Part, Work, segments
+from skectonas.population.groups.grouping import Group, assign_to_workers, group_candidates
+from skectonas.population.groups.training import (
+    GroupTask,
+    GroupTraining,
+    TrainingSetup,
+    segments,
+)
 from skectonas.population.run.computation import ComputationFactory, StackComputation
-from skectonas.population.run.feed import Feed, batches_at_once, plain
+from skectonas.population.run.feed import Feed, batches_at_once, without_hidden_layers
 from skectonas.population.run.optimizer import is_stackable
 from skectonas.population.run.stopping import Workers
 from skectonas.surroundings import undisturbed
@@ -24,31 +29,31 @@ from skectonas.topology import Topology
 from skectonas.training import Key, OptimizerSpec, PlainTrainer, Scorer, TrainingData
 
 Train: TypeAlias = Callable[..., list[list[Candidate]]]
-"""Trains groups: see `_train_stacked`."""
+"""A function that trains groups, such as `_train_stacked`."""
 
 
 class FusedTrainer:
-    """Trains all competitors of a round in lock step, as few stacked computations.
+    """Trains all competitors of a round in lock step, in a few stacked computations.
 
-    Candidates of one skeleton (number and poolings of the cells, number of dense layers) and
-    of similar widths form a group, are padded with zeros to common widths and trained as one.
-    The results are those of `PlainTrainer`, up to rounding.
+    Candidates with the same skeleton (number and poolings of the cells, number of dense layers)
+    and similar widths form a group. They are padded with zeros to common widths and trained as
+    one network. The results are those of `PlainTrainer`, up to rounding.
 
     Parameters
     ----------
     data : TrainingData
         The rows, on the device that is to compute.
     optimizer : OptimizerSpec
-        Its state starts anew in every training. An optimiser that does not treat every weight
-        by itself trains the candidates one by one.
+        Its state starts anew in every training. The candidates are trained one by one if the
+        optimiser does not update each weight independently of the others.
     scorer : callable
-        Probabilities of the validation rows to a score.
+        Maps the probabilities of the validation rows to a score.
     averaging : int, default=1
-        What is evaluated and returned is the mean of so many snapshots of the weights during
-        the last epoch: see `skectonas.training.snapshot_steps`.
+        Number of snapshots of the weights during the last epoch whose mean is evaluated and
+        returned: see `skectonas.training.snapshot_steps`.
     n_jobs : int or None, default=None
-        Workers that groups are handed to, as in scikit-learn. Each computes in one thread; the
-        results are the same bits for every number of them.
+        Number of workers that train groups in parallel, as in scikit-learn. Each computes in
+        one thread. The results are bitwise the same for every number of workers.
 
     Examples
     --------
@@ -85,7 +90,7 @@ class FusedTrainer:
         self.scorer = scorer
         self.averaging = averaging
         self.n_jobs = n_jobs
-        self._work = Shared(Work(data, optimizer, scorer, averaging))
+        self._setup = Shared(TrainingSetup(data, optimizer, scorer, averaging))
         self._workers = Workers()
 
     def train(
@@ -99,32 +104,32 @@ class FusedTrainer:
         device = self.data.train.labels.device
         # A device has a queue of its own, and its graphs are captured one at a time.
         n_workers = effective_n_jobs(self.n_jobs) if device.type == "cpu" else 1
-        tasks = self._tasks(candidates, busy, batch, device, n_workers)
-        # Here too, so that the workers find and leave one thread, in whatever order they end.
-        with undisturbed(device), self._workers.stopped_at_an_exception():
-            results = Parallel(n_jobs=min(n_workers, len(tasks)), prefer="threads")(
+        assignments = self._assign(candidates, busy, batch, device, n_workers)
+        # Entered here too, so that all workers start and end with one thread in any order.
+        with undisturbed(device), self._workers.stop_on_exception():
+            results = Parallel(n_jobs=min(n_workers, len(assignments)), prefer="threads")(
                 delayed(train)(
-                    self._work,
+                    self._setup,
                     [
-                        Part(
+                        GroupTask(
                             group.topology,
                             [candidates[i] for i in group.members],
                             [n_steps[i] for i in group.members],
                         )
-                        for group in bundle
+                        for group in groups
                     ],
                     key,
                     self._workers,
                 )
-                for train, bundle in tasks
+                for train, groups in assignments
             )
         trained = {i: candidates[i] for i in range(len(candidates))}
-        for (_, bundle), parts in zip(tasks, results, strict=True):
-            for group, part in zip(bundle, parts, strict=True):
-                trained |= zip(group.members, part, strict=True)
+        for (_, groups), members_of_groups in zip(assignments, results, strict=True):
+            for group, members in zip(groups, members_of_groups, strict=True):
+                trained |= zip(group.members, members, strict=True)
         return list(trained.values())
 
-    def _tasks(
+    def _assign(
         self,
         candidates: Sequence[Candidate],
         busy: Sequence[int],
@@ -132,61 +137,62 @@ class FusedTrainer:
         device: torch.device,
         n_workers: int,
     ) -> list[tuple[Train, list[Group]]]:
-        """Return what is to be done: functions, each with the groups that it trains."""
+        """Return pairs of a function and the groups that one call of it trains."""
         if not is_stackable(self.optimizer):
             return [(_train_alone, [Group(candidates[i].topology, (i,))]) for i in busy]
-        groups = cut(candidates, busy, batch)
+        groups = group_candidates(candidates, busy, batch)
         small: list[Group] = []
         if can_compile(device):
-            small, groups = for_kernels(groups, batch)
+            small, groups = split_for_kernels(groups, batch)
         by_dtype: dict[torch.dtype, list[Group]] = {}
         for group in small:
             dtype = dtype_of(candidates[group.members[0]].weights)
             by_dtype.setdefault(dtype, []).append(group)
+        bundles = assign_to_workers(groups, candidates, batch, n_workers)
         return [
             *((_train_by_kernels, bundle) for bundle in by_dtype.values()),
-            *((_train_stacked, b) for b in bundled(groups, candidates, batch, n_workers)),
+            *((_train_stacked, bundle) for bundle in bundles),
         ]
 
 
 def _train_stacked(
-    shared: Shared[Work], parts: list[Part], key: Key, workers: Workers
+    shared: Shared[TrainingSetup], tasks: list[GroupTask], key: Key, workers: Workers
 ) -> list[list[Candidate]]:
-    """Train groups of one kind of input, which share the feed."""
-    topology = parts[0].topology
-    return _train_together(shared, parts, key, workers, topology, StackComputation)
+    """Train groups that share the feed, because their first layers take the same input."""
+    topology = tasks[0].topology
+    return _train_together(shared, tasks, key, workers, topology, StackComputation)
 
 
 def _train_by_kernels(
-    shared: Shared[Work], parts: list[Part], key: Key, workers: Workers
+    shared: Shared[TrainingSetup], tasks: list[GroupTask], key: Key, workers: Workers
 ) -> list[list[Candidate]]:
     """Train groups of any kind in the same launches."""
-    topology = plain(parts[0].topology)
-    return _train_together(shared, parts, key, workers, topology, KernelComputation)
+    topology = without_hidden_layers(tasks[0].topology)
+    return _train_together(shared, tasks, key, workers, topology, KernelComputation)
 
 
 def _train_together(
-    shared: Shared[Work],
-    parts: list[Part],
+    shared: Shared[TrainingSetup],
+    tasks: list[GroupTask],
     key: Key,
     workers: Workers,
     input_of: Topology,
     computation_of: ComputationFactory,
 ) -> list[list[Candidate]]:
-    work = shared.value
-    n_steps = max(steps for part in parts for steps in part.n_steps)
-    # Drawn by each worker for itself, epoch by epoch.
-    order = work.data.batches(n_steps, key)
-    device = work.data.train.labels.device
-    with undisturbed(device), workers.one_more():
-        groups = [GroupTraining(work, part) for part in parts]
+    setup = shared.value
+    n_steps = max(steps for task in tasks for steps in task.n_steps)
+    # Each worker draws the batches for itself, epoch by epoch.
+    order = setup.data.batches(n_steps, key)
+    device = setup.data.train.labels.device
+    with undisturbed(device), workers.running():
+        groups = [GroupTraining(setup, task) for task in tasks]
         stops = set().union(*(group.stops for group in groups))
         batch = order.shape[1]
         plan = list(segments(sorted(stops), batches_at_once(input_of, batch, device)))
-        dtype = dtype_of(parts[0].candidates[0].weights)
-        feed = Feed(input_of, work.data, max(map(len, plan)), batch, dtype)
+        dtype = dtype_of(tasks[0].candidates[0].weights)
+        feed = Feed(input_of, setup.data, max(map(len, plan)), batch, dtype)
         starts = {i: group.start for i, group in enumerate(groups)}
-        computation = computation_of(starts, feed, work.optimizer)
+        computation = computation_of(starts, feed, setup.optimizer)
         for steps in plan:
             workers.check()
             feed.load(order[steps.start : steps.stop])
@@ -195,21 +201,22 @@ def _train_together(
             for i, stack in computation.stacks.items():
                 if steps.stop in groups[i].stops:
                     losses = computation.losses(i)
-                    going_on = groups[i].stop_over(steps.stop, stack, losses)
-                    if len(going_on) < len(stack):
-                        kept[i] = going_on
+                    remaining = groups[i].handle_stop(steps.stop, stack, losses)
+                    if len(remaining) < len(stack):
+                        kept[i] = remaining
             computation.keep(kept)
         return [group.trained for group in groups]
 
 
 def _train_alone(
-    shared: Shared[Work], parts: list[Part], key: Key, workers: Workers
+    shared: Shared[TrainingSetup], tasks: list[GroupTask], key: Key, workers: Workers
 ) -> list[list[Candidate]]:
-    work = shared.value
-    plain = PlainTrainer(work.data, work.optimizer, work.scorer, work.averaging)
+    """Train candidates one by one."""
+    setup = shared.value
+    trainer = PlainTrainer(setup.data, setup.optimizer, setup.scorer, setup.averaging)
     trained = []
-    with undisturbed(work.data.train.labels.device), workers.one_more():
-        for part in parts:
+    with undisturbed(setup.data.train.labels.device), workers.running():
+        for task in tasks:
             workers.check()
-            trained.append(plain.train(part.candidates, part.n_steps, key))
+            trained.append(trainer.train(task.candidates, task.n_steps, key))
     return trained

@@ -1,1 +1,1 @@
-"""What depends on where a round is computed: worker processes, CUDA graphs, a CUDA kernel."""
+"""Worker processes, CUDA graphs and a CUDA kernel."""

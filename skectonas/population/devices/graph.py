@@ -1,4 +1,4 @@
-"""Running steps: as they are, or on a CUDA device as graphs that are captured once."""
+"""Running steps: directly, or on a CUDA device as graphs that are captured once."""
 
 from __future__ import annotations
 
@@ -8,46 +8,46 @@ from typing import Protocol, TypeAlias
 import torch
 
 Step: TypeAlias = Callable[[int], None]
-"""Trains on the loaded batch of this number."""
+"""Trains on the loaded batch with this number."""
 
 
 class Steps(Protocol):
     """Runs steps."""
 
     def run(self, step: Step, n_steps: int) -> None:
-        """Train on so many of the loaded batches, from the first on."""
+        """Train on the first `n_steps` of the loaded batches."""
         ...
 
 
 def steps_on(device: torch.device, *, capturable: bool) -> Steps:
-    """Return what runs steps on a device.
+    """Return an object that runs steps on a device.
 
     Parameters
     ----------
     device : torch.device
-        Where they compute.
+        The device that computes.
     capturable : bool
-        Whether a step does the same on the device whenever it is called.
+        Whether every call of a step does the same on the device.
     """
     return CapturedSteps() if device.type == "cuda" and capturable else EagerSteps()
 
 
 class EagerSteps:
-    """Steps as they are."""
+    """Calls the steps directly."""
 
     def run(self, step: Step, n_steps: int) -> None:
-        """Train on so many of the loaded batches, from the first on."""
+        """Train on the first `n_steps` of the loaded batches."""
         for number in range(n_steps):
             step(number)
 
 
 class CapturedSteps:
-    """Steps as CUDA graphs: a single launch, and nothing waits for the host.
+    """Runs the steps as one CUDA graph: a single launch, and nothing waits for the host.
 
-    The first ones run as they are, for the optimiser to make its state and the libraries their
-    workspaces. After that, every number of steps is captured when it comes first. The step is
-    handed in each time, and always the same: kept here it would close a circle of references,
-    and the graphs would outlive their use.
+    The first run calls the steps directly, so that the optimiser creates its state and the
+    libraries their workspaces. Afterwards a graph is captured for every new number of steps.
+    The step is an argument of each run, and has to be the same in all of them. An attribute
+    would create a reference cycle, and the graphs would live longer than needed.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class CapturedSteps:
         self._warm = False
 
     def run(self, step: Step, n_steps: int) -> None:
-        """Train on so many of the loaded batches, from the first on."""
+        """Train on the first `n_steps` of the loaded batches."""
         if not self._warm:
             EagerSteps().run(step, n_steps)
             self._warm = True
@@ -65,10 +65,10 @@ class CapturedSteps:
         self._graphs[n_steps].replay()
 
     def _captured(self, step: Step, n_steps: int) -> torch.cuda.CUDAGraph:
-        # Not by `torch.cuda.graph`, which waits for the device and clears its caches.
+        # `torch.cuda.graph` would wait for the device and clear its caches.
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.stream(torch.cuda.Stream()):
-            # Other threads may do what they like on the device meanwhile.
+            # Other threads may use the device during the capture.
             graph.capture_begin(capture_error_mode="relaxed")
             try:
                 EagerSteps().run(step, n_steps)

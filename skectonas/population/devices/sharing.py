@@ -1,4 +1,4 @@
-"""Values that reach a worker process once, however often they are sent to it."""
+"""Values that are sent to a worker process only once."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from joblib import wrap_non_picklable_objects
 
 T = TypeVar("T")
 
-_KEPT = 2  # searches whose data a worker keeps
+_MAX_RECEIVED = 2  # number of searches whose data a worker keeps
 _received: OrderedDict[str, object] = OrderedDict()
 
 
 class Shared(Generic[T]):
-    """A value behind a handle that is small when it is pickled.
+    """A handle of a value; pickling it is cheap.
 
-    The first time that the handle is pickled, the value is written to a temporary file; a
-    process that gets the handle reads the file if it has not done so before. The file goes with
-    the handle that wrote it. In the process of origin, threads included, nothing is copied.
+    When the handle is pickled for the first time, the value is written to a temporary file. A
+    process that receives the handle reads the file once. The file is deleted together with the
+    handle that wrote it. Threads of the same process share the value without a copy.
 
     Parameters
     ----------
     value : object
-        Anything that cloudpickle can write, which includes local functions.
+        Anything that cloudpickle supports, local functions included.
     """
 
     def __init__(self, value: T) -> None:
@@ -45,10 +45,10 @@ class Shared(Generic[T]):
 
     def __setstate__(self, path: str) -> None:
         if path not in _received:
-            # Written by the process that sent this handle.
+            # The file was written by the process that sent this handle.
             _received[path] = pickle.loads(Path(path).read_bytes())
         _received.move_to_end(path)
-        while len(_received) > _KEPT:
+        while len(_received) > _MAX_RECEIVED:
             _received.popitem(last=False)
         self.value = cast(T, _received[path])
         self._path = path

@@ -1,1 +1,1 @@
-"""Which candidates are trained as one stack, and what a group does at the end of an epoch."""
+"""Groups of candidates: stacked weights, evaluation, and the course of their training."""

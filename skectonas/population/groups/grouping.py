@@ -1,4 +1,4 @@
-"""Which candidates are trained as one stack: those of one skeleton and of similar widths."""
+"""Grouping of candidates with the same skeleton and similar widths, trained as one stack."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
-import torch
 
 from skectonas.candidate import Candidate
-from skectonas.population.groups.stack import dtype_of
+from skectonas.network import dtype_of
 from skectonas.population.run.feed import kind_of_input
-from skectonas.topology import ConvCell, Dense, Topology
+from skectonas.topology import ConvCell, Dense, Topology, ceil_div
 
-# A rough model of a step on one core: it only has to say when the padding of wide candidates'
-# narrow neighbours costs more than a group of their own.
+# A rough model of the time of a step on one core. It only has to tell when padding a narrow
+# candidate to the widths of a group costs more than a group of its own.
 SECONDS_PER_MULTIPLICATION = 2 / 50e9
-SECONDS_PER_VALUE = 0.15e-9  # one pass over an activation
+SECONDS_PER_VALUE = 0.15e-9  # in one pass over an activation
 SECONDS_PER_CALL = 4e-6
 CALLS = {"group": 30, "cell": 40, "dense": 8}
 WINDOW_PASSES, MAP_PASSES = 6, 14
 
 MAX_VALUES = 2**21
-"""Values of a group's largest buffer: a larger group would only push itself out of the cache,
-while a further group can go to another core."""
+"""Maximum number of values of a group's largest buffer. The buffers of a larger group would not
+fit in the cache, and two smaller groups can run on two cores."""
 
 MAX_MEMBERS = 32
 
@@ -37,9 +36,9 @@ class Group:
     Parameters
     ----------
     topology : Topology
-        As wide as the widest of them in every place.
+        Each of its layers is as wide as the widest of the candidates.
     members : tuple of int
-        Which candidates these are.
+        Indices of the candidates.
     """
 
     topology: Topology
@@ -47,13 +46,13 @@ class Group:
 
 
 def skeleton(topology: Topology) -> tuple[Hashable, ...]:
-    """Return what candidates must have in common to be stacked, whatever their widths."""
+    """Return what candidates of the same stack have in common; their widths may differ."""
     poolings = tuple(cell.pooling for cell in topology.cells)
     return (topology.input_shape, poolings, len(topology.dense), topology.n_classes)
 
 
-def padded(first: Topology, second: Topology) -> Topology:
-    """Return the narrowest topology that both fit in; their skeletons are the same."""
+def common_topology(first: Topology, second: Topology) -> Topology:
+    """Return the narrowest topology that contains both, which have the same skeleton."""
     return Topology(
         first.input_shape,
         tuple(
@@ -67,8 +66,8 @@ def padded(first: Topology, second: Topology) -> Topology:
     )
 
 
-def seconds(topology: Topology, batch: int) -> float:
-    """Return about how long a step takes for each candidate of a group of this topology."""
+def seconds_per_member(topology: Topology, batch: int) -> float:
+    """Estimate the time of a step for each candidate of a group of this topology."""
     multiplications = values = 0
     for i, cell in enumerate(topology.cells):
         before, after = topology.channels[i : i + 2]
@@ -83,21 +82,21 @@ def seconds(topology: Topology, batch: int) -> float:
     return batch * (multiplications * SECONDS_PER_MULTIPLICATION + values * SECONDS_PER_VALUE)
 
 
-def overhead(topology: Topology) -> float:
-    """Return about how long a step takes for a group, however few its members."""
+def seconds_of_calls(topology: Topology) -> float:
+    """Estimate the time of a step that does not depend on the number of candidates."""
     calls = CALLS["group"]
     calls += len(topology.cells) * CALLS["cell"] + len(topology.dense) * CALLS["dense"]
     return calls * SECONDS_PER_CALL
 
 
-def most_members(topology: Topology, batch: int) -> int:
-    """Return how many candidates a group of this topology should have at the most."""
+def max_members(topology: Topology, batch: int) -> int:
+    """Return the maximum number of candidates of a group of this topology."""
     values = max(topology.widths[1:])
     for i, cell in enumerate(topology.cells):
         before, after = topology.channels[i : i + 2]
         height, width = topology.map_sizes[i + 1]
-        # The columns of the product, which the candidates share in the first cell, or what
-        # comes out of it.
+        # Either the columns of the product are largest or its result. In the first cell the
+        # columns do not count, because all candidates share them.
         if cell.pooling == "max":
             largest = max(4 * after, 8 * before if i else 0)
         else:
@@ -107,61 +106,64 @@ def most_members(topology: Topology, batch: int) -> int:
     return min(max(MAX_VALUES // values, 1), MAX_MEMBERS)
 
 
-def cut(candidates: Sequence[Candidate], busy: Sequence[int], batch: int) -> list[Group]:
+def group_candidates(
+    candidates: Sequence[Candidate], busy: Sequence[int], batch: int
+) -> list[Group]:
     """Return groups of the busy candidates, the most expensive group first.
 
-    They depend on the candidates and the size of a batch and on nothing else, so that the
-    results are the same bits however many workers there are.
+    The groups only depend on the candidates and the size of a batch. So the results are bitwise
+    the same for every number of workers.
 
     Parameters
     ----------
     candidates : sequence of Candidate
         Competitors.
     busy : sequence of int
-        Which of them are to be in a group.
+        Indices of the candidates to train.
     batch : int
         Rows of a batch.
     """
     by_skeleton: dict[tuple[Hashable, ...], list[int]] = {}
     for index in busy:
         candidate = candidates[index]
-        weights: torch.dtype = dtype_of(candidate.weights)
-        key = (skeleton(candidate.topology), weights)
+        key = (skeleton(candidate.topology), dtype_of(candidate.weights))
         by_skeleton.setdefault(key, []).append(index)
     groups = [
         part
         for members in by_skeleton.values()
-        for group in _of_similar_widths(candidates, members, batch)
-        for part in _cut_evenly(candidates, group, batch)
+        for group in _group_by_width(candidates, members, batch)
+        for part in _split_evenly(candidates, group, batch)
     ]
-    return sorted(groups, key=lambda group: -cost(group, batch))
+    return sorted(groups, key=lambda group: -seconds_per_step(group, batch))
 
 
-def cost(group: Group, batch: int) -> float:
-    """Return about how long a step of a group takes, in seconds."""
-    return overhead(group.topology) + len(group.members) * seconds(group.topology, batch)
+def seconds_per_step(group: Group, batch: int) -> float:
+    """Estimate the time of a step of a group."""
+    per_member = seconds_per_member(group.topology, batch)
+    return seconds_of_calls(group.topology) + len(group.members) * per_member
 
 
-def bundled(
+def assign_to_workers(
     groups: Sequence[Group],
     candidates: Sequence[Candidate],
     batch: int,
     n_workers: int,
 ) -> list[list[Group]]:
-    """Deal the groups out to workers, those that can share a feed together.
+    """Return bundles of groups, one for each worker; the groups of a bundle share a feed.
 
-    This may depend on the number of workers: sharing the feed changes no group's results.
+    The bundles depend on the number of workers. The results do not, because sharing a feed
+    does not change the results of a group.
 
     Parameters
     ----------
     groups : sequence of Group
         The most expensive first.
     candidates : sequence of Candidate
-        Their members.
+        The candidates that the groups refer to.
     batch : int
         Rows of a batch.
     n_workers : int
-        Each kind of input is dealt out to so many bundles at the most.
+        Maximum number of bundles for each kind of input.
     """
     kinds: dict[Hashable, list[list[Group]]] = {}
     for group in groups:
@@ -170,41 +172,46 @@ def bundled(
         if len(bundles) < n_workers:
             bundles.append([group])
         else:
-            min(bundles, key=lambda bundle: _total(bundle, batch)).append(group)
+            min(bundles, key=lambda bundle: _seconds_of_bundle(bundle, batch)).append(group)
     every = [bundle for bundles in kinds.values() for bundle in bundles]
-    return sorted(every, key=lambda bundle: -_total(bundle, batch))
+    return sorted(every, key=lambda bundle: -_seconds_of_bundle(bundle, batch))
 
 
-def _total(bundle: Sequence[Group], batch: int) -> float:
-    return sum(cost(group, batch) for group in bundle)
+def _seconds_of_bundle(bundle: Sequence[Group], batch: int) -> float:
+    return sum(seconds_per_step(group, batch) for group in bundle)
 
 
-def _of_similar_widths(
+def _group_by_width(
     candidates: Sequence[Candidate], members: Sequence[int], batch: int
 ) -> list[Group]:
-    """Put each candidate of a skeleton, widest first, where it adds the least time."""
+    """Add each candidate of a skeleton, widest first, to the group where it costs least."""
     groups: list[Group] = []
-    for member in sorted(members, key=lambda i: -seconds(candidates[i].topology, batch)):
+    for member in sorted(
+        members, key=lambda i: -seconds_per_member(candidates[i].topology, batch)
+    ):
         alone = Group(candidates[member].topology, (member,))
-        best, extra = None, cost(alone, batch)
+        best, least = None, seconds_per_step(alone, batch)
         for place, group in enumerate(groups):
-            added = cost(_merged(group, alone), batch) - cost(group, batch)
-            if added <= extra:
-                best, extra = place, added
+            merged = seconds_per_step(_merge(group, alone), batch)
+            added = merged - seconds_per_step(group, batch)
+            if added <= least:
+                best, least = place, added
         if best is None:
             groups.append(alone)
         else:
-            groups[best] = _merged(groups[best], alone)
+            groups[best] = _merge(groups[best], alone)
     return groups
 
 
-def _merged(first: Group, second: Group) -> Group:
-    return Group(padded(first.topology, second.topology), (*first.members, *second.members))
+def _merge(first: Group, second: Group) -> Group:
+    return Group(
+        common_topology(first.topology, second.topology), (*first.members, *second.members)
+    )
 
 
-def _cut_evenly(candidates: Sequence[Candidate], group: Group, batch: int) -> Iterator[Group]:
-    """Cut a group that is too large into parts of about the same size, the wide ones first."""
-    n_parts = -(-len(group.members) // most_members(group.topology, batch))
+def _split_evenly(candidates: Sequence[Candidate], group: Group, batch: int) -> Iterator[Group]:
+    """Split a group that is too large into groups of similar sizes, the wide members first."""
+    n_parts = ceil_div(len(group.members), max_members(group.topology, batch))
     for members in np.array_split(np.array(group.members), n_parts):
         singles = [Group(candidates[i].topology, (int(i),)) for i in members]
-        yield reduce(_merged, singles)
+        yield reduce(_merge, singles)

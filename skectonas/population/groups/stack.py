@@ -1,60 +1,40 @@
-"""The trained weights of a group of candidates as one flat tensor, one block per layer kind."""
+"""The trained weights of a group of candidates as one flat tensor."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from skectonas.candidate import Candidate
-from skectonas.network import Weights
-from skectonas.topology import KERNEL, Topology, linear_name
+from skectonas.network import dtype_of
+from skectonas.topology import Topology, ceil_div
 
 Views: TypeAlias = Mapping[str, Tensor]
-"""Stacked weights by name, (candidate, ...): windows into one flat tensor."""
+"""Stacked weights by name, (candidate, ...), as views of one flat tensor."""
 
-_ALIGNMENT = 16  # elements; blocks of matrix products begin on cache lines
+_ALIGNMENT = 16  # values; every block begins on a cache line
 
 
-class Slot(NamedTuple):
-    """Where the stacked weights of one name lie in the flat tensor."""
+class Block(NamedTuple):
+    """Place of the stacked weights of one name in the flat tensor."""
 
     offset: int
     shape: tuple[int, ...]
 
     def view(self, flat: Tensor) -> Tensor:
-        """Return this block of a flat tensor, shaped."""
+        """Return this block of a flat tensor."""
         return flat[self.offset : self.offset + math.prod(self.shape)].view(self.shape)
 
 
-def trained_shapes(topology: Topology) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every trained weight of one candidate, by name."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for i, (before, after) in enumerate(pairwise(topology.channels)):
-        shapes[f"cells.{i}.conv.weight"] = (after, before, KERNEL, KERNEL)
-        shapes[f"cells.{i}.norm.weight"] = (after,)
-        shapes[f"cells.{i}.norm.bias"] = (after,)
-    for i, (before, after) in enumerate(pairwise(topology.widths)):
-        name = linear_name(topology, i)
-        shapes[f"{name}.weight"] = (after, before)
-        shapes[f"{name}.bias"] = (after,)
-    return shapes
-
-
-def is_matrix(name: str) -> bool:
-    """Return whether a weight is the matrix of a dense layer: most of all weights."""
-    return name.endswith(".weight") and not name.startswith("cells.")
-
-
 def corner(shape: Sequence[int]) -> tuple[slice, ...]:
-    """Return where a candidate's own weight lies in its padded one.
+    """Return the index of a candidate's own weight in its padded weight.
 
-    Flatten counts channel by channel, so that this holds behind flatten too: the columns of
-    the padded channels come last.
+    It is also valid for the layer after flatten: the channel is the slowest axis of flatten, so
+    the columns of the padded channels come last.
     """
     return tuple(slice(size) for size in shape)
 
@@ -62,30 +42,30 @@ def corner(shape: Sequence[int]) -> tuple[slice, ...]:
 class Stack:
     """The trained weights of candidates of one skeleton, padded with zeros to common widths.
 
-    Units and channels whose weights, gamma and beta are all zero get gradients of exactly zero
-    under relu: the padding stays zero, and no masks are needed.
+    The gradients of a unit or channel are exactly zero if its weights, gamma and beta are zero
+    and relu follows. So the padding stays zero, and no masks are needed.
 
     Parameters
     ----------
     topology : Topology
-        The padded topology: at least as wide as each of the members.
+        The padded topology, at least as wide as each of the members.
     members : sequence of Topology
-        The candidates' own topologies.
+        The topologies of the candidates.
     dtype : torch.dtype
-        Of the weights.
+        Type of the weights.
     device : torch.device
-        Where the weights lie.
+        Device of the weights.
 
     Attributes
     ----------
     flat : Tensor of shape (n,)
-        All weights, zeros at first. One tensor, so that an optimiser has one to step.
-    slots : dict of str to Slot
-        Where each name lies in `flat`.
+        All weights, initially zero, as the single parameter of an optimiser.
+    blocks : dict of str to Block
+        Place of each name in `flat`.
     n_small : int
-        Where the matrices of dense layers begin in `flat`: they come last.
+        Where the matrices of dense layers begin in `flat`; they come last.
     views : dict of str to Tensor
-        Windows into `flat`.
+        Views of `flat`.
     """
 
     def __init__(
@@ -97,14 +77,14 @@ class Stack:
     ) -> None:
         self.topology = topology
         self.members = tuple(members)
-        self.slots: dict[str, Slot] = {}
-        shapes = trained_shapes(topology)
+        self.blocks: dict[str, Block] = {}
         end = self.n_small = 0
-        for name in sorted(shapes, key=is_matrix):
-            slot = Slot(end, (len(self.members), *shapes[name]))
-            self.slots[name] = slot
-            end += -(-math.prod(slot.shape) // _ALIGNMENT) * _ALIGNMENT
-            if not is_matrix(name):
+        shapes = topology.weight_shapes.items()
+        for name, shape in sorted(shapes, key=lambda item: _is_matrix(item[1])):
+            block = Block(end, (len(self.members), *shape))
+            self.blocks[name] = block
+            end += ceil_div(math.prod(block.shape), _ALIGNMENT) * _ALIGNMENT
+            if not _is_matrix(shape):
                 self.n_small = end
         self.flat = torch.zeros(end, dtype=dtype, device=device)
         self.views = self.views_of(self.flat)
@@ -113,18 +93,18 @@ class Stack:
         return len(self.members)
 
     def move_to(self, storage: Tensor) -> None:
-        """Let the weights lie in this tensor, as long as `flat`, from now on."""
+        """Move the weights to another tensor, which has the size of `flat`."""
         self.flat = storage.copy_(self.flat)
         self.views = self.views_of(storage)
 
     def views_of(self, flat: Tensor) -> dict[str, Tensor]:
-        """Return the blocks of a tensor that is laid out as `flat` is, by name."""
-        return {name: slot.view(flat) for name, slot in self.slots.items()}
+        """Return the blocks by name of a tensor in the layout of `flat`."""
+        return {name: block.view(flat) for name, block in self.blocks.items()}
 
     def take(self, keep: Sequence[int], source: Tensor | None = None) -> Stack:
         """Return a stack with copies of some of the members.
 
-        Their weights come from `source`, laid out as `flat` is, or from `flat`.
+        The weights come from `source`, a tensor in the layout of `flat`, by default `flat`.
         """
         members = [self.members[i] for i in keep]
         taken = Stack(self.topology, members, self.flat.dtype, self.flat.device)
@@ -134,29 +114,27 @@ class Stack:
     def take_into(
         self, taken: Stack, source: Tensor, target: Tensor, keep: Sequence[int]
     ) -> None:
-        """Copy what some members have in `source`, laid out as here, to that of `taken`."""
-        for name, slot in self.slots.items():
-            taken.slots[name].view(target).copy_(slot.view(source)[list(keep)])
+        """Copy some members from `source`, in this layout, to `target`, in that of `taken`."""
+        for name, block in self.blocks.items():
+            taken.blocks[name].view(target).copy_(block.view(source)[list(keep)])
 
     def weights_of(self, member: int) -> dict[str, Tensor]:
-        """Return copies of the trained weights of a member, without padding, on the CPU."""
-        shapes = trained_shapes(self.members[member])
+        """Return copies of the trained weights of a member on the CPU, without padding."""
         return {
             name: self.views[name][member][corner(shape)].detach().cpu().clone()
-            for name, shape in shapes.items()
+            for name, shape in self.members[member].weight_shapes.items()
         }
 
 
+def _is_matrix(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 2
+
+
 def stacked(topology: Topology, candidates: Sequence[Candidate], device: torch.device) -> Stack:
-    """Return the stack of these candidates, padded to the widths of a topology."""
+    """Return the stack of some candidates, padded to the widths of a topology."""
     dtype = dtype_of(candidates[0].weights)
     stack = Stack(topology, [c.topology for c in candidates], dtype, device)
     for member, candidate in enumerate(candidates):
-        for name, shape in trained_shapes(candidate.topology).items():
+        for name, shape in candidate.topology.weight_shapes.items():
             stack.views[name][member][corner(shape)] = candidate.weights[name].to(device)
     return stack
-
-
-def dtype_of(weights: Weights) -> torch.dtype:
-    """Return the type in which a candidate is trained: that of its weights."""
-    return weights["output.weight"].dtype

@@ -1,4 +1,4 @@
-"""The training of one group from its first batch to its last: all but the steps."""
+"""The training of one group from its first batch to its last, except for the steps."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from skectonas.candidate import Candidate, Evaluation
-from skectonas.population.groups.inference import Inference, members_at_once
+from skectonas.population.groups.inference import Inference, infer, members_per_pass
 from skectonas.population.groups.stack import Stack, corner, stacked
-from skectonas.topology import Topology
+from skectonas.topology import Topology, ceil_div, norm_name
 from skectonas.training import OptimizerSpec, Scorer, TrainingData, evaluate, snapshot_steps
 
 
 @dataclass(frozen=True)
-class Work:
+class TrainingSetup:
     """What every group of a search is trained with: see `FusedTrainer`."""
 
     data: TrainingData
@@ -28,151 +28,166 @@ class Work:
     averaging: int
 
 
-class Part(NamedTuple):
-    """A group with its candidates, and the batches for each of them, at least one."""
+class GroupTask(NamedTuple):
+    """A group with its candidates, and the number of steps of each, at least one."""
 
     topology: Topology
     candidates: list[Candidate]
     n_steps: list[int]
 
 
-def marks(n_steps: Sequence[int], per_epoch: int) -> list[int]:
-    """Return after how many steps somebody is evaluated: full epochs and ends.
+def evaluation_steps(n_steps: Sequence[int], per_epoch: int) -> list[int]:
+    """Return the steps after which a candidate is evaluated: full epochs, and its last step.
 
     Examples
     --------
-    >>> from skectonas.population.groups.training import marks
-    >>> marks([25, 5], per_epoch=10)
+    >>> from skectonas.population.groups.training import evaluation_steps
+    >>> evaluation_steps([25, 5], per_epoch=10)
     [5, 10, 20, 25]
     """
     return sorted({*n_steps, *range(per_epoch, max(n_steps) + 1, per_epoch)})
 
 
-def segments(stops: Sequence[int], most: int) -> Iterator[range]:
-    """Return the steps between stops, in parts of about the same size and no more than `most`.
+def segments(stops: Sequence[int], max_steps: int) -> Iterator[range]:
+    """Divide the steps between stops into ranges of similar lengths, at most `max_steps`.
 
     Examples
     --------
     >>> from skectonas.population.groups.training import segments
-    >>> list(segments([5, 8], most=3))
+    >>> list(segments([5, 8], max_steps=3))
     [range(0, 2), range(2, 5), range(5, 8)]
     """
     for begin, end in pairwise([0, *sorted(stops)]):
-        edges = np.linspace(begin, end, -(-(end - begin) // most) + 1).astype(int).tolist()
+        n_segments = ceil_div(end - begin, max_steps)
+        edges = np.linspace(begin, end, n_segments + 1).astype(int).tolist()
         yield from map(range, edges, edges[1:])
 
 
 class GroupTraining:
-    """What happens to a group between the steps: snapshots, evaluations, farewells.
+    """Snapshots and evaluations of a group, and the removal of finished candidates.
 
     Parameters
     ----------
-    work : Work
+    setup : TrainingSetup
         Data, optimiser and scorer.
-    part : Part
+    task : GroupTask
         The group.
 
     Attributes
     ----------
     start : Stack
-        The weights to begin with.
+        The initial weights.
     stops : set of int
-        After how many steps the group wants to be stopped at.
+        The steps after which `handle_stop` has to be called.
     """
 
-    def __init__(self, work: Work, part: Part) -> None:
-        topology, self._candidates, self._n_steps = part
-        self._work = work
-        self.start = stacked(topology, self._candidates, work.data.train.labels.device)
-        self._records: list[list[Evaluation]] = [[] for _ in self._candidates]
+    def __init__(self, setup: TrainingSetup, task: GroupTask) -> None:
+        topology, self._candidates, self._n_steps = task
+        self._setup = setup
+        self.start = stacked(topology, self._candidates, setup.data.train.labels.device)
+        self._evaluations: list[list[Evaluation]] = [[] for _ in self._candidates]
         self._weights: dict[int, dict[str, Tensor]] = {}
-        self._per_epoch = work.data.steps_per_epoch
-        self._snapshots = snapshot_steps(self._per_epoch, self._per_epoch, work.averaging)
-        self._marks = set(marks(self._n_steps, self._per_epoch))
+        self._per_epoch = setup.data.steps_per_epoch
+        self._snapshots = snapshot_steps(self._per_epoch, self._per_epoch, setup.averaging)
+        self._evaluation_steps = set(evaluation_steps(self._n_steps, self._per_epoch))
         epochs = range(0, max(self._n_steps), self._per_epoch)
         snapshots = (begin + step for begin in epochs for step in self._snapshots)
-        self.stops = self._marks | {s for s in snapshots if s < max(self._n_steps)}
+        self.stops = self._evaluation_steps | {s for s in snapshots if s < max(self._n_steps)}
+        # The members of the stack are those candidates that are still trained.
         self._members = list(range(len(self._candidates)))
         self._losses = self.start.flat.new_zeros(len(self.start))
         self._means = self.start.flat.clone()
 
     @property
     def trained(self) -> list[Candidate]:
-        """The candidates as in `Trainer.train`, at the end."""
+        """The candidates as `Trainer.train` returns them; only available at the end."""
         return [
             replace(
                 candidate,
                 weights=self._weights[i],
                 n_steps=candidate.n_steps + self._n_steps[i],
-                evaluations=(*candidate.evaluations, *self._records[i]),
+                evaluations=(*candidate.evaluations, *self._evaluations[i]),
             )
             for i, candidate in enumerate(self._candidates)
         ]
 
     @torch.no_grad()
-    def stop_over(self, step: int, stack: Stack, losses: Tensor) -> list[int]:
-        """Take a snapshot, evaluate whoever is due, and let go who is done.
+    def handle_stop(self, step: int, stack: Stack, losses: Tensor) -> list[int]:
+        """Take a snapshot, evaluate the candidates that are due, and remove the finished ones.
 
         Parameters
         ----------
         step : int
             One of the stops.
         stack : Stack
-            The weights of those who are still trained.
+            The weights of the candidates that are still trained.
         losses : Tensor of shape (members,)
             Sum of their losses since the last stop.
 
         Returns
         -------
         list of int
-            Places in the stack of those who go on.
+            Places in the stack of the candidates that need further steps.
         """
-        position = (step - 1) % self._per_epoch + 1
-        taken = sum(snapshot < position for snapshot in self._snapshots)
-        means = torch.lerp(self._means, stack.flat, 1 / (1 + taken))
-        # Who ends between two snapshots takes a last one; the others do not.
-        if position in self._snapshots:
-            self._means = means
+        step_of_epoch = (step - 1) % self._per_epoch + 1
         self._losses += losses
-        places = list(range(len(stack)))
-        if step in self._marks:
-            ending = [place for place in places if self._ends(place, step)]
-            full_epoch = position == self._per_epoch
-            due = places if full_epoch else ending
-            train_losses = (self._losses / position).tolist()
-            self._evaluate(stack.take(due, means), due, ending, train_losses)
-            if full_epoch:
-                self._losses.zero_()
-            places = [place for place in places if place not in ending]
-        if len(places) < len(stack):
-            self._members = [self._members[place] for place in places]
-            self._losses = self._losses[places]
-            if places:
-                self._means = stack.take(places, self._means).flat
-        return places
+        means = self._take_snapshot(step_of_epoch, stack)
+        finished = [place for place, i in enumerate(self._members) if self._n_steps[i] == step]
+        if step in self._evaluation_steps:
+            self._evaluate_due(step_of_epoch, stack, means, finished)
+        return self._remove(finished, stack)
 
-    def _ends(self, place: int, step: int) -> bool:
-        return self._n_steps[self._members[place]] == step
+    def _take_snapshot(self, step_of_epoch: int, stack: Stack) -> Tensor:
+        """Return the means of the epoch's snapshots, the present weights included.
+
+        The present weights only count in later means if the step is one of the snapshots: a
+        candidate that finishes between two snapshots takes an additional one.
+        """
+        n_taken = sum(snapshot < step_of_epoch for snapshot in self._snapshots)
+        means = torch.lerp(self._means, stack.flat, 1 / (1 + n_taken))
+        if step_of_epoch in self._snapshots:
+            self._means = means
+        return means
+
+    def _evaluate_due(
+        self, step_of_epoch: int, stack: Stack, means: Tensor, finished: list[int]
+    ) -> None:
+        """Evaluate all members at the end of an epoch, or else the finished ones."""
+        epoch_ends = step_of_epoch == self._per_epoch
+        due = list(range(len(stack))) if epoch_ends else finished
+        train_losses = (self._losses / step_of_epoch).tolist()
+        self._evaluate(stack.take(due, means), due, finished, train_losses)
+        if epoch_ends:
+            self._losses.zero_()
 
     def _evaluate(
-        self, stack: Stack, due: list[int], ending: list[int], train_losses: list[float]
+        self, stack: Stack, due: list[int], finished: list[int], train_losses: list[float]
     ) -> None:
-        """Evaluate the stack, whose members have the places `due`."""
-        data, scorer = self._work.data, self._work.scorer
-        size = members_at_once(stack, data)
+        """Evaluate a stack whose members have the places `due` in the trained stack."""
+        data, scorer = self._setup.data, self._setup.scorer
+        size = members_per_pass(stack, data)
         for begin in range(0, len(due), size):
-            members = range(begin, min(begin + size, len(due)))
-            part = stack.take(members)
-            inference = Inference(part, data)
-            # All at once: a device is waited for here.
+            part = stack.take(range(begin, min(begin + size, len(due))))
+            inference = infer(part, data)
+            # One copy for all members: each copy waits for the device.
             logits = inference.logits.cpu()
             for member, place in enumerate(due[begin : begin + size]):
                 i = self._members[place]
-                self._records[i].append(
+                self._evaluations[i].append(
                     evaluate(logits[member], data.validation, scorer, train_losses[place])
                 )
-                if place in ending:
+                if place in finished:
                     self._weights[i] = full_weights(part, inference, member)
+
+    def _remove(self, finished: list[int], stack: Stack) -> list[int]:
+        """Remove the finished members; return the places of the others."""
+        remaining = [place for place in range(len(stack)) if place not in finished]
+        if finished:
+            self._members = [self._members[place] for place in remaining]
+            self._losses = self._losses[remaining]
+            if remaining:
+                self._means = stack.take(remaining, self._means).flat
+        return remaining
 
 
 def full_weights(stack: Stack, inference: Inference, member: int) -> dict[str, Tensor]:
@@ -183,5 +198,5 @@ def full_weights(stack: Stack, inference: Inference, member: int) -> dict[str, T
             ("running_mean", "running_var"), inference.statistics[i], strict=True
         ):
             own = value[member, :, 0][corner((cell.channels,))]
-            weights[f"cells.{i}.norm.{name}"] = own.cpu().clone()
+            weights[f"{norm_name(i)}.{name}"] = own.cpu().clone()
     return weights

@@ -1,1 +1,1 @@
-"""Layers of all candidates of a group at once: each computes its outputs and its gradients."""
+"""Layers of all candidates of a group at once, which compute outputs and gradients."""

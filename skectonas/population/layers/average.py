@@ -5,22 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from skectonas.population.layers.pieces import whole
-from skectonas.population.layers.windows import BoxWindows, BoxWindowsBack
+from skectonas.population.layers.pieces import single_piece
+from skectonas.population.layers.windows import BoxWindows, BoxWindowsBackward
 from skectonas.topology import KERNEL, pooled
 
 TAPS = KERNEL**2
 
 
 class AverageConvolution:
-    """Average pooling behind a convolution, folded into it: see `BoxWindows`.
+    """Convolution and average pooling combined into one product: see `BoxWindows`.
 
     Parameters
     ----------
     weight, gradient : Tensor of shape (candidates, channels, channels_in, 3, 3)
-        The kernels and where their gradients go.
+        The kernels, and where to store their gradients.
     height, width, batch : int
-        Of the maps that come in.
+        Size of the input maps.
     """
 
     def __init__(
@@ -35,8 +35,8 @@ class AverageConvolution:
         self._gradient = gradient.view(n, channels, channels_in * TAPS)
         self._columns = columns.view(n, channels_in * TAPS, h * w * batch)
         self._gather = BoxWindows(padded, columns)
-        self._scatter = BoxWindowsBack(columns, maps)
-        self.pieces = whole(padded[:, :, 1:-1, 1:-1], maps)
+        self._scatter = BoxWindowsBackward(columns, maps)
+        self.pieces = single_piece(padded[:, :, 1:-1, 1:-1], maps)
         self.z = weight.new_empty(n, channels, h * w * batch)
 
     def forward(self, step: int) -> None:
@@ -49,6 +49,6 @@ class AverageConvolution:
         """Set the gradients of the weights and of the maps."""
         columns = self._columns
         torch.baddbmm(self._gradient, dz, columns.mT, beta=0, alpha=0.25, out=self._gradient)
-        # The windows are not needed any more: their place takes their gradients.
+        # The windows are no longer needed: their gradients overwrite them.
         torch.baddbmm(columns, self._weight.mT, dz, beta=0, alpha=0.25, out=columns)
         self._scatter.scatter()

@@ -1,4 +1,4 @@
-"""What every convolution with its pooling offers, and which one a cell has."""
+"""The interface of a convolution with its pooling, and the choice of one for a cell."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from skectonas.topology import Topology
 
 
 class Convolution(Protocol):
-    """A convolution with its pooling; the weights and their gradients are views given to it.
+    """A convolution with its pooling, on given views of the weights and their gradients.
 
     Attributes
     ----------
@@ -23,29 +23,29 @@ class Convolution(Protocol):
     z: Tensor
 
     def forward(self, step: int) -> None:
-        """Fill `z`; a first layer takes the loaded batch number `step`."""
+        """Fill `z`; a first layer reads the loaded batch number `step`."""
         ...
 
     def backward(self, step: int, dz: Tensor) -> None:
-        """Set the gradients of the weights, and of the pieces where there are any."""
+        """Set the gradients of the weights and, except in a first layer, of the pieces."""
         ...
 
 
 def convolution_of(
     topology: Topology, i: int, weight: Tensor, gradient: Tensor, batch: int
 ) -> AverageConvolution | MaxConvolution:
-    """Return cell `i` up to its pooling; it is not the first.
+    """Return convolution and pooling of cell `i`, which is not the first.
 
     Parameters
     ----------
     topology : Topology
         The padded topology of a group.
     i : int
-        Which cell.
+        Index of the cell.
     weight, gradient : Tensor of shape (candidates, channels, channels_in, 3, 3)
-        The kernels and where their gradients go.
+        The kernels, and where to store their gradients.
     batch : int
-        Rows at once.
+        Number of rows.
     """
     kind = AverageConvolution if topology.cells[i].pooling == "average" else MaxConvolution
     return kind(weight, gradient, *topology.map_sizes[i], batch)

@@ -9,24 +9,25 @@ from skectonas.population.layers.pieces import where_positive
 
 
 class DenseRelu:
-    """A dense layer on each candidate's own input; relu behind it, unless it is the output.
+    """A dense layer on the own input of each candidate, with relu unless it is the output.
 
     Parameters
     ----------
     weights, gradients : tuple of two Tensors
-        Weight (candidates, units, units_in) and bias (candidates, units), and where their
-        gradients go.
+        Weight (candidates, units, units_in) and bias (candidates, units), and where to store
+        their gradients.
     x, dx : Tensor of shape (candidates, units_in, batch)
-        What comes in, and where its gradient goes.
+        The input, and where to store its gradient.
     relu : bool
         Whether relu follows.
-    rate : float or None
-        The weight itself is moved by so much of its gradient; with None its gradient is set.
+    learning_rate : float or None
+        With a number, `backward` updates the weight by gradient descent. With None, it stores
+        the gradient of the weight.
 
     Attributes
     ----------
     y, dy : Tensor of shape (candidates, units, batch)
-        What goes out, and where the next layer puts its gradient.
+        The output, and where the next layer stores its gradient.
     """
 
     def __init__(
@@ -37,12 +38,13 @@ class DenseRelu:
         dx: Tensor,
         *,
         relu: bool,
-        rate: float | None,
+        learning_rate: float | None,
     ) -> None:
         self._weight, bias = weights
         self._d_weight, self._d_bias = gradients
         self._bias = bias.unsqueeze(-1)
-        self._x, self._dx, self._relu, self._rate = x, dx, relu, rate
+        self._x, self._dx = x, dx
+        self._relu, self._learning_rate = relu, learning_rate
         self.y = x.new_empty(*self._bias.shape[:2], x.shape[-1])
         self.dy = torch.empty_like(self.y)
 
@@ -53,32 +55,32 @@ class DenseRelu:
             self.y.relu_()
 
     def backward(self, step: int) -> None:
-        """Set the gradients, or move the weight; `dy` is used up."""
+        """Set the gradients, or update the weight; `dy` is overwritten."""
         if self._relu:
             where_positive(self.dy, self.y, self.dy)
         torch.sum(self.dy, -1, out=self._d_bias)
         torch.bmm(self._weight.mT, self.dy, out=self._dx)
-        if self._rate is None:
+        if self._learning_rate is None:
             torch.bmm(self.dy, self._x.mT, out=self._d_weight)
         else:
-            # Saves three passes over what are most of all weights.
-            self._weight.baddbmm_(self.dy, self._x.mT, alpha=-self._rate)
+            # Most weights are in such matrices: this saves three passes over them.
+            self._weight.baddbmm_(self.dy, self._x.mT, alpha=-self._learning_rate)
 
 
 class SharedDense:
-    """The first dense layer of networks without cells: one product for all candidates.
+    """The first dense layer of networks without cells, as one product for all candidates.
 
     Parameters
     ----------
     weights, gradients : tuple of two Tensors
-        Weight (candidates, units, pixels) and bias (candidates, units), and where their
-        gradients go.
+        Weight (candidates, units, pixels) and bias (candidates, units), and where to store
+        their gradients.
     columns : Tensor of shape (n_batches, pixels, batch)
         See `Inputs`.
     relu : bool
         Whether relu follows.
-    rate : float or None
-        As in `DenseRelu`.
+    learning_rate : float or None
+        See `DenseRelu`.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class SharedDense:
         columns: Tensor,
         *,
         relu: bool,
-        rate: float | None,
+        learning_rate: float | None,
     ) -> None:
         n, units, pixels = weights[0].shape
         self._weight, self._d_weight = (
@@ -96,7 +98,8 @@ class SharedDense:
         )
         self._bias = weights[1].view(n * units, 1)
         self._d_bias = gradients[1].view(n * units)
-        self._columns, self._relu, self._rate = columns.unbind(0), relu, rate
+        self._columns = columns.unbind(0)
+        self._relu, self._learning_rate = relu, learning_rate
         self.y = columns.new_empty(n, units, columns.shape[-1])
         self.dy = torch.empty_like(self.y)
         self._flat_y, self._flat_dy = (t.view(n * units, -1) for t in (self.y, self.dy))
@@ -108,12 +111,12 @@ class SharedDense:
             self.y.relu_()
 
     def backward(self, step: int) -> None:
-        """Set the gradients, or move the weight; `dy` is used up."""
+        """Set the gradients, or update the weight; `dy` is overwritten."""
         if self._relu:
             where_positive(self.dy, self.y, self.dy)
         torch.sum(self._flat_dy, -1, out=self._d_bias)
         columns = self._columns[step].mT
-        if self._rate is None:
+        if self._learning_rate is None:
             torch.mm(self._flat_dy, columns, out=self._d_weight)
         else:
-            self._weight.addmm_(self._flat_dy, columns, alpha=-self._rate)
+            self._weight.addmm_(self._flat_dy, columns, alpha=-self._learning_rate)

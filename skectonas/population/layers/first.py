@@ -1,4 +1,4 @@
-"""First layers, which all candidates share: one product of the common batch for all of them."""
+"""First cells, which compute one product of the common batch for all candidates."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from skectonas.population.layers.maximum import MaximumOfFour
 from skectonas.population.layers.patches import POSITIONS, PatchKernels
 from skectonas.population.layers.pieces import Piece, where_positive
 from skectonas.population.run.feed import Moments
+from skectonas.topology import conv_name, norm_name, pooled
 
 
 class SharedMaxConvolution:
-    """The first convolution where max pooling follows.
+    """The first convolution, with max pooling.
 
     Parameters
     ----------
     weight, gradient : Tensor of shape (candidates, channels, channels_in, 3, 3)
-        The kernels and where their gradients go.
+        The kernels, and where to store their gradients.
     columns : Tensor of shape (n_batches, channels_in * 16, n)
         See `Inputs`.
     height, width, batch : int
-        Of the maps that come in.
+        Size of the input maps.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class SharedMaxConvolution:
         batch: int,
     ) -> None:
         n, channels = weight.shape[:2]
-        h, w = -(-height // 2), -(-width // 2)
+        h, w = pooled(height), pooled(width)
         self._kernels = PatchKernels(weight, gradient, "c dy a dx b", halves=1)
         rows = n * POSITIONS * channels
         self._rows = self._kernels.rows.view(rows, -1)
@@ -58,30 +59,30 @@ class SharedMaxConvolution:
     def backward(self, step: int, dz: Tensor) -> None:
         """Set the gradients of the weights."""
         self._pool.backward(dz.view(self._shape))
-        # This way round the library is faster; the result is small.
+        # The transposed product is faster, and the result to transpose is small.
         torch.mm(self._columns[step], self._products.mT, out=self._d_rows_t)
         self._d_rows.copy_(self._d_rows_t.mT)
         self._kernels.collect()
 
 
 class SharedAverageCell:
-    """The whole first cell where average pooling is folded into the convolution.
+    """The first cell, with average pooling, which is combined with the convolution.
 
-    All candidates see the same columns X, and what is in front of the batch norm is linear in
-    them: z = W X. Mean and variance of z follow from those of X, so that batch norm becomes a
-    scaling of W, and its gradients follow from the one product that those of W need. No pass
-    over the activations is spent on it.
+    All candidates share the columns X, and the input of the batch norm is linear in them:
+    z = W X. So mean and variance of z follow from those of X, and the batch norm is a scaling
+    of W. Its gradients follow from the product that the gradient of W needs. The batch norm
+    takes no pass over the activations.
 
     Parameters
     ----------
     views, gradients : dict of str to Tensor
-        Stacked weights of the group and where their gradients go.
+        Stacked weights of the group, and where to store their gradients.
     moments : Moments
-        Of the loaded batches.
+        Moments of the columns of the loaded batches.
     out : list of Piece
-        The input of the next layer, (candidates, channels, rows, columns, batch) in parts.
+        The input of the next layer, (candidates, channels, rows, columns, batch), in parts.
     shape : tuple of int
-        Of that input.
+        Shape of that input.
     """
 
     def __init__(
@@ -96,9 +97,9 @@ class SharedAverageCell:
 
         def matrices(named: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
             return (
-                named["cells.0.conv.weight"].view(rows, k),
-                named["cells.0.norm.weight"].view(rows, 1),
-                named["cells.0.norm.bias"].view(rows, 1),
+                named[f"{conv_name(0)}.weight"].view(rows, k),
+                named[f"{norm_name(0)}.weight"].view(rows, 1),
+                named[f"{norm_name(0)}.bias"].view(rows, 1),
             )
 
         self._weight, self._gamma, self._beta = matrices(views)
@@ -108,7 +109,7 @@ class SharedAverageCell:
         new = self._weight.new_empty
         n = moments.columns.shape[-1]
         self._correlated, self._small = new(rows, k), new(rows, k)
-        self._variance, self._deviation, self._factor = new(rows, 1), new(rows, 1), new(rows, 1)
+        self._variance, self._inv_std, self._factor = new(rows, 1), new(rows, 1), new(rows, 1)
         self._scaled = new(rows, k + 1)
         self._product, self._reverse = new(k + 1, rows), new(rows, k + 1)
         self._y = new(rows, n)
@@ -120,10 +121,10 @@ class SharedAverageCell:
         torch.mm(self._weight, self._covariance[step], out=self._correlated)
         torch.mul(self._correlated, self._weight, out=self._small)
         torch.sum(self._small, 1, keepdim=True, out=self._variance)
-        # Rounding may take a variance of zero below it.
+        # Rounding can make a variance of zero negative.
         self._variance.clamp_min_(0).add_(BATCH_NORM_EPSILON)
-        torch.rsqrt(self._variance, out=self._deviation)
-        torch.mul(self._gamma, self._deviation, out=self._factor)
+        torch.rsqrt(self._variance, out=self._inv_std)
+        torch.mul(self._gamma, self._inv_std, out=self._factor)
         torch.mul(self._weight, self._factor, out=self._scaled[:, :-1])
         self._scaled[:, -1:].copy_(self._beta)
         torch.mm(self._scaled, self._columns[step], out=self._y)
@@ -141,8 +142,8 @@ class SharedAverageCell:
         self._d_beta.copy_(reverse[:, -1:])
         torch.mul(self._weight, products, out=self._small)
         torch.sum(self._small, 1, keepdim=True, out=self._d_gamma)
-        self._d_gamma.mul_(self._deviation)
-        torch.mul(self._d_gamma, self._deviation, out=self._variance)
+        self._d_gamma.mul_(self._inv_std)
+        torch.mul(self._d_gamma, self._inv_std, out=self._variance)
         torch.mul(self._correlated, self._variance, out=self._small)
         torch.sub(products, self._small, out=self._d_weight)
         self._d_weight.mul_(self._factor)

@@ -1,4 +1,4 @@
-"""Cross-entropy of all candidates of a group, by hand."""
+"""Cross-entropy of all candidates of a group, with its gradient."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from torch import Tensor
 
 
 class CrossEntropy:
-    """Softmax and cross-entropy, with the gradient in the same pass.
+    """Softmax and cross-entropy; one pass computes the loss and its gradient.
 
     Parameters
     ----------
     logits, gradient : Tensor of shape (candidates, classes, batch)
-        What comes in, and where its gradient goes.
+        The logits, and where to store their gradient.
     targets, weights : Tensor
         See `Feed`.
 
     Attributes
     ----------
     total : Tensor of shape (candidates,)
-        Sum of the losses of all steps since it was last set to zero.
+        Sum of the losses since the last reset.
     """
 
     def __init__(
@@ -44,5 +44,5 @@ class CrossEntropy:
         return self._sums.sum((1, 2))
 
     def reset(self) -> None:
-        """Begin a new sum."""
+        """Set the sum of the losses to zero."""
         self._sums.zero_()

@@ -13,19 +13,19 @@ from skectonas.topology import pooled
 
 
 class MaximumOfFour:
-    """The maximum over the positions of a pooling window, and the way back.
+    """The maximum over the positions of a pooling window, and its gradient.
 
-    Of equal values the first takes the gradient, as in `torch.nn.MaxPool2d`. What is kept for
-    the way back are differences, whose signs the backward of relu reads in one pass.
+    The first of equal values gets the gradient, as in `torch.nn.MaxPool2d`. The forward pass
+    keeps differences; `where_positive` reads their signs in the backward pass.
 
     Parameters
     ----------
     positions : sequence of Tensor
         The four positions, (candidates, channels, rows, columns, batch).
     height, width : int
-        Of the map before pooling.
+        Size of the map before pooling.
     maximum : Tensor
-        Where the maximum goes.
+        Where to store the maximum.
     """
 
     def __init__(
@@ -56,35 +56,34 @@ class MaximumOfFour:
         torch.maximum(self._upper, self._lower, out=self._maximum)
 
     def backward(self, gradient: Tensor) -> None:
-        """Overwrite the four positions by their gradients."""
+        """Overwrite the four positions with their gradients."""
         first, second, third, fourth = self._positions
         in_upper, in_lower, lower_wins = self._differences
-        split(gradient, lower_wins, self._d_upper, self._d_lower)
-        split(self._d_upper, in_upper, first, second)
-        split(self._d_lower, in_lower, third, fourth)
+        split_gradient(gradient, lower_wins, self._d_upper, self._d_lower)
+        split_gradient(self._d_upper, in_upper, first, second)
+        split_gradient(self._d_lower, in_lower, third, fourth)
 
 
-def split(gradient: Tensor, difference: Tensor, stays: Tensor, goes: Tensor) -> None:
-    """Divide a gradient: it goes where the difference is positive, and stays elsewhere."""
-    where_positive(gradient, difference, goes)
-    torch.sub(gradient, goes, out=stays)
+def split_gradient(gradient: Tensor, difference: Tensor, first: Tensor, second: Tensor) -> None:
+    """Pass a gradient to `second` where the difference is positive, else to `first`."""
+    where_positive(gradient, difference, second)
+    torch.sub(gradient, second, out=first)
 
 
 class MaxConvolution:
-    """Max pooling behind a convolution: a 2x2 convolution of the map folded to 2x2 pixels.
+    """Convolution and max pooling, as a 2x2 convolution of the map folded into 2x2 blocks.
 
-    The map is kept as (half dx, channel, pixel a, pixel b, row, column, batch), the pixels of
-    each 2x2 block side by side as channels. Moving on by one block is then an offset in flat
-    memory: the columns of a matrix product are windows into the map, and only the move to the
-    right, dx, needs a copy. The last column of blocks has no neighbour and yields numbers of
-    no meaning, which are left out.
+    The map is kept as (half dx, channel, pixel a, pixel b, row, column, batch), where the four
+    pixels of a block are separate channels. The next block is then an offset in flat memory:
+    the columns of the matrix product are views of the map, and only the shift to the right, dx,
+    needs a copy. The last column of blocks has no neighbour, so its products are ignored.
 
     Parameters
     ----------
     weight, gradient : Tensor of shape (candidates, channels, channels_in, 3, 3)
-        The kernels and where their gradients go.
+        The kernels, and where to store their gradients.
     height, width, batch : int
-        Of the maps that come in.
+        Size of the input maps.
     """
 
     def __init__(
@@ -94,12 +93,12 @@ class MaxConvolution:
         h, w = pooled(height), pooled(width)
         self._kernels = PatchKernels(weight, gradient, "dy dx c a b", halves=2)
         blocks = (n, 2, channels_in, 2, 2, h + 1, w + 1, batch)
-        value, slope = weight.new_zeros(blocks), weight.new_zeros(blocks)
-        self.pieces = block_pieces(value[:, 0], slope[:, 0], height, width)
+        maps, d_maps = weight.new_zeros(blocks), weight.new_zeros(blocks)
+        self.pieces = block_pieces(maps[:, 0], d_maps[:, 0], height, width)
         plane, row = (h + 1) * (w + 1) * batch, (w + 1) * batch
-        self._columns = value.view(n, channels_in * 8, plane)
-        self._slopes = slope.view(n, channels_in * 8, plane)
-        flat, d_flat = value.view(n, 2, -1), slope.view(n, 2, -1)
+        self._columns = maps.view(n, channels_in * 8, plane)
+        self._d_columns = d_maps.view(n, channels_in * 8, plane)
+        flat, d_flat = maps.view(n, 2, -1), d_maps.view(n, 2, -1)
         self._shift = flat[:, 1, :-batch], flat[:, 0, batch:]
         self._d_shift = d_flat[:, 0, batch:], d_flat[:, 1, :-batch]
         self._at_dy = [slice(0, plane - row), slice(row, plane)]
@@ -107,7 +106,7 @@ class MaxConvolution:
         positions = self._products.view(n, POSITIONS, channels, h, w + 1, batch)[..., :w, :]
         maximum = weight.new_empty(n, channels, h, w, batch)
         self._pool = MaximumOfFour(positions.unbind(1), height, width, maximum)
-        self._beyond = self._products.view(n, POSITIONS, channels, h, w + 1, batch)[..., w, :]
+        self._ignored = self._products.view(n, POSITIONS, channels, h, w + 1, batch)[..., w, :]
         self.z = maximum.view(n, channels, h * w * batch)
         self._shape = maximum.shape
 
@@ -126,22 +125,22 @@ class MaxConvolution:
     def backward(self, step: int, dz: Tensor) -> None:
         """Set the gradients of the weights and of the maps."""
         self._pool.backward(dz.view(self._shape))
-        self._beyond.zero_()
+        self._ignored.zero_()
         products, columns, rows = self._products, self._columns, self._kernels.rows
         for dy, window in enumerate(self._at_dy):
             self._kernels.d_rows[:, dy] = torch.bmm(products, columns[:, :, window].mT)
         self._kernels.collect()
         upper, lower = self._at_dy
-        torch.bmm(rows[:, 0].mT, products, out=self._slopes[:, :, upper])
-        self._slopes[:, :, upper.stop :].zero_()
-        below = self._slopes[:, :, lower]
+        torch.bmm(rows[:, 0].mT, products, out=self._d_columns[:, :, upper])
+        self._d_columns[:, :, upper.stop :].zero_()
+        below = self._d_columns[:, :, lower]
         torch.baddbmm(below, rows[:, 1].mT, products, out=below)
         right, here = self._d_shift
         right.add_(here)
 
 
-def block_pieces(value: Tensor, slope: Tensor, height: int, width: int) -> list[Piece]:
-    """Return where the pixels of a map lie that is folded to 2x2 blocks, with a zero border."""
+def block_pieces(value: Tensor, gradient: Tensor, height: int, width: int) -> list[Piece]:
+    """Return the pieces of a map that is folded into 2x2 blocks, with a border of zeros."""
     pieces = []
     for a in (0, 1):
         for b in (0, 1):
@@ -155,7 +154,7 @@ def block_pieces(value: Tensor, slope: Tensor, height: int, width: int) -> list[
                 Piece(
                     (slice(None), slice(None), rows, columns),
                     value[(slice(None), slice(None), a, b, *inside)],
-                    slope[(slice(None), slice(None), a, b, *inside)],
+                    gradient[(slice(None), slice(None), a, b, *inside)],
                 )
             )
     return pieces

@@ -1,4 +1,4 @@
-"""Batch norm and relu of all candidates of a group, over contiguous memory."""
+"""Batch norm and relu of all candidates of a group, on contiguous memory."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from skectonas.population.layers.pieces import Piece, where_positive
 
 
 class NormRelu:
-    """Batch norm with the statistics of the batch, then relu into the next layer's input.
+    """Batch norm with the statistics of the batch, then relu into the input of the next layer.
+
+    The statistics are those of `skectonas.network.channel_statistics`, computed in place.
 
     Parameters
     ----------
     weights, gradients : tuple of two Tensors of shape (candidates, channels)
-        Gamma and beta, and where their gradients go.
+        Gamma and beta, and where to store their gradients.
     z : Tensor of shape (candidates, channels, n)
-        What comes in; it is overwritten by its centred values.
+        The input; it is overwritten by its centred values.
     out : list of Piece
-        The input of the next layer, (candidates, channels, rows, columns, batch) in parts.
+        The input of the next layer, (candidates, channels, rows, columns, batch), in parts.
     shape : tuple of int
-        Of that input.
+        Shape of that input.
     """
 
     def __init__(
@@ -38,7 +40,7 @@ class NormRelu:
         self._d_gamma, self._d_beta = (gradient.view(rows) for gradient in gradients)
         self._z = z.view(rows, values)
         self._y = torch.empty_like(self._z)
-        self._mean, self._deviation, self._factor = (z.new_empty(rows, 1) for _ in range(3))
+        self._mean, self._inv_std, self._factor = (z.new_empty(rows, 1) for _ in range(3))
         self._zeros = z.new_zeros(rows)
         self._dz = torch.empty_like(self._z)
         self.dz = self._dz.view(z.shape)
@@ -47,13 +49,13 @@ class NormRelu:
 
     def forward(self) -> None:
         """Fill the input of the next layer."""
-        z, deviation = self._z, self._deviation
+        z, inv_std = self._z, self._inv_std
         torch.mean(z, 1, keepdim=True, out=self._mean)
         z.sub_(self._mean)
-        # `var_mean` is many times slower over a long last axis.
-        torch.linalg.vector_norm(z, dim=1, keepdim=True, out=deviation)
-        deviation.square_().div_(z.shape[1]).add_(BATCH_NORM_EPSILON).rsqrt_()
-        torch.mul(self._gamma, deviation, out=self._factor)
+        # `torch.var_mean` is many times slower along a long last axis.
+        torch.linalg.vector_norm(z, dim=1, keepdim=True, out=inv_std)
+        inv_std.square_().div_(z.shape[1]).add_(BATCH_NORM_EPSILON).rsqrt_()
+        torch.mul(self._gamma, inv_std, out=self._factor)
         torch.mul(z, self._factor, out=self._y)
         self._y.add_(self._beta)
         for maps, value, _ in self._out:
@@ -70,7 +72,7 @@ class NormRelu:
             None,
             None,
             self._zeros,
-            self._deviation.view(-1),
+            self._inv_std.view(-1),
             True,
             BATCH_NORM_EPSILON,
             [True, True, True],

@@ -1,4 +1,4 @@
-"""Kernels that see the 4x4 pixels of a 2x2 pooling window and answer for its four positions."""
+"""Kernels that map the 4x4 pixels around a 2x2 pooling window to its four positions."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from torch import Tensor
 from skectonas.topology import KERNEL
 
 TAPS = KERNEL**2
-PATCH = KERNEL + 1  # a 2x2 pooling window sees 4x4 pixels
-POSITIONS = 4  # pixels of a pooling window
+PATCH = KERNEL + 1  # side of the pixels that a 2x2 pooling window depends on
+POSITIONS = 4  # positions in a pooling window
 
 
 class PatchKernels:
-    """Kernels as dense maps from the 4x4 pixels of a pooling window to its four positions.
+    """Kernels as matrices from the 4x4 pixels around a pooling window to its four positions.
 
     Parameters
     ----------
     weight, gradient : Tensor of shape (candidates, channels, channels_in, 3, 3)
-        The kernels and where their gradients go.
+        The kernels, and where to store their gradients.
     order : str
-        How the columns are laid out, slowest first, of "dy", "dx" (halves of the patch), "c"
-        (channel), "a", "b" (pixel within a half): row 2 dy + a, column 2 dx + b.
+        Order of the columns, slowest axis first: "dy", "dx" (halves of the patch), "c"
+        (channel), "a", "b" (pixel within a half). A pixel has row 2 dy + a, column 2 dx + b.
     halves : int
-        2 if the upper and the lower half of the patch are separate maps, "dy" coming first in
-        the order; else 1.
+        2 if the upper and the lower half of the patch have separate matrices, with "dy" first
+        in `order`; else 1.
 
     Attributes
     ----------
     rows, d_rows : Tensor of shape (candidates, halves, 4 * channels, columns)
-        The maps and their gradients, the positions of the window before the channels.
+        The matrices and their gradients; the positions of the window come before the channels.
     """
 
     def __init__(self, weight: Tensor, gradient: Tensor, order: str, halves: int) -> None:
@@ -38,7 +38,7 @@ class PatchKernels:
         columns = channels_in * PATCH**2 // halves
         place = patch_places(channels, channels_in, order, halves)
         kernels = channels * channels_in * TAPS
-        # Places that no tap reaches read a zero, which is kept behind the kernels.
+        # Places without a tap read the zero that is stored after the kernels.
         source = np.full(halves * POSITIONS * channels * columns, kernels)
         for position in place:
             source[position] = np.arange(kernels)
@@ -55,7 +55,7 @@ class PatchKernels:
         self.d_rows = self._d_flat.view(shape)
 
     def spread(self) -> None:
-        """Fill the rows from the kernels."""
+        """Set the rows from the kernels."""
         self._extended[:, :-1].copy_(self._weight)
         torch.index_select(self._extended, 1, self._source, out=self._flat)
 
@@ -69,13 +69,13 @@ class PatchKernels:
 def patch_places(
     channels: int, channels_in: int, order: str, halves: int
 ) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    """Return where each weight of the kernels goes, once for each position of the window.
+    """Return the places of each weight of the kernels, one for each position of the window.
 
     Returns
     -------
     ndarray of shape (4, channels * channels_in * 9)
-        Flat places in (dy, position, channel, other axes of `order`), or with dy among the
-        others where `halves` is 1.
+        Flat indices into (dy, position, channel, other axes of `order`). If `halves` is 1, dy
+        is one of the other axes.
     """
     u, v, out, c, i, j = np.ogrid[:2, :2, :channels, :channels_in, :KERNEL, :KERNEL]
     (dy, a), (dx, b) = np.divmod(u + i, 2), np.divmod(v + j, 2)

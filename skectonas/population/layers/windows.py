@@ -1,8 +1,8 @@
-"""The 3x3 windows of a map, averaged over each 2x2 pooling window, and the way back.
+"""The 3x3 windows of a map, averaged over each 2x2 pooling window, and their gradients.
 
 A convolution followed by average pooling is a linear map of the input: the convolution of
-stride 2 of the box-filtered input. That is a quarter of the multiplications, and no map of full
-size. Rows and columns are treated one after the other by the same sums of two neighbours.
+stride 2 of the box-filtered input. It takes a quarter of the multiplications, and no map of
+full size. The box filter sums pairs of neighbouring rows, then pairs of neighbouring columns.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from skectonas.topology import pooled
 
 
 class Sum(NamedTuple):
-    """One elementwise instruction: out = left + factor * right."""
+    """An elementwise operation: out = left + factor * right."""
 
     left: Tensor
     right: Tensor
@@ -24,12 +24,12 @@ class Sum(NamedTuple):
     out: Tensor
 
     def run(self) -> None:
-        """Carry it out."""
+        """Compute the sum."""
         torch.add(self.left, self.right, alpha=self.factor, out=self.out)
 
 
 def pair_sums(source: Tensor, target: Tensor, axis: int, tap: int, side: int) -> list[Sum]:
-    """Return the sums of neighbours along an axis that the taps of a kernel meet.
+    """Return the sums of neighbours along an axis, for each of the three taps of a kernel.
 
     Output y of tap i is pixel 2y + i plus its successor, in padded coordinates. The last window
     of an odd side has one pixel only, which counts twice: the average is over valid pixels.
@@ -37,13 +37,13 @@ def pair_sums(source: Tensor, target: Tensor, axis: int, tap: int, side: int) ->
     Parameters
     ----------
     source : Tensor
-        Maps with `side` + 2 pixels along `axis`, the first and last of them zero.
+        Maps with `side` + 2 pixels along `axis`, of which the first and the last are zero.
     target : Tensor
-        Sums, with ceil(`side` / 2) pixels along the axis and the three taps along `tap`.
+        Sums, with ceil(`side` / 2) pixels along `axis` and the three taps along `tap`.
     axis, tap : int
-        Which axes these are; negative, the axis in `source` and both of them in `target`.
+        Negative numbers of the axes: `axis` in `source` and `target`, `tap` in `target`.
     side : int
-        Pixels of the map along the axis, without the padding.
+        Number of pixels of the map along the axis, without the padding.
     """
     sums = []
     full = side // 2
@@ -63,10 +63,12 @@ def pair_sums(source: Tensor, target: Tensor, axis: int, tap: int, side: int) ->
     return sums
 
 
-def pair_sums_back(target: Tensor, source: Tensor, axis: int, tap: int, side: int) -> list[Sum]:
-    """Return the instructions of the transposed map of `pair_sums`; `target` is used up.
+def pair_sums_backward(
+    target: Tensor, source: Tensor, axis: int, tap: int, side: int
+) -> list[Sum]:
+    """Return the operations of the transpose of `pair_sums`; they overwrite `target`.
 
-    `source` has no padding here: the gradient of the zeros around a map is of no interest.
+    `source` has no padding here, because the gradient of the padding is not needed.
     """
     taps = [target.select(tap, i) for i in range(3)]
     full = side // 2
@@ -80,7 +82,7 @@ def pair_sums_back(target: Tensor, source: Tensor, axis: int, tap: int, side: in
 
     sums = []
     if full > 1:
-        # What taps 0 and 2 have in common is wanted twice: for a pixel and for its successor.
+        # This sum of taps 0 and 2 is used twice: for a pixel and for its successor.
         sums.append(Sum(at(0, 1, full - 1), at(2, 0, full - 1), 1.0, at(0, 1, full - 1)))
     sums.append(Sum(at(0, 0, full), at(1, 0, full), 1.0, every_other(0, full)))
     if full > 1:
@@ -95,14 +97,14 @@ def pair_sums_back(target: Tensor, source: Tensor, axis: int, tap: int, side: in
 
 
 class BoxWindows:
-    """Sums over 2x2 pixels of the 3x3 windows of padded maps: four times the averages.
+    """The 3x3 windows of padded maps, summed over 2x2 pixels: four times their averages.
 
     Parameters
     ----------
     padded : Tensor of shape (n, channels, height + 2, width + 2, batch)
-        Maps within a border of zeros.
+        Maps with a border of zeros.
     columns : Tensor of shape (n, channels, 3, 3, ceil(height / 2), ceil(width / 2), batch)
-        Where the windows go.
+        Where to store the windows.
     """
 
     def __init__(self, padded: Tensor, columns: Tensor) -> None:
@@ -118,22 +120,22 @@ class BoxWindows:
             step.run()
 
 
-class BoxWindowsBack:
-    """The transposed map of `BoxWindows`: gradients of the windows to gradients of the maps.
+class BoxWindowsBackward:
+    """The transpose of `BoxWindows`: it maps gradients of the windows to those of the maps.
 
     Parameters
     ----------
     columns : Tensor of shape (n, channels, 3, 3, ceil(height / 2), ceil(width / 2), batch)
-        Gradients of the windows; they are used up.
+        Gradients of the windows; they are overwritten.
     maps : Tensor of shape (n, channels, height, width, batch)
-        Where the gradients of the maps go.
+        Where to store the gradients of the maps.
     """
 
     def __init__(self, columns: Tensor, maps: Tensor) -> None:
         n, channels, height, width, batch = maps.shape
         rows = maps.new_empty(n, channels, 3, pooled(height), width, batch)
-        self._sums = pair_sums_back(columns, rows, -2, -4, width)
-        self._sums += pair_sums_back(rows, maps, -3, -4, height)
+        self._sums = pair_sums_backward(columns, rows, -2, -4, width)
+        self._sums += pair_sums_backward(rows, maps, -3, -4, height)
 
     def scatter(self) -> None:
         """Fill the maps."""

@@ -1,1 +1,1 @@
-"""The steps of a round: batches, forward and backward of all groups, the optimiser, the end."""
+"""The training steps of a round: batches, forward and backward passes, the optimiser."""

@@ -9,19 +9,20 @@ import torch
 from torch import Tensor
 
 from skectonas.population.run.columns import Inputs
-from skectonas.population.run.slots import slots
+from skectonas.population.run.slots import empty_slots
 from skectonas.topology import Topology
 from skectonas.training import TrainingData
 
 LOADED_VALUES = 2**19
-"""Values of first-layer columns that are prepared at once: they should stay in the cache."""
+"""Maximum number of values of first-layer columns prepared at once, to stay in the cache."""
 
 MAX_BATCHES = 16
-"""More would spare no more time, and take longer to capture on a device."""
+"""Maximum number of batches prepared at once. More batches are not faster, and take longer to
+capture on a device."""
 
 
 class Moments:
-    """Centred columns of the first layer, a row of ones below them, and their covariance.
+    """Centred columns of the first layer, with a last row of ones, and their covariance.
 
     Parameters
     ----------
@@ -31,22 +32,22 @@ class Moments:
     Attributes
     ----------
     columns : Tensor of shape (n_batches, k + 1, n)
-        The columns less their means, then ones.
+        The columns minus their means, and a row of ones.
     covariance : Tensor of shape (n_batches, k, k)
-        The mean over n.
+        Covariance of the rows; it divides by n.
     """
 
     def __init__(self, columns: Tensor) -> None:
         n_batches, k, n = columns.shape
         self._source = columns
-        self.columns = slots(columns, n_batches, k + 1, n).fill_(1)
-        self.covariance = slots(columns, n_batches, k, k)
+        self.columns = empty_slots(columns, n_batches, k + 1, n).fill_(1)
+        self.covariance = empty_slots(columns, n_batches, k, k)
         self._centred = self.columns[:, :-1]
-        # One by one: how many there are must not choose the kernel.
+        # One product per batch, so that the bits do not depend on the number of batches.
         self._pairs = list(zip(self._centred, self.covariance, strict=True))
 
     def load(self) -> None:
-        """Follow the columns that are loaded now."""
+        """Update from the columns that are loaded now."""
         torch.sub(self._source, self._source.mean(-1, keepdim=True), out=self._centred)
         rate = 1 / self._source.shape[-1]
         for centred, covariance in self._pairs:
@@ -54,33 +55,33 @@ class Moments:
 
 
 class Feed:
-    """Batches of the training rows, several at a time, so that a step has little to prepare.
+    """Batches of the training rows, several at a time, prepared for the training steps.
 
-    What depends on the rows alone is done here, once for all candidates that begin with the
-    same kind of layer: gathering, scaling, columns, their covariance, and targets.
+    Everything that only depends on the rows is computed here, once for all candidates with the
+    same kind of first layer: scaled pixels, columns, their covariance, and targets.
 
     Parameters
     ----------
     topology : Topology
-        Any of those candidates' topologies: see `kind_of_input`.
+        Topology of any of these candidates: see `kind_of_input`.
     data : TrainingData
         The rows.
     n_batches, batch : int
-        Batches that are loaded at once, and rows of each. The place of batch number t in memory
-        stays the same.
+        Number of batches loaded at once, and number of rows of each. A batch number always
+        refers to the same memory.
     dtype : torch.dtype
-        Of the candidates.
+        Type of the weights of the candidates.
 
     Attributes
     ----------
     columns : Tensor of shape (n_batches, k, n)
         See `Inputs`.
     moments : Moments or None
-        Of the columns, where average pooling follows them.
+        Moments of the columns, if the first layer is a cell with average pooling.
     weights : Tensor of shape (n_batches, batch)
-        What each loaded row counts in the mean over its batch.
+        Weight of each loaded row in the mean over its batch.
     targets : Tensor of shape (n_batches, classes, batch)
-        Minus the weight in the place of the label, zero elsewhere.
+        The negative weight at the label of each row, zero elsewhere.
     """
 
     def __init__(
@@ -103,10 +104,10 @@ class Feed:
         self._labels = data.train.labels.new_empty(n, 1, batch)
 
     def load(self, rows: Tensor) -> None:
-        """Take the batches of these rows, (batches, batch); no more than `n_batches`."""
+        """Load batches of rows (batches, batch), `n_batches` of them at most."""
         missing = len(self.weights) - len(rows)
         if missing:
-            # Behind the end the last batch stands again; nobody trains on it.
+            # Repeat the last batch to fill the buffers; it is not trained on again.
             rows = torch.cat([rows, rows[-1:].expand(missing, -1)])
         flat = rows.reshape(-1)
         self._raw = self._rows.take(flat, out=self._raw)
@@ -119,21 +120,21 @@ class Feed:
         self.targets.zero_().scatter_(1, self._labels, -self.weights.unsqueeze(1))
 
 
-def plain(topology: Topology) -> Topology:
-    """Return a topology whose columns are the pixels, for a first layer of any kind."""
+def without_hidden_layers(topology: Topology) -> Topology:
+    """Return the topology with the output layer only, for which a feed's columns are pixels."""
     return Topology(topology.input_shape, (), (), topology.n_classes)
 
 
 def kind_of_input(topology: Topology) -> Hashable:
-    """Return what topologies must have in common to take the same feed."""
+    """Return what topologies that share a feed have in common."""
     first = topology.cells[0].pooling if topology.cells else None
     return topology.input_shape, topology.n_classes, first
 
 
 def batches_at_once(topology: Topology, batch: int, device: torch.device) -> int:
-    """Return how many batches to load at once, at the most."""
+    """Return the maximum number of batches to load at once."""
     if device.type != "cpu":
         return MAX_BATCHES
-    # Folded to the columns of a cell, the pixels take two to four times their place.
+    # The columns of a cell take two to four times the memory of the pixels.
     values = math.prod(topology.input_shape) * batch * (3 if topology.cells else 1)
     return min(max(LOADED_VALUES // values, 1), MAX_BATCHES)

@@ -1,4 +1,4 @@
-"""One training step of a whole group: forward, loss and backward over standing buffers."""
+"""One training step of a whole group: forward pass, loss and backward pass."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from skectonas.population.layers.first import SharedAverageCell, SharedMaxConvol
 from skectonas.population.layers.loss import CrossEntropy
 from skectonas.population.layers.maximum import MaxConvolution
 from skectonas.population.layers.norm import NormRelu
-from skectonas.population.layers.pieces import Piece, whole
+from skectonas.population.layers.pieces import Piece, single_piece
 from skectonas.population.run.feed import Feed
-from skectonas.topology import linear_name
+from skectonas.topology import conv_name, linear_name, norm_name
 
 
 class Stage(Protocol):
-    """A part of the network that is passed forwards and, in the opposite order, backwards."""
+    """A part of the network with a forward and a backward pass."""
 
     def forward(self, step: int) -> None:
         """Fill the input of the next stage."""
@@ -33,8 +33,8 @@ class Stage(Protocol):
         ...
 
 
-class Cell:
-    """A convolution with its pooling, and the batch norm and relu behind it."""
+class CellStage:
+    """A convolution with its pooling, followed by batch norm and relu."""
 
     def __init__(self, convolution: Convolution, norm: NormRelu) -> None:
         self._convolution, self._norm = convolution, norm
@@ -53,29 +53,29 @@ class Cell:
 class Lockstep:
     """The networks of a group as one computation, for batches of one size.
 
-    Nothing in a step waits for the device or allocates anything: all buffers stand, and their
-    views are cut beforehand.
+    A step neither waits for the device nor allocates memory: all buffers and their views are
+    made in advance.
 
     Parameters
     ----------
     stack : Stack
         The weights.
     feed : Feed
-        Where the batches come from.
-    rate : float or None, default=None
-        The matrices of dense layers are moved by so much of their gradient, which is not set;
-        with None all weights are only read.
+        Source of the batches.
+    learning_rate : float or None, default=None
+        With a number, a step updates the matrices of dense layers by gradient descent, and does
+        not store their gradients. With None, it stores the gradients of all weights.
 
     Attributes
     ----------
     gradient : Tensor of shape (n,)
-        Laid out as `stack.flat`.
+        Gradients, in the layout of `stack.flat`.
     loss : CrossEntropy
-        Adds up the losses.
+        Holds the sum of the losses.
     """
 
-    def __init__(self, stack: Stack, feed: Feed, rate: float | None = None) -> None:
-        self._rate = rate
+    def __init__(self, stack: Stack, feed: Feed, learning_rate: float | None = None) -> None:
+        self._learning_rate = learning_rate
         self.gradient = torch.zeros_like(stack.flat)
         self._stack, self._feed = stack, feed
         self._batch = feed.weights.shape[1]
@@ -88,23 +88,26 @@ class Lockstep:
             shared = self._shared_dense()
             y, dy = self._add_dense(shared.y, shared.dy, first=1)
         self.loss = CrossEntropy(y, dy, feed.targets, feed.weights)
-        self._backwards = self._stages[::-1]
+        self._backward_stages = self._stages[::-1]
 
     def step(self, step: int) -> None:
-        """Set the gradients of a loaded batch, or move weights; add its losses up."""
+        """Set the gradients of a loaded batch, or update matrices; add up its losses."""
         for stage in self._stages:
             stage.forward(step)
         self.loss.step(step)
-        for stage in self._backwards:
+        for stage in self._backward_stages:
             stage.backward(step)
 
-    def _pair(self, *names: str) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        first, second = names
+    def _weight_and_bias(
+        self, layer: str
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Return weight and bias of a layer, and where to store their gradients."""
+        weight, bias = f"{layer}.weight", f"{layer}.bias"
         views, gradients = self._stack.views, self._gradients
-        return (views[first], views[second]), (gradients[first], gradients[second])
+        return (views[weight], views[bias]), (gradients[weight], gradients[bias])
 
     def _add_cells(self) -> tuple[Tensor, Tensor]:
-        """Add the cells; return what flatten hands on, and where its gradient goes."""
+        """Add the cells; return the output of flatten, and where to store its gradient."""
         topology, n, flat = self._stack.topology, len(self._stack), self._stack.flat
         shapes = [
             (n, channels, *sizes, self._batch)
@@ -112,7 +115,7 @@ class Lockstep:
         ]
         last, d_last = (flat.new_empty(shapes[-1]) for _ in range(2))
         later = [self._convolution(i) for i in range(1, len(topology.cells))]
-        outs = [*(convolution.pieces for convolution in later), whole(last, d_last)]
+        outs = [*(convolution.pieces for convolution in later), single_piece(last, d_last)]
         self._stages.append(self._first_cell(outs[0], shapes[1]))
         for i, convolution in enumerate(later, 1):
             self._stages.append(self._cell(i, convolution, outs[i], shapes[i + 1]))
@@ -121,9 +124,9 @@ class Lockstep:
 
     def _cell(
         self, i: int, convolution: Convolution, out: list[Piece], shape: tuple[int, ...]
-    ) -> Cell:
-        weights, gradients = self._pair(f"cells.{i}.norm.weight", f"cells.{i}.norm.bias")
-        return Cell(convolution, NormRelu(weights, gradients, convolution.z, out, shape))
+    ) -> CellStage:
+        weights, gradients = self._weight_and_bias(norm_name(i))
+        return CellStage(convolution, NormRelu(weights, gradients, convolution.z, out, shape))
 
     def _first_cell(self, out: list[Piece], shape: tuple[int, ...]) -> Stage:
         topology = self._stack.topology
@@ -131,7 +134,7 @@ class Lockstep:
             return SharedAverageCell(
                 self._stack.views, self._gradients, self._feed.moments, out, shape
             )
-        name = "cells.0.conv.weight"
+        name = f"{conv_name(0)}.weight"
         convolution = SharedMaxConvolution(
             self._stack.views[name],
             self._gradients[name],
@@ -142,7 +145,7 @@ class Lockstep:
         return self._cell(0, convolution, out, shape)
 
     def _convolution(self, i: int) -> AverageConvolution | MaxConvolution:
-        name = f"cells.{i}.conv.weight"
+        name = f"{conv_name(i)}.weight"
         views, gradients = self._stack.views, self._gradients
         return convolution_of(
             self._stack.topology, i, views[name], gradients[name], self._batch
@@ -151,20 +154,24 @@ class Lockstep:
     def _shared_dense(self) -> SharedDense:
         topology = self._stack.topology
         name = linear_name(topology, 0)
-        weights, gradients = self._pair(f"{name}.weight", f"{name}.bias")
+        weights, gradients = self._weight_and_bias(name)
         relu = bool(topology.dense)
-        layer = SharedDense(weights, gradients, self._feed.columns, relu=relu, rate=self._rate)
+        layer = SharedDense(
+            weights, gradients, self._feed.columns, relu=relu, learning_rate=self._learning_rate
+        )
         self._stages.append(layer)
         return layer
 
     def _add_dense(self, x: Tensor, dx: Tensor, first: int) -> tuple[Tensor, Tensor]:
-        """Add the dense layers from `first` on; return the logits and their gradient."""
+        """Add the dense layers, starting with `first`; return logits and their gradient."""
         topology = self._stack.topology
         for i in range(first, len(topology.dense) + 1):
             name = linear_name(topology, i)
-            weights, gradients = self._pair(f"{name}.weight", f"{name}.bias")
+            weights, gradients = self._weight_and_bias(name)
             relu = i < len(topology.dense)
-            layer = DenseRelu(weights, gradients, x, dx, relu=relu, rate=self._rate)
+            layer = DenseRelu(
+                weights, gradients, x, dx, relu=relu, learning_rate=self._learning_rate
+            )
             self._stages.append(layer)
             x, dx = layer.y, layer.dy
         return x, dx

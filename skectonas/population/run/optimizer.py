@@ -1,4 +1,4 @@
-"""Optimisers on stacked weights: which may be used, and how their state is carried over."""
+"""Optimisers of stacked weights."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ ELEMENTWISE: frozenset[type[torch.optim.Optimizer]] = frozenset(
         torch.optim.SGD,
     }
 )
-"""Classes that treat every weight by itself, however the weights are stacked."""
+"""Optimisers that update each weight independently of the others."""
 
 FUSED = frozenset({torch.optim.Adagrad, torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD})
-"""Classes with a kernel for the whole step on the CPU."""
+"""Optimisers with a fused kernel on the CPU."""
 
 IMPLEMENTATIONS = ("foreach", "fused", "capturable", "differentiable")
-"""Settings that choose the kernel: where the user did, they stay."""
+"""Settings that choose the implementation; those of the user are kept."""
 
 
 def is_stackable(spec: OptimizerSpec) -> bool:
-    """Return whether training stacked weights equals training each candidate's by itself.
+    """Return whether training stacked weights equals training each candidate separately.
 
-    Besides being elementwise, an optimiser must leave a weight of zero that never has a
-    gradient at zero: the padding. Adam with ``eps=0``, for one, makes it nan.
+    The optimiser has to be elementwise, and has to keep the padding at zero, whose gradient is
+    always zero. Adam with ``eps=0``, for example, makes it nan.
     """
     if spec.cls not in ELEMENTWISE:
         return False
@@ -50,15 +50,15 @@ def is_stackable(spec: OptimizerSpec) -> bool:
     return bool((padding == 0).all())
 
 
-def plain_rate(spec: OptimizerSpec) -> float | None:
-    """Return the rate of plain gradient descent, or None if the optimiser is any other."""
+def sgd_learning_rate(spec: OptimizerSpec) -> float | None:
+    """Return the learning rate of SGD without further settings, None for other optimisers."""
     others = {name: value for name, value in spec.settings.items() if name != "lr"}
     is_plain = spec.cls is torch.optim.SGD and not any(others.values())
     return float(spec.settings["lr"]) if is_plain else None
 
 
 class StackOptimizer:
-    """An optimiser of one flat tensor, in which the weights of many candidates lie.
+    """An optimiser of one flat tensor that holds the weights of many candidates.
 
     Parameters
     ----------
@@ -67,12 +67,12 @@ class StackOptimizer:
     flat : Tensor of shape (n,)
         The weights; they are updated in place.
     gradient : Tensor of shape (n,)
-        Laid out as the weights.
+        Gradients, in the layout of the weights.
 
     Attributes
     ----------
     is_capturable : bool
-        Whether a CUDA graph may hold its steps.
+        Whether a CUDA graph can capture its steps.
     """
 
     def __init__(self, spec: OptimizerSpec, flat: Tensor, gradient: Tensor) -> None:
@@ -83,27 +83,27 @@ class StackOptimizer:
                 settings["capturable"] = True
             elif flat.device.type == "cpu" and spec.cls in FUSED:
                 settings["fused"] = True
-        # SGD keeps nothing on the host that a graph would freeze.
+        # SGD has no state on the host, which a graph would freeze.
         self.is_capturable = settings.get("capturable", spec.cls is torch.optim.SGD)
         self._parameter = torch.nn.Parameter(flat)
         self._parameter.grad = gradient
         self._optimizer = spec.cls([self._parameter], **settings)
 
     def step(self) -> None:
-        """Update the weights by their gradient."""
+        """Update the weights."""
         self._optimizer.step()
 
     def carry_over(
         self, successor: StackOptimizer, move: Callable[[Tensor, Tensor], None]
     ) -> None:
-        """Hand the state on to the optimiser of other weights.
+        """Copy the state to the optimiser of other weights.
 
         Parameters
         ----------
         successor : StackOptimizer
-            The other one, which has made no step.
+            The other optimiser, which has not made a step.
         move : callable
-            Copies from a tensor that is laid out as the weights here to one as those there.
+            Copies a tensor in the layout of these weights to one in the layout of the others.
         """
         state = self._optimizer.state[self._parameter]
         carried = successor._optimizer.state[successor._parameter]

@@ -1,1 +1,1 @@
-"""The training step of a whole population on a CUDA device, in kernels of our own."""
+"""A CUDA kernel for the training steps of a whole population."""

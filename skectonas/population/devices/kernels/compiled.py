@@ -1,4 +1,4 @@
-"""Compilation of the kernel, once for each process, device, precision and size of clusters."""
+"""Compilation of the kernel, once for each process, device, precision and block size."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from torch.torch_version import TorchVersion
 from skectonas.network import BATCH_NORM_EPSILON
 
 Launch = Callable[[int, int, Sequence[Any]], None]
-"""Number of candidates, bytes of shared memory and arguments; on the current stream."""
+"""Takes number of candidates, bytes of shared memory and arguments; uses the current stream."""
 
 BLOCKS = 8
-"""Blocks of a cluster; more is not portable."""
+"""Number of blocks of a cluster; more are not portable."""
 
 _REALS = {torch.float32: "float", torch.float64: "double"}
 _WITH_CLUSTERS = (9, 0)  # compute capability
-# Before 2.10, torch hands numbers over in single precision, and the kernel would read them as
-# double; 2.11 is the oldest that it was tried with.
+# Before 2.10, torch passes numbers in single precision, which the kernel would read as double.
+# 2.11 is the oldest release that was tested.
 _OLDEST_TORCH = TorchVersion("2.11")
 
 
 @functools.cache
 def can_compile(device: torch.device) -> bool:
-    """Return whether there is a kernel for a device; it must know clusters.
+    """Return whether there is a kernel for a device, which has to support clusters.
 
     Warns
     -----
     RuntimeWarning
-        If there should be one and it cannot be compiled: training goes on without.
+        If the device is supported, but the kernel cannot be compiled. Training continues
+        without it.
     """
     if device.type != "cuda" or torch.__version__ < _OLDEST_TORCH:
         return False
@@ -57,10 +58,10 @@ def can_compile(device: torch.device) -> bool:
 
 @functools.cache
 def compiled(device: torch.device, dtype: torch.dtype, threads: int) -> Launch:
-    """Return the kernel, with so many threads in each of the blocks of a cluster.
+    """Return the kernel with `threads` threads in each block of a cluster.
 
-    It is compiled in memory, by the NVRTC that comes with torch: nothing is written to disk,
-    and no compiler has to be installed.
+    It is compiled in memory by the NVRTC of torch: nothing is written to disk, and no compiler
+    has to be installed.
     """
     head = (
         f"typedef {_REALS[dtype]} real;\nconst int THREADS = {threads};\n"
@@ -80,7 +81,7 @@ def compiled(device: torch.device, dtype: torch.dtype, threads: int) -> Launch:
 
 
 def threads_for(n_candidates: int, device: torch.device, dtype: torch.dtype) -> int:
-    """Return how many threads a block has: few if many clusters are to run at the same time."""
+    """Return the number of threads of a block, smaller if many clusters run at once."""
     processors = torch.cuda.get_device_properties(device).multi_processor_count
     is_single = dtype == torch.float32
     return 512 if is_single and BLOCKS * n_candidates <= processors else 256

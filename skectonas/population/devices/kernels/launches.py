@@ -1,4 +1,4 @@
-"""The steps of all groups of a round on a CUDA device, in one launch for all of them."""
+"""The steps of all groups of a round on a CUDA device, in one launch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from torch import Tensor
 
 from skectonas.population.devices.graph import steps_on
 from skectonas.population.devices.kernels.compiled import compiled, threads_for
-from skectonas.population.devices.kernels.program import LAYOUT, Program, fits, multiplications
+from skectonas.population.devices.kernels.program import (
+    LAYOUT,
+    build_program,
+    fits,
+    multiplications,
+)
 from skectonas.population.groups.grouping import Group
 from skectonas.population.groups.stack import Stack
 from skectonas.population.run.feed import Feed
@@ -18,28 +23,29 @@ from skectonas.population.run.optimizer import StackOptimizer
 from skectonas.training import OptimizerSpec
 
 # Measured on an H100.
-LARGE = 4_000_000  # multiplications forwards
+LARGE = 4_000_000  # multiplications of the forward pass
 MULTIPLICATIONS_PER_SECOND = 30e9
 SECONDS_PER_STACK = 170e-6
 
 RULE = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
-"""Settings of `torch.optim.SGD` that the kernel knows, in the order in which it takes them."""
+"""Settings of `torch.optim.SGD` that the kernel supports, in the order of its arguments."""
 
 
 class KernelComputation:
     """Trains all stacks at once: see `Computation`.
 
-    Plain SGD is a part of the kernel, and all loaded batches are trained on in one launch. With
-    other optimisers a launch is a step, and a CUDA graph joins it to the optimiser's.
+    The kernel implements SGD, and then one launch trains on all loaded batches. With other
+    optimisers a launch computes the gradients of one step, and a CUDA graph combines it with
+    the step of the optimiser.
 
     Parameters
     ----------
     stacks : dict of int to Stack
         The weights; they are moved into one tensor.
     feed : Feed
-        Where the batches come from; its columns are plain pixels.
+        Source of the batches; its columns are pixels.
     optimizer : OptimizerSpec
-        Fresh for all of them.
+        The optimiser; its state is new.
     """
 
     def __init__(
@@ -56,7 +62,7 @@ class KernelComputation:
         device, batch = flat.device, self._feed.weights.shape[1]
         self._built_in = is_built_in(self._spec)
         threads = threads_for(sum(map(len, stacks.values())), device, flat.dtype)
-        program = Program(list(stacks.values()), batch, threads, updates=self._built_in)
+        program = build_program(list(stacks.values()), batch, threads, updates=self._built_in)
         gradient = torch.zeros_like(flat)
         self._velocity, self._fresh = torch.zeros_like(flat), True
         losses = flat.new_zeros(program.n_candidates, batch)
@@ -72,14 +78,14 @@ class KernelComputation:
             losses,
         ]
         self._n_candidates = program.n_candidates
-        self._shared_bytes = program.most_ops * LAYOUT.itemsize
+        self._shared_bytes = program.max_ops * LAYOUT.itemsize
         self._kernel = compiled(device, flat.dtype, threads)
         if not self._built_in:
             self._optimizer = StackOptimizer(self._spec, flat, gradient)
             self._steps = steps_on(device, capturable=self._optimizer.is_capturable)
 
     def run(self, n_steps: int) -> None:
-        """Train all stacks on the first so many of the loaded batches."""
+        """Train all stacks on the first `n_steps` of the loaded batches."""
         if self._built_in:
             self._launch(0, n_steps)
             self._fresh = False
@@ -103,13 +109,13 @@ class KernelComputation:
         self._kernel(self._n_candidates, self._shared_bytes, arguments)
 
     def losses(self, group: int) -> Tensor:
-        """Return the sum of the losses of each member since this was last asked."""
+        """Return the sum of the losses of each member since the last call."""
         total: Tensor = self._losses[group].sum(1)
         self._losses[group].zero_()
         return total
 
     def keep(self, kept: Mapping[int, Sequence[int]]) -> None:
-        """Of some groups, train on with these members only, or with none."""
+        """Reduce some groups to the members at these places; drop groups without any."""
         if not kept:
             return
         stacks, losses, carry_over = self.stacks, self._losses, self._carry_over()
@@ -129,7 +135,7 @@ class KernelComputation:
         carry_over(move)
 
     def _carry_over(self) -> Callable[[Callable[[Tensor, Tensor], None]], None]:
-        """Return what hands the present state of the optimiser on to the next one."""
+        """Return a function that moves the present state to the next optimiser."""
         if not self._built_in:
             optimizer = self._optimizer
             return lambda move: optimizer.carry_over(self._optimizer, move)
@@ -142,11 +148,12 @@ class KernelComputation:
         return carry_over
 
 
-def for_kernels(groups: Sequence[Group], batch: int) -> tuple[list[Group], list[Group]]:
-    """Return the groups that the kernel trains, and those that are left to stacks.
+def split_for_kernels(groups: Sequence[Group], batch: int) -> tuple[list[Group], list[Group]]:
+    """Return the groups that the kernel trains, and those that are trained as stacks.
 
-    A large candidate would keep the others waiting: the products of libraries do it faster,
-    unless there are many groups of such candidates, which they train one after the other.
+    A large candidate would delay the others, and trains faster with the matrix products of a
+    library. But stacks are trained one after the other, so many groups of large candidates are
+    left to the kernel.
     """
     left = [group for group in groups if multiplications(group.topology, batch) > LARGE]
     most = max((multiplications(group.topology, batch) for group in left), default=0)
@@ -157,11 +164,11 @@ def for_kernels(groups: Sequence[Group], batch: int) -> tuple[list[Group], list[
 
 
 def is_built_in(spec: OptimizerSpec) -> bool:
-    """Return whether the kernel can update the weights by itself."""
+    """Return whether the kernel implements the optimiser."""
     return spec.cls is torch.optim.SGD and set(spec.settings) <= set(RULE)
 
 
 def parts_of(stacks: Mapping[int, Stack], flat: Tensor) -> dict[int, Tensor]:
-    """Return the part of each stack in a tensor in which they lie one behind the other."""
+    """Return the part of each stack in a tensor that holds all stacks in their order."""
     parts = torch.split(flat, [len(stack.flat) for stack in stacks.values()])
     return dict(zip(stacks, parts, strict=True))

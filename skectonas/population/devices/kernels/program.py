@@ -1,4 +1,4 @@
-"""What the kernel works off: operations, and the stages that candidates go through."""
+"""The program of the kernel: operations, and the stages that candidates go through."""
 
 from __future__ import annotations
 
@@ -11,18 +11,26 @@ from enum import IntEnum
 import numpy as np
 
 from skectonas.population.groups.stack import Stack
-from skectonas.topology import KERNEL, Topology, linear_name, pooled
+from skectonas.topology import (
+    KERNEL,
+    Topology,
+    ceil_div,
+    conv_name,
+    linear_name,
+    norm_name,
+    pooled,
+)
 
 WARP, FEW, INPUTS, UNITS, FEW_UNITS = 32, 4, 128, 16, 32  # as in train.cu
 TAPS = KERNEL**2
-NORMS = 3  # values that a channel has in `norms`
-SMALL_FIELDS = 11  # of an operation: those behind them are offsets
-ALIGNMENT = 32  # values; what a warp reads at once begins here
-MOST_OPS = 70  # of a candidate
-PARTS_OF_A_GRADIENT = 8  # tiles of the gradient of a convolution that are worth having
+NORMS = 3  # values of each channel in `norms`
+N_INT_FIELDS = 11  # first fields of an operation; the fields after them are offsets
+ALIGNMENT = 32  # values; a warp reads this many at once
+MAX_OPS = 70  # operations of a candidate
+MIN_GRADIENT_TILES = 8  # a gradient of a convolution with fewer tiles is split
 
 
-class Kind(IntEnum):
+class OpKind(IntEnum):
     """Operations, as train.cu numbers them."""
 
     CONVOLVE = 0
@@ -69,162 +77,181 @@ class Op:
 
 LAYOUT = np.dtype(
     [
-        (field.name, np.int32 if place < SMALL_FIELDS else np.int64)
+        (field.name, np.int32 if place < N_INT_FIELDS else np.int64)
         for place, field in enumerate(fields(Op))
     ],
     align=True,
 )
-"""How an operation lies in memory."""
+"""Memory layout of an operation."""
 
 
 def n_tiles(op: Op, batch: int, threads: int) -> int:
-    """Return how many parts of an operation there are for blocks of threads to share."""
-    places = parts(pooled(op.height) * pooled(op.width) * batch, threads)
-    rows, warps = parts(batch, WARP), threads // WARP
+    """Return the number of tiles of an operation, which the blocks of threads share."""
+    places = ceil_div(pooled(op.height) * pooled(op.width) * batch, threads)
+    rows, warps = ceil_div(batch, WARP), threads // WARP
     units = 2 if op.outputs <= FEW_UNITS else 8
     return {
-        Kind.CONVOLVE: places * parts(op.outputs, FEW),
-        Kind.NORMALISE: op.outputs,
-        Kind.DENSE: rows * parts(op.outputs, units),
-        Kind.LOSS: parts(batch, warps),
-        Kind.DENSE_WEIGHT: parts(op.inputs, INPUTS) * parts(op.outputs, UNITS),
-        Kind.DENSE_INPUT: rows * parts(op.inputs, warps * FEW),
-        Kind.NORMALISE_BACK: op.outputs,
-        Kind.CONVOLVE_WEIGHT: op.splits * op.inputs * parts(op.outputs, FEW),
-        Kind.CONVOLVE_INPUT: places * parts(op.inputs, FEW),
-        Kind.COLLECT: parts(op.inputs, threads),
-        Kind.UPDATE: parts(op.inputs, threads),
-    }[Kind(op.kind)]
-
-
-def parts(size: int, most: int) -> int:
-    """Return how many parts of at most so much there are."""
-    return -(-size // most)
+        OpKind.CONVOLVE: places * ceil_div(op.outputs, FEW),
+        OpKind.NORMALISE: op.outputs,
+        OpKind.DENSE: rows * ceil_div(op.outputs, units),
+        OpKind.LOSS: ceil_div(batch, warps),
+        OpKind.DENSE_WEIGHT: ceil_div(op.inputs, INPUTS) * ceil_div(op.outputs, UNITS),
+        OpKind.DENSE_INPUT: rows * ceil_div(op.inputs, warps * FEW),
+        OpKind.NORMALISE_BACK: op.outputs,
+        OpKind.CONVOLVE_WEIGHT: op.splits * op.inputs * ceil_div(op.outputs, FEW),
+        OpKind.CONVOLVE_INPUT: places * ceil_div(op.inputs, FEW),
+        OpKind.COLLECT: ceil_div(op.inputs, threads),
+        OpKind.UPDATE: ceil_div(op.inputs, threads),
+    }[OpKind(op.kind)]
 
 
 class Allocator:
-    """Hands out places in a buffer that is made later."""
+    """Assigns places in a buffer that is allocated later."""
 
     def __init__(self) -> None:
         self.size = 0
 
     def __call__(self, *shape: int) -> int:
-        """Return where this many values lie."""
+        """Return the place of an array of this shape."""
         place = self.size
-        self.size += parts(math.prod(shape), ALIGNMENT) * ALIGNMENT
+        self.size += ceil_div(math.prod(shape), ALIGNMENT) * ALIGNMENT
         return place
 
 
+@dataclass(frozen=True)
 class Program:
-    """The step of a population: for each candidate stages, each needing the one before.
+    """The operations of a step of a population.
 
-    Parameters
-    ----------
-    stacks : sequence of Stack
-        The candidates' weights, which lie one stack behind the other in one tensor.
-    batch : int
-        Rows of a batch.
-    threads : int
-        Of a block.
-    updates : bool
-        Whether the last stage updates the weights.
+    The operations of a candidate form stages. Each stage needs the results of the one before.
 
     Attributes
     ----------
     ops : ndarray of uint8
         All operations, as they lie in memory.
     begins : ndarray of int32
-        Where the operations of each candidate begin, and where the last one's end.
+        Where the operations of each candidate begin, and where those of the last one end.
     n_candidates : int
-        Of all stacks.
-    most_ops : int
-        Operations that a candidate has at the most.
+        Number of candidates of all stacks.
+    max_ops : int
+        Maximum number of operations of a candidate.
     n_values, n_codes : int
         Sizes of the buffers `work` and `codes`.
     """
 
-    def __init__(
-        self, stacks: Sequence[Stack], batch: int, threads: int, *, updates: bool
-    ) -> None:
-        self._batch, self._threads = batch, threads
-        self._work, self._codes = Allocator(), Allocator()
-        lists: list[list[list[Op]]] = []
-        offset = 0
-        for stack in stacks:
-            for member in range(len(stack)):
-                sizes = {name: math.prod(slot.shape[1:]) for name, slot in stack.slots.items()}
-                places = {
-                    name: offset + slot.offset + member * sizes[name]
-                    for name, slot in stack.slots.items()
-                }
-                stages = list(self._stages(len(lists), stack.topology, places))
-                lists.append([*stages, self._last(stages, places, sizes, updates=updates)])
-            offset += len(stack.flat)
-        self.n_candidates = len(lists)
-        self.n_values, self.n_codes = self._work.size, self._codes.size
-        # Not all may run at the same time: the longest ones come first.
-        topologies = [stack.topology for stack in stacks for _ in stack.members]
-        order = np.argsort([-multiplications(t, batch) for t in topologies], kind="stable")
-        lists = [lists[i] for i in order]
-        n_ops = [sum(map(len, stages)) for stages in lists]
-        self.most_ops = max(n_ops)
-        self.begins = np.array([0, *itertools.accumulate(n_ops)], dtype=np.int32)
-        ops = [
-            astuple(replace(op, n_tiles=n_tiles(op, batch, threads), ends=int(op is stage[-1])))
-            for stage in itertools.chain(*lists)
-            for op in stage
-        ]
-        self.ops = np.array(ops, dtype=LAYOUT).view(np.uint8)
+    ops: np.ndarray[tuple[int], np.dtype[np.uint8]]
+    begins: np.ndarray[tuple[int], np.dtype[np.int32]]
+    n_candidates: int
+    max_ops: int
+    n_values: int
+    n_codes: int
 
-    def _stages(
+
+def build_program(
+    stacks: Sequence[Stack], batch: int, threads: int, *, updates: bool
+) -> Program:
+    """Build the program for the candidates of some stacks.
+
+    Parameters
+    ----------
+    stacks : sequence of Stack
+        The weights; the stacks lie one after the other in one tensor.
+    batch : int
+        Number of rows of a batch.
+    threads : int
+        Number of threads of a block.
+    updates : bool
+        Whether the last stage updates the weights.
+
+    Returns
+    -------
+    Program
+    """
+    builder = _StageBuilder(batch, threads)
+    candidates: list[list[list[Op]]] = []
+    offset = 0
+    for stack in stacks:
+        for member in range(len(stack)):
+            sizes = {name: math.prod(block.shape[1:]) for name, block in stack.blocks.items()}
+            places = {
+                name: offset + block.offset + member * sizes[name]
+                for name, block in stack.blocks.items()
+            }
+            stages = list(builder.stages(len(candidates), stack.topology, places))
+            candidates.append([*stages, gradient_stage(stages, places, sizes, updates=updates)])
+        offset += len(stack.flat)
+    # The longest candidates start first, because not all may run at the same time.
+    topologies = [stack.topology for stack in stacks for _ in stack.members]
+    order = np.argsort([-multiplications(t, batch) for t in topologies], kind="stable")
+    candidates = [candidates[i] for i in order]
+    n_ops = [sum(map(len, stages)) for stages in candidates]
+    ops = [
+        astuple(replace(op, n_tiles=n_tiles(op, batch, threads), ends=int(op is stage[-1])))
+        for stage in itertools.chain(*candidates)
+        for op in stage
+    ]
+    return Program(
+        ops=np.array(ops, dtype=LAYOUT).view(np.uint8),
+        begins=np.array([0, *itertools.accumulate(n_ops)], dtype=np.int32),
+        n_candidates=len(candidates),
+        max_ops=max(n_ops),
+        n_values=builder.work.size,
+        n_codes=builder.codes.size,
+    )
+
+
+def gradient_stage(
+    stages: list[list[Op]], places: dict[str, int], sizes: dict[str, int], *, updates: bool
+) -> list[Op]:
+    """Return the stage that uses the gradients: it updates weights, or adds up parts."""
+    split = {op.weight: op for op in itertools.chain(*stages) if op.splits > 1}
+    ops = []
+    for name, place in places.items():
+        if place in split or updates:
+            kind = OpKind.UPDATE if updates else OpKind.COLLECT
+            whole = Op(kind, stages[0][0].candidate, inputs=sizes[name], weight=place)
+            source = split.get(place, whole)
+            ops.append(replace(whole, splits=source.splits, parts=source.parts))
+    return ops
+
+
+class _StageBuilder:
+    """Makes the stages of candidates, and counts the memory that they need."""
+
+    def __init__(self, batch: int, threads: int) -> None:
+        self._batch, self._threads = batch, threads
+        self.work, self.codes = Allocator(), Allocator()
+
+    def stages(
         self, candidate: int, topology: Topology, places: dict[str, int]
     ) -> Iterator[list[Op]]:
-        """Yield the stages of a candidate: forwards, loss, backwards."""
+        """Yield the stages of a candidate: forward pass, loss, backward pass."""
         cells = self._cells(candidate, topology, places)
         layers = self._layers(candidate, topology, places, cells)
         for op in cells:
-            yield [as_(Kind.CONVOLVE, op)]
-            yield [as_(Kind.NORMALISE, op)]
+            yield [replace(op, kind=OpKind.CONVOLVE)]
+            yield [replace(op, kind=OpKind.NORMALISE)]
         for op in layers:
             yield [op]
-        yield [as_(Kind.LOSS, layers[-1])]
+        yield [replace(layers[-1], kind=OpKind.LOSS)]
         for op in reversed(layers):
-            yield back(op, Kind.DENSE_WEIGHT, Kind.DENSE_INPUT)
+            yield backward_stage(op, OpKind.DENSE_WEIGHT, OpKind.DENSE_INPUT)
         for op in reversed(cells):
-            yield [as_(Kind.NORMALISE_BACK, op)]
-            yield back(op, Kind.CONVOLVE_WEIGHT, Kind.CONVOLVE_INPUT)
-
-    def _last(
-        self,
-        stages: list[list[Op]],
-        places: dict[str, int],
-        sizes: dict[str, int],
-        *,
-        updates: bool,
-    ) -> list[Op]:
-        """Return what is done with the gradients."""
-        split = {op.weight: op for op in itertools.chain(*stages) if op.splits > 1}
-        ops = []
-        for name, place in places.items():
-            if place in split or updates:
-                kind = Kind.UPDATE if updates else Kind.COLLECT
-                whole = Op(kind, stages[0][0].candidate, inputs=sizes[name], weight=place)
-                of = split.get(place, whole)
-                ops.append(replace(whole, splits=of.splits, parts=of.parts))
-        return ops
+            yield [replace(op, kind=OpKind.NORMALISE_BACK)]
+            yield backward_stage(op, OpKind.CONVOLVE_WEIGHT, OpKind.CONVOLVE_INPUT)
 
     def _cells(self, candidate: int, topology: Topology, places: dict[str, int]) -> list[Op]:
         cells: list[Op] = []
         for i, cell in enumerate(topology.cells):
             height, width = topology.map_sizes[i + 1]
             inputs, size = topology.channels[i], (cell.channels, height, width, self._batch)
-            tiles = inputs * parts(cell.channels, FEW)
+            tiles = inputs * ceil_div(cell.channels, FEW)
             splits = min(
-                parts(PARTS_OF_A_GRADIENT, tiles), parts(math.prod(size[1:]), 2 * self._threads)
+                ceil_div(MIN_GRADIENT_TILES, tiles),
+                ceil_div(math.prod(size[1:]), 2 * self._threads),
             )
             maximum = cell.pooling == "max"
             op = Op(
-                Kind.CONVOLVE,
+                OpKind.CONVOLVE,
                 candidate,
                 height=topology.map_sizes[i][0],
                 width=topology.map_sizes[i][1],
@@ -232,17 +259,17 @@ class Program:
                 outputs=cell.channels,
                 maximum=int(maximum),
                 splits=splits,
-                weight=places[f"cells.{i}.conv.weight"],
-                gamma=places[f"cells.{i}.norm.weight"],
-                beta=places[f"cells.{i}.norm.bias"],
-                y=self._work(*size),
-                dy=self._work(*size),
-                z=self._work(*size),
-                norms=self._work(NORMS, cell.channels),
-                parts=self._work(splits, cell.channels, inputs, TAPS) if splits > 1 else -1,
-                codes=self._codes(*size) if maximum else -1,
+                weight=places[f"{conv_name(i)}.weight"],
+                gamma=places[f"{norm_name(i)}.weight"],
+                beta=places[f"{norm_name(i)}.bias"],
+                y=self.work(*size),
+                dy=self.work(*size),
+                z=self.work(*size),
+                norms=self.work(NORMS, cell.channels),
+                parts=self.work(splits, cell.channels, inputs, TAPS) if splits > 1 else -1,
+                codes=self.codes(*size) if maximum else -1,
             )
-            cells.append(behind(cells[-1], op) if cells else op)
+            cells.append(connect(cells[-1], op) if cells else op)
         return cells
 
     def _layers(
@@ -252,23 +279,23 @@ class Program:
         for i, (inputs, outputs) in enumerate(itertools.pairwise(topology.widths)):
             name = linear_name(topology, i)
             op = Op(
-                Kind.DENSE,
+                OpKind.DENSE,
                 candidate,
                 inputs=inputs,
                 outputs=outputs,
                 relu=int(i < len(topology.dense)),
                 weight=places[f"{name}.weight"],
                 bias=places[f"{name}.bias"],
-                y=self._work(outputs, self._batch),
-                dy=self._work(outputs, self._batch),
+                y=self.work(outputs, self._batch),
+                dy=self.work(outputs, self._batch),
             )
             before = [*cells, *layers]
-            layers.append(behind(before[-1], op) if before else op)
+            layers.append(connect(before[-1], op) if before else op)
         return layers
 
 
 def multiplications(topology: Topology, batch: int) -> int:
-    """Return how many multiplications it takes to pass a batch forwards."""
+    """Return the number of multiplications of the forward pass of a batch."""
     total = 0
     for i, cell in enumerate(topology.cells):
         before, after = topology.channels[i : i + 2]
@@ -280,22 +307,17 @@ def multiplications(topology: Topology, batch: int) -> int:
 
 
 def fits(topology: Topology) -> bool:
-    """Return whether the operations of a candidate fit in the memory that is kept for them."""
+    """Return whether the operations of a candidate fit in the memory reserved for them."""
     n_ops = 8 * len(topology.cells) + 5 * (len(topology.dense) + 1) + 1
-    return n_ops <= MOST_OPS
+    return n_ops <= MAX_OPS
 
 
-def as_(kind: Kind, op: Op) -> Op:
-    """Return another operation on the same layer."""
-    return replace(op, kind=kind)
-
-
-def back(op: Op, weight: Kind, inputs: Kind) -> list[Op]:
-    """Return the way back through a layer; there is no gradient of the batch."""
+def backward_stage(op: Op, weight: OpKind, inputs: OpKind) -> list[Op]:
+    """Return the backward pass through a layer; there is no gradient of the batch."""
     kinds = [weight] if op.x < 0 else [inputs, weight]
-    return [as_(kind, op) for kind in kinds]
+    return [replace(op, kind=kind) for kind in kinds]
 
 
-def behind(before: Op, op: Op) -> Op:
-    """Return an operation that takes what the layer before puts out."""
+def connect(before: Op, op: Op) -> Op:
+    """Return `op` with the output of the layer before as its input."""
     return replace(op, x=before.y, dx=before.dy)
