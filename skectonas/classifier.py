@@ -444,9 +444,10 @@ class ECToNASClassifier(
                     tasks = CallbackTasks(self, *given, partial(self._fitted, start))
                     observers.append(tasks)
                 with read_at_random(X):
-                    outcome = search.run(
-                        start.candidate, observers, start.at_hand, start.origin
+                    state = search.initial_state(
+                        start.candidate, start.ledger, start.at_hand, start.origin
                     )
+                    outcome = search.run(state, observers)
         finally:
             if device.type == "cuda":
                 torch.cuda.empty_cache()  # what the search held is for others to use
@@ -847,7 +848,6 @@ class ECToNASClassifier(
         ledger = Ledger(self.budget, data.steps_per_epoch)
         search = Search(
             FusedTrainer(data.to(device), optimizer, scorer, self.averaging, self.n_jobs),
-            ledger,
             self._fitness(seed),
             data.scaled(data.calibration, torch.float32),
             seed,
@@ -916,6 +916,7 @@ class ECToNASClassifier(
 
     def _fitted(self, start: Start, outcome: Outcome) -> dict[str, Any]:
         """Return the fitted attributes that go with an outcome."""
+        start = start._replace(ledger=outcome.state.ledger)
         kept = [outcome.lineage, *outcome.front] if self.keep_candidates else []
         return {
             "kept_": {line[-1].id: start.model_of(line) for line in kept},
