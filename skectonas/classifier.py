@@ -47,16 +47,11 @@ from skectonas.search import (
     CallbackTasks,
     Fitness,
     Observer,
-    Outcome,
     Printer,
-    Start,
     model_attributes,
 )
 from skectonas.surroundings import undisturbed
 from skectonas.topology import Topology
-from skectonas.training import (
-    name_of,
-)
 
 PREDICTION_ROWS = 1024  # rows in float64 at a time: bounds the memory of predict
 
@@ -149,8 +144,8 @@ class ECToNASClassifier(
     verbose : int, default=0
         With 1, a line a generation is printed; with 0 nothing is.
     warm_start : bool, default=False
-        Whether another call of `fit` continues from the fitted network with a fresh budget. Then
-        X has to be like that of the first fit, and `y` to hold the same classes; `start`,
+        Whether another call of `fit` continues from the fitted network, with a fresh budget.
+        Then X has to be like that of the first fit, and `y` to hold the same classes; `start`,
         `image_shape`, `column_order` and `column_scaling` do not count, and `seed_` takes the
         place of `random_state`, so that on the same data the same rows are held out. The
         fitted network is scored anew on the rows that are held out now, and remains the model
@@ -403,28 +398,23 @@ class ECToNASClassifier(
         try:
             with undisturbed(device):
                 sample = Sample.of(X, labels, weights)
-                search, start = prepare(with_plain_numbers(self), sample, device)
+                search, state, basis = prepare(with_plain_numbers(self), sample, device)
+                attributes = partial(basis.attributes, keep_front=search.settings.keep_front)
                 observers: list[Observer] = (
                     [Printer(type(self).__name__)] if self.verbose else []
                 )
                 tasks = None
                 if hasattr(self, "_init_callback_context"):
-                    tasks = CallbackTasks(self, *given, partial(self._fitted, start))
+                    tasks = CallbackTasks(self, *given, attributes)
                     observers.append(tasks)
-                earlier = start.earlier
                 with read_at_random(X):
-                    outcome = search.run(
-                        start.candidate,
-                        observers,
-                        earlier and earlier.incumbent,
-                        earlier and earlier.reference,
-                    )
+                    outcome = search.run(state, observers)
         finally:
             if device.type == "cuda":
                 torch.cuda.empty_cache()  # what the search held is for others to use
         if outcome.interrupted:
             self._report_interruption()
-        self.__dict__.update(self._fitted(start, outcome))
+        self.__dict__.update(attributes(outcome))
         if tasks is not None:
             tasks.finish()
         return self
@@ -560,21 +550,6 @@ class ECToNASClassifier(
             images = self.encoder_.transform(batch)
             for part in gen_batches(len(images), PREDICTION_ROWS):
                 yield images[part]
-
-    def _fitted(self, start: Start, outcome: Outcome) -> dict[str, Any]:
-        """Return the fitted attributes that go with an outcome."""
-        kept = [outcome.lineage, *outcome.front] if self.keep_candidates else []
-        return {
-            "kept_": {line[-1].id: start.model_of(line) for line in kept},
-            "classes_": start.classes,
-            "scoring_": name_of(self.scoring),
-            "encoder_": start.encoder,
-            "image_shape_": start.encoder.image_shape_,
-            "seed_": start.seed,
-            "history_": start.history(),
-            "pareto_front_": start.table_of([line[-1] for line in outcome.front]),
-            **model_attributes(start.model_of(outcome.lineage)),
-        }
 
     def _report_interruption(self) -> None:
         if inside_another_estimator():

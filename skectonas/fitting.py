@@ -21,14 +21,14 @@ from skectonas.network import build, weights_of
 from skectonas.population import FusedTrainer
 from skectonas.search import (
     Balanced,
-    Earlier,
+    Basis,
     Fitness,
     Greedy,
     Ledger,
     Random,
     Search,
+    SearchState,
     Settings,
-    Start,
     check_morphisms,
 )
 from skectonas.topology import Topology, starting_topology
@@ -87,7 +87,7 @@ class Sample(NamedTuple):
 
 def first_fit(
     estimator: BaseEstimator, sample: Sample, device: torch.device
-) -> tuple[Search, Start]:
+) -> tuple[Search, SearchState, Basis]:
     """Set up a search that begins with a topology.
 
     Raises
@@ -106,12 +106,13 @@ def first_fit(
     data = _training_data(estimator, sample, encoder, train, validation)
     scorer = _scorer(estimator, sample, data, validation)
     search = _search(estimator, data, scorer, optimizer, settings, seed, device)
-    return search, Start(topology, encoder, sample.classes, seed, search.ledger)
+    state = search.initial_state(topology, Ledger(estimator.budget, data.steps_per_epoch))
+    return search, state, Basis(encoder, sample.classes, seed, name_of(estimator.scoring))
 
 
 def further_fit(
     estimator: BaseEstimator, sample: Sample, device: torch.device
-) -> tuple[Search, Start]:
+) -> tuple[Search, SearchState, Basis]:
     """Set up a search that begins with the network of a fitted estimator.
 
     Raises
@@ -136,8 +137,10 @@ def further_fit(
         parent=incumbent.as_ancestor(),
         evaluations=(),
     )
-    earlier = Earlier(incumbent, _first_start(estimator), history, estimator.lineage_)
-    return search, Start(start, encoder, sample.classes, seed, search.ledger, earlier)
+    ledger = Ledger(estimator.budget, data.steps_per_epoch)
+    state = search.initial_state(start, ledger, incumbent, _first_start(estimator))
+    earlier = history, estimator.lineage_
+    return search, state, Basis(encoder, sample.classes, seed, estimator.scoring_, *earlier)
 
 
 def _check_same_task(estimator: BaseEstimator, sample: Sample) -> None:
@@ -263,7 +266,6 @@ def _search(
 ) -> Search:
     return Search(
         FusedTrainer(data.to(device), optimizer, scorer, estimator.averaging, estimator.n_jobs),
-        Ledger(estimator.budget, data.steps_per_epoch),
         _fitness_of(estimator, seed),
         data.scaled(data.calibration, torch.float32),
         seed,

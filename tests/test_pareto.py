@@ -128,11 +128,11 @@ def test_the_front_is_that_of_history(
 
 def test_only_the_front_is_kept() -> None:
     trainer = FakeTrainer(noisy(1000))
-    outcome, history, _, search = run(600, trainer, keep_front=True)
+    outcome, history, _, state = run(600, trainer, keep_front=True)
     assert history["candidate"].nunique() > 3 * len(outcome.front)
-    held = {id(c.weights["output.weight"]) for c in search._front}
+    held = {id(c.weights["output.weight"]) for c in state.front}
     assert len(held) == len(outcome.front)
-    assert not any(c.weights for c in search._known.values())
+    assert not any(c.weights for c in state.known.values())
 
 
 # --- what the estimator makes of it ----------------------------------------------------------

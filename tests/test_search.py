@@ -24,10 +24,12 @@ from skectonas.morphisms import (
     Identity,
     RemoveUnits,
 )
-from skectonas.search.algorithm import Observer, Outcome, Search, Settings
+from skectonas.search.algorithm import Observer, Search
 from skectonas.search.fitness import Balanced, Fitness, Greedy, Random
 from skectonas.search.ledger import Ledger
-from skectonas.training.plain import Key
+from skectonas.search.settings import Settings
+from skectonas.search.state import Outcome, SearchState
+from skectonas.training.plain import Key, Trainer
 
 STEPS_PER_EPOCH = 7
 GREEDY = Greedy()
@@ -54,6 +56,17 @@ class FakeTrainer:
         return trained
 
 
+def a_search(
+    trainer: Trainer,
+    fitness: Fitness = GREEDY,
+    shape: tuple[int, int, int] = SMALL.input_shape,
+    seed: int = 0,
+    **settings: Any,
+) -> Search:
+    images = torch.from_numpy(np.random.default_rng(0).random((20, *shape)))
+    return Search(trainer, fitness, images.float(), seed, Settings(**settings))
+
+
 def run(
     budget: float,
     trainer: FakeTrainer | None = None,
@@ -62,21 +75,13 @@ def run(
     seed: int = 0,
     observers: Sequence[Observer] = (),
     **settings: Any,
-) -> tuple[Outcome, pd.DataFrame, FakeTrainer, Search]:
+) -> tuple[Outcome, pd.DataFrame, FakeTrainer, SearchState]:
     trainer = trainer or FakeTrainer()
-    ledger = Ledger(budget, STEPS_PER_EPOCH)
     shape = getattr(topology, "topology", topology).input_shape
-    images = torch.from_numpy(np.random.default_rng(0).random((20, *shape)))
-    search = Search(
-        trainer,
-        ledger,
-        fitness,
-        images.float(),
-        seed,
-        Settings(**settings),
-    )
-    outcome = search.run(topology, observers)
-    return outcome, ledger.to_frame(), trainer, search
+    search = a_search(trainer, fitness, shape, seed, **settings)
+    state = search.initial_state(topology, Ledger(budget, STEPS_PER_EPOCH))
+    outcome = search.run(state, observers)
+    return outcome, outcome.state.ledger.to_frame(), trainer, outcome.state
 
 
 @given(
@@ -96,35 +101,35 @@ def test_budget_is_a_hard_limit(
     budget: float, start: Topology, n_parents: int, n_rounds: int, alpha: float
 ) -> None:
     fitness = Greedy() if alpha == 1 else Balanced(alpha)
-    outcome, history, trainer, search = run(
+    outcome, history, trainer, state = run(
         budget, fitness=fitness, topology=start, n_parents=n_parents, n_rounds=n_rounds
     )
     spent = sum(sum(steps) for _, steps, _ in trainer.calls)
-    assert spent == search.ledger.spent
+    assert spent == state.ledger.spent
     assert spent / STEPS_PER_EPOCH <= budget + 1e-9
     assert np.isclose(history["budget_spent"].iloc[-1], spent / STEPS_PER_EPOCH)
     # What no round could be paid with has trained the best on, but for a part of an epoch.
-    assert search.ledger.left < STEPS_PER_EPOCH
+    assert state.ledger.left < STEPS_PER_EPOCH
     assert np.isfinite(outcome.winner.score)
 
 
 def test_the_last_round_is_shortened_equally() -> None:
-    _, history, trainer, search = run(55)
+    _, history, trainer, state = run(55)
     candidates, steps, _ = trainer.calls[-1]
     assert history["phase"].iloc[-1] == "phase 1"
     assert len(candidates) == 6
     assert len(set(steps)) == 1
     assert STEPS_PER_EPOCH <= steps[0] < 5 * STEPS_PER_EPOCH
-    assert search.ledger.left < len(candidates)
+    assert state.ledger.left < len(candidates)
 
 
 def test_what_pays_for_no_round_trains_the_best_on() -> None:
-    outcome, history, trainer, search = run(45)
+    outcome, history, trainer, state = run(45)
     candidates, steps, _ = trainer.calls[-1]
     assert history["phase"].iloc[-1] == "final"
     assert len(candidates) == 1
     assert steps == [3 * STEPS_PER_EPOCH]
-    assert search.ledger.left < STEPS_PER_EPOCH
+    assert state.ledger.left < STEPS_PER_EPOCH
     assert outcome.winner.n_steps == candidates[0].n_steps + steps[0]
 
 
@@ -340,22 +345,22 @@ class Log:
         self.open: list[tuple[str, int]] = []  # with how many more subtasks may come
         self.ended: list[str] = []
 
-    def begin(self, search: Search, task: str, n_subtasks: int) -> None:
+    def begin(self, search: Search, state: SearchState, task: str, n_subtasks: int) -> None:
         if self.open:
             parent, n_left = self.open[-1]
             assert n_left, f"{task} is one too many in {parent}"
             self.open[-1] = parent, n_left - 1
         self.open.append((task, n_subtasks))
 
-    def end(self, search: Search, task: str) -> bool:
+    def end(self, search: Search, state: SearchState, task: str) -> bool:
         assert self.open.pop()[0] == task
         self.ended.append(task)
-        assert search.outcome().winner.score >= search.best.score
-        return self.stop == (task, search.generation)
+        assert search.outcome(state).winner.score >= state.best.score
+        return self.stop == (task, state.generation)
 
 
-def without_times(search: Search) -> pd.DataFrame:
-    return search.ledger.to_frame().drop(columns="seconds")
+def without_times(state: SearchState) -> pd.DataFrame:
+    return state.ledger.to_frame().drop(columns="seconds")
 
 
 @pytest.mark.parametrize("n_rounds", [1, 3])
@@ -364,11 +369,11 @@ def test_observers_see_the_whole_tree_of_tasks_and_change_nothing(
     budget: float, n_rounds: int
 ) -> None:
     log = Log()
-    *_, search = run(budget, observers=[log], n_rounds=n_rounds)
+    *_, state = run(budget, observers=[log], n_rounds=n_rounds)
     assert not log.open
     *_, unseen = run(budget, n_rounds=n_rounds)
-    pd.testing.assert_frame_equal(without_times(search), without_times(unseen))
-    history = search.ledger.to_frame()
+    pd.testing.assert_frame_equal(without_times(state), without_times(unseen))
+    history = state.ledger.to_frame()
     played = history[history["phase"].isin(["phase 1", "phase 2"])]
     phases = played.groupby(["generation", "phase"]).ngroups
     assert log.ended.count("round") == played.groupby(["generation", "phase", "round"]).ngroups
@@ -391,18 +396,18 @@ def test_observers_see_the_whole_tree_of_tasks_and_change_nothing(
 )
 def test_an_observer_can_stop_the_search_after_any_task(task: str, generation: int) -> None:
     log, other = Log((task, generation)), Log()
-    outcome, history, _, search = run(2000, observers=[log, other])
-    assert search.generation == generation
+    outcome, history, _, state = run(2000, observers=[log, other])
+    assert state.generation == generation
     assert log.open == other.open == []
     assert not outcome.interrupted
     assert log.ended == other.ended
     assert (task in ("warm-up", "generation")) == (log.ended[-1] == task)
     # The rest is not spent on the best.
-    assert search.ledger.spent < search.ledger.budget / 2
+    assert state.ledger.spent < state.ledger.total / 2
     assert "final" not in set(history["phase"])
     *_, whole = run(2000)
     pd.testing.assert_frame_equal(
-        without_times(search), without_times(whole).iloc[: len(history)]
+        without_times(state), without_times(whole).iloc[: len(history)]
     )
 
 

@@ -1,23 +1,24 @@
 """The evolutionary search: the paper's Algorithm 1.
 
-`algorithm` runs the search. `ledger` keeps the account of the budget, `tournament` draws the
-brackets, `fitness` decides them, and `front` finds the candidates that no other beats.
-`observers` watch a search while it runs. `result` turns what it has found into fitted
-attributes.
+`algorithm` has the steps of a search, and `state` is what they begin and end with. `ledger`
+keeps the account of the budget. `tournament` draws the brackets of a round, `fitness` decides
+them, and `front` finds the candidates that no other beats. `observers` watch a search while it
+runs. `result` turns what it has found into fitted attributes.
 """
 
-from skectonas.search.algorithm import Observer, Outcome, Search
+from skectonas.search.algorithm import Observer, Search
 from skectonas.search.fitness import Balanced, Fitness, Greedy, Random
 from skectonas.search.front import unbeaten
 from skectonas.search.ledger import Entry, Ledger
 from skectonas.search.observers import CallbackTasks, Printer
-from skectonas.search.result import Earlier, Start, model_attributes
+from skectonas.search.result import Basis, model_attributes
 from skectonas.search.settings import Settings, check_morphisms
+from skectonas.search.state import Outcome, SearchState
 
 __all__ = [
     "Balanced",
+    "Basis",
     "CallbackTasks",
-    "Earlier",
     "Entry",
     "Fitness",
     "Greedy",
@@ -27,8 +28,8 @@ __all__ = [
     "Printer",
     "Random",
     "Search",
+    "SearchState",
     "Settings",
-    "Start",
     "check_morphisms",
     "model_attributes",
     "unbeaten",

@@ -7,14 +7,13 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor
 
+from skectonas.callers import level_of_user
 from skectonas.candidate import Ancestor, Candidate
 from skectonas.morphisms import Activations, Context, Morphism
 from skectonas.network import initial_weights
@@ -22,140 +21,110 @@ from skectonas.search.fitness import Fitness, Greedy
 from skectonas.search.front import unbeaten
 from skectonas.search.ledger import PHASES, Entry, Ledger
 from skectonas.search.settings import Settings
-from skectonas.search.tournament import draw_brackets
+from skectonas.search.state import Outcome, SearchState
+from skectonas.search.tournament import Draw, Verdict, draw_round, rank
 from skectonas.topology import Topology
 from skectonas.training import Trainer
 
-# Apart from the phases of training: random draws of their own.
+# Keys of random draws. They follow those of the training phases.
 INITIAL_WEIGHTS, MUTATION, BRACKETS = range(len(PHASES), len(PHASES) + 3)
 
 DIVERGED = 10
-"""How many times the loss of equal probabilities is too much after a warm-up. What is hardly
-trained, or trained on labels without sense, comes to about once."""
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """What a search has found.
-
-    Parameters
-    ----------
-    winner : Candidate
-        The best, trained.
-    lineage : tuple of Candidate
-        From the start to the winner, ancestors as they were when they had their last child;
-        only the winner still has its weights.
-    front : tuple of tuple of Candidate
-        For each candidate that no other beats, the smallest first, its lineage; it has its
-        weights if that was asked for.
-    interrupted : bool
-        Whether the search was stopped by Ctrl-C.
-    """
-
-    winner: Candidate
-    lineage: tuple[Candidate, ...]
-    front: tuple[tuple[Candidate, ...], ...]
-    interrupted: bool
+"""The largest training loss after the warm-up, in multiples of the loss of equal probabilities.
+A start that is barely trained, or trained on random labels, has about one."""
 
 
 class Observer(Protocol):
     """What is told of the tasks of a search while it runs.
 
-    A search consists of "warm-up", "generation" after "generation", and "final", as far as the
-    budget goes; a generation of "recovery", "phase 1" and "phase 2", each at most once; and
-    these two phases of tasks named "round". They follow each other, none overlap.
+    The tasks of a search are "warm-up", "generation" after "generation", and "final", as far as
+    the budget goes. Those of a generation are "recovery", "phase 1" and "phase 2", each at most
+    once. Those of a phase are named "round". Tasks follow each other and do not overlap.
     """
 
-    def begin(self, search: Search, task: str, n_subtasks: int) -> None:
-        """Take note that a task begins, which has at most so many of the next level."""
+    def begin(self, search: Search, state: SearchState, task: str, n_subtasks: int) -> None:
+        """Receive that a task begins, and how many subtasks it has at most."""
 
-    def end(self, search: Search, task: str) -> bool | None:
-        """Take note that the innermost open task has ended, or was cut short by a stop in it.
+    def end(self, search: Search, state: SearchState, task: str) -> bool | None:
+        """Receive that the innermost open task has ended, or that the search stops within it.
 
         Returns
         -------
         bool or None
-            True stops the search here, with the best so far: `Search.outcome`.
+            True stops the search here. It returns `Search.outcome` of this state.
         """
 
 
+@dataclass(frozen=True, eq=False)
 class Search:
-    """One run of ECToNAS.
+    """The steps of ECToNAS: each leads from one state to the next.
 
     Parameters
     ----------
     trainer : Trainer
         Trains the competitors.
-    ledger : Ledger
-        The budget; it is charged here and nowhere else.
     fitness : Fitness
         Decides phase 2 and the final selection; phase 1 is always greedy.
     images : Tensor of shape (n, height, width, channels)
         Training images as a network sees them, for the morphisms that look at data.
     seed : int
-        What every random draw depends on.
+        Seed of all random draws.
     settings : Settings
         Hyperparameters.
-
-    Attributes
-    ----------
-    generation : int
-        Current generation; 0 is the warm-up.
-    parents : list of Candidate
-        The winners of the generation before.
-    survivors : list of Candidate
-        Those still in competition, as they were last trained.
-    best : Candidate
-        The best of all finished generations.
     """
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        ledger: Ledger,
-        fitness: Fitness,
-        images: Tensor,
-        seed: int,
-        settings: Settings,
-    ) -> None:
-        self.trainer = trainer
-        self.ledger = ledger
-        self.fitness = fitness
-        self.images = images
-        self.seed = seed
-        self.settings = settings
-        self.observers: Sequence[Observer] = ()
-        self.generation = 0
-        self.parents: list[Candidate] = []
-        self.survivors: list[Candidate] = []
-        self.best: Candidate
-        self._start: Candidate
-        self._origin: Ancestor | None = None
-        self._ids: Iterator[int]
-        self._known: dict[int, Candidate] = {}
-        self._front: list[Candidate] = []  # of those that are trained no further
-        self._finished = False  # no further round can be paid or played
+    trainer: Trainer
+    fitness: Fitness
+    images: Tensor
+    seed: int
+    settings: Settings
 
-    def run(
+    def initial_state(
         self,
         start: Topology | Candidate,
-        observers: Sequence[Observer] = (),
-        at_hand: Candidate | None = None,
-        origin: Ancestor | None = None,
-    ) -> Outcome:
-        """Search, beginning with a topology, or with a candidate that is trained already.
+        ledger: Ledger,
+        incumbent: Candidate | None = None,
+        reference: Ancestor | None = None,
+    ) -> SearchState:
+        """Return the state before the warm-up.
 
         Parameters
         ----------
         start : Topology or Candidate
-            With a candidate the search goes on from its weights, and counts on from its number
-            and its generation.
+            A candidate keeps its weights, and the search counts on from its id and generation.
+        ledger : Ledger
+            The budget.
+        incumbent : Candidate or None, default=None
+            An evaluated candidate that the winner has to beat.
+        reference : Ancestor or None, default=None
+            What the final selection compares with; None is the start after its warm-up.
+
+        Returns
+        -------
+        SearchState
+            The state to begin with.
+        """
+        if isinstance(start, Topology):
+            weights = initial_weights(start, self._rng(0, INITIAL_WEIGHTS))
+            start = Candidate(0, start, weights, score_window=self.settings.score_window)
+        return SearchState(
+            ledger,
+            incumbent or start,
+            reference or start.as_ancestor(),
+            untrained=(start,),
+            generation=start.generation,
+            next_id=start.id + 1,
+        )
+
+    def run(self, state: SearchState, observers: Sequence[Observer] = ()) -> Outcome:
+        """Search from a state to the end.
+
+        Parameters
+        ----------
+        state : SearchState
+            The state to begin with: `initial_state`, or any state of an earlier run.
         observers : sequence of Observer, default=()
             Told of each task; any of them can stop the search.
-        at_hand : Candidate or None, default=None
-            An evaluated candidate that the best has to beat.
-        origin : Ancestor or None, default=None
-            What the final selection compares with; None is the start after its warm-up.
 
         Returns
         -------
@@ -170,313 +139,338 @@ class Search:
         Warns
         -----
         UserWarning
-            If it ends far worse than guessing.
+            If the start is far worse than guessing after its warm-up.
         """
-        self.observers = observers
-        self._origin = origin
+        tasks = _OpenTasks(self, observers)
         interrupted = False
         try:
-            self._warm_up(start, at_hand)
-            while self.ledger.left and not self._finished:
-                self.generation += 1
-                self._advance(self._mutate())
-            self._train_the_best_on()
-        except _Stop:
-            pass
+            while tasks.switch(state, self._tasks(state)) and state.step != "done":
+                state = self.advance(state)
         except KeyboardInterrupt:
-            if not self.survivors:
+            if not state.survivors:
                 raise
             interrupted = True
-        return self.outcome(interrupted)
+        return self.outcome(state, interrupted)
 
-    def outcome(self, interrupted: bool = False) -> Outcome:
-        """Return what was found so far; there is nothing before the end of the warm-up."""
-        winner = self._select([self.best, *self.survivors])
-        front = tuple(self._lineage(c) for c in self._front_with(self.survivors))
-        return Outcome(winner, self._lineage(winner), front, interrupted)
+    def advance(self, state: SearchState) -> SearchState:
+        """Return the state after the next step; the given state is left as it is.
 
-    @contextmanager
-    def _task(self, task: str, n_subtasks: int = 0) -> Iterator[None]:
-        """Tell the observers of a task, and stop if one of them wants that."""
-        for observer in self.observers:
-            observer.begin(self, task, n_subtasks)
-        try:
-            yield
-        except _Stop:
-            self._end(task)
-            raise
-        if self._end(task):
-            raise _Stop
+        Parameters
+        ----------
+        state : SearchState
+            A state that is not "done".
 
-    def _end(self, task: str) -> bool:
-        wishes = [observer.end(self, task) for observer in self.observers]  # all are told
-        return any(wishes)
+        Returns
+        -------
+        SearchState
+            The state after the warm-up, the mutation, the recovery, a round of a phase or the
+            final training.
+        """
+        match state.step:
+            case "warm-up":
+                return self._warm_up(state)
+            case "mutation":
+                return self._mutate(state)
+            case "recovery":
+                return self._recover(state)
+            case "phase 1" | "phase 2":
+                return self._play_round(state)
+            case "final":
+                return self._train_best(state)
+            case "done":
+                raise ValueError("The search is done.")
 
-    def _warm_up(self, start: Topology | Candidate, at_hand: Candidate | None) -> None:
-        if isinstance(start, Topology):
-            weights = initial_weights(start, self._rng(INITIAL_WEIGHTS))
-            start = Candidate(0, start, weights, score_window=self.settings.score_window)
-        self.generation = start.generation
-        self._ids = itertools.count(start.id + 1)
-        n_steps = min(self._steps(self.settings.warmup_epochs), self.ledger.left)
-        with self._task("warm-up"):
-            [start], _ = self._train([start], [n_steps], "warm-up", 0)
-            if not (start.is_finite and np.isfinite(start.loss)):
-                raise ValueError(
-                    "The training of the start diverged: its weights or outputs are not "
-                    "finite. Lower learning_rate, or scale the data."
-                )
-            guessing = math.log(start.topology.n_classes)
-            if start.evaluations[-1].train_loss > DIVERGED * guessing:
-                warnings.warn(
-                    "The warm-up made the start far worse than guessing, to a training loss of "
-                    f"{start.evaluations[-1].train_loss:.3g} instead of {guessing:.3g}. Lower "
-                    "learning_rate, or scale the data.",
-                    stacklevel=6,
-                )
-            self._start = start
-            self.best = at_hand or start
-            self._evolve([start])
+    def outcome(self, state: SearchState, interrupted: bool = False) -> Outcome:
+        """Return what was found up to a state; there is nothing before the end of the warm-up.
 
-    def _mutate(self) -> list[Candidate]:
-        """Return the children of all parents, degenerates rejected."""
-        rng = self._rng(MUTATION)
-        children = []
-        for parent in self.parents:
-            seen = Activations(parent.weights, parent.topology, self.images)
-            context = Context(rng, self.images, seen)
-            children += [
-                self._child(parent, morphism, site, context)
-                for morphism in self.settings.morphisms
-                for site in morphism.sites(parent.topology)
-            ]
-        return [child for child in children if child is not None]
+        Parameters
+        ----------
+        state : SearchState
+            Any state after the warm-up.
+        interrupted : bool, default=False
+            Whether the search was stopped by Ctrl-C.
+
+        Returns
+        -------
+        Outcome
+            What was found.
+        """
+        winner = self._select(state)
+        front = tuple(state.lineage_of(c) for c in self._front(state, state.survivors))
+        return Outcome(state, winner, state.lineage_of(winner), front, interrupted)
+
+    def _tasks(self, state: SearchState) -> tuple[Task, ...]:
+        """Return the tasks that the next step is part of, the outermost first."""
+        generation = Task("generation", 3, state.generation)
+        match state.step:
+            case "warm-up" | "final":
+                return (Task(state.step),)
+            case "recovery":
+                return generation, Task("recovery")
+            case "phase 1" | "phase 2":
+                phase = Task(state.step, self.settings.n_rounds)
+                if self._round_steps(state):
+                    return generation, phase, Task("round", 0, state.round)
+                return generation, phase
+            case _:
+                return ()
+
+    def _warm_up(self, state: SearchState) -> SearchState:
+        """Train the start."""
+        n_steps = min(state.ledger.steps(self.settings.warmup_epochs), state.ledger.left)
+        state, [start], _ = self._train(state, state.untrained, [n_steps])
+        _check_start(start)
+        state = replace(state, untrained=(), survivors=(start,))
+        if state.best.id == start.id:
+            state = replace(state, best=start)
+        if state.reference.id == start.id:
+            state = replace(state, reference=start.as_ancestor())
+        return self._end_generation(state)
+
+    def _mutate(self, state: SearchState) -> SearchState:
+        """Begin a generation with the children of all parents, if the budget allows it."""
+        state = replace(state, generation=state.generation + 1)
+        rng, ids = self._rng(state.generation, MUTATION), itertools.count(state.next_id)
+        children: list[Candidate] = []
+        for parent in state.survivors:
+            blank = replace(
+                parent, generation=state.generation, parent=parent.as_ancestor(), evaluations=()
+            )
+            children += self._children(blank, ids, rng)
+        # Recovery alone decides nothing: the first round has to be affordable, too.
+        cost = sum(self._recovery_steps(state, children))
+        cost += len(children) * self._shortest_round(state)
+        if not children or state.ledger.left < cost:
+            return _next_generation(replace(state, finished=True))
+        return replace(state, untrained=tuple(children), next_id=next(ids), step="recovery")
+
+    def _children(
+        self, blank: Candidate, ids: Iterator[int], rng: np.random.Generator
+    ) -> Iterator[Candidate]:
+        """Yield the children of a parent; degenerate ones are rejected."""
+        seen = Activations(blank.weights, blank.topology, self.images)
+        context = Context(rng, self.images, seen)
+        for morphism in self.settings.morphisms:
+            for site in morphism.sites(blank.topology):
+                child = self._child(blank, ids, morphism, site, context)
+                if child is not None and child.is_finite:
+                    yield child
 
     def _child(
-        self, parent: Candidate, morphism: Morphism, site: int, context: Context
+        self,
+        blank: Candidate,
+        ids: Iterator[int],
+        morphism: Morphism,
+        site: int,
+        context: Context,
     ) -> Candidate | None:
-        old = parent.topology
+        """Return a child, or None if it is too large."""
+        old = blank.topology
         new = morphism.rewrite(old, site, context.rng)
         most = (1 + self.settings.max_growth) * old.n_parameters
         if new.n_parameters > min(most, self.settings.max_parameters):
             return None
-        child = replace(
-            parent,
-            id=next(self._ids),
+        return replace(
+            blank,
+            id=next(ids),
             topology=new,
-            weights=morphism.carry(parent.weights, old, new, site, context),
-            generation=self.generation,
+            weights=morphism.carry(blank.weights, old, new, site, context),
             morphism=morphism.name,
-            parent=parent.as_ancestor(),
-            evaluations=(),
         )
-        return child if child.is_finite else None
 
-    def _advance(self, children: list[Candidate]) -> None:
-        """Play a generation, if the budget pays for it."""
-        recovery = {m.name: m.recovery_epochs for m in self.settings.morphisms}
-        steps = [self._steps(recovery[child.morphism]) for child in children]
-        # Not without a first round: recovery alone decides nothing.
-        round_ = len(children) * self._shortest_round
-        if not children or self.ledger.left < sum(steps) + round_:
-            self._finished = True
-            return
-        with self._task("generation", 3):
-            self._evolve(self._phase_2(self._phase_1(self._recover(children, steps))))
-
-    def _recover(self, children: list[Candidate], steps: list[int]) -> list[Candidate]:
+    def _recover(self, state: SearchState) -> SearchState:
         """Train each child for as long as its morphism asks for."""
-        with self._task("recovery"):
-            self.survivors, _ = self._train(children, steps, "recovery", 0)
-        return self.survivors
+        n_steps = self._recovery_steps(state, state.untrained)
+        state, children, _ = self._train(state, state.untrained, n_steps)
+        return replace(state, untrained=(), survivors=tuple(children), step="phase 1")
 
-    def _phase_1(self, children: list[Candidate]) -> list[Candidate]:
-        """Let the children of each morphism compete among themselves, by score alone."""
-        pools: dict[str, list[Candidate]] = {}
-        for child in children:
-            pools.setdefault(child.morphism, []).append(child)
-        # Fewer morphisms than parents are wanted: each has to give more winners.
-        n_winners = 1 if len(pools) >= self.settings.n_parents else self.settings.n_parents
-        return self._compete("phase 1", list(pools.values()), n_winners, Greedy())
-
-    def _phase_2(self, children: list[Candidate]) -> list[Candidate]:
-        """Let all that are left compete for the places of parents, by fitness."""
-        n_parents = self.settings.n_parents
-        if len(children) <= n_parents:
-            return children
-        return self._compete("phase 2", [children], n_parents, self.fitness)
-
-    def _compete(
-        self, phase: str, pools: list[list[Candidate]], n_winners: int, fitness: Fitness
-    ) -> list[Candidate]:
-        """Play the rounds of a phase, in all pools at once; return who is left."""
-        with self._task(phase, self.settings.n_rounds):
-            for round_ in range(self.settings.n_rounds):
-                n_steps = self._affordable(sum(map(len, pools)))
-                if not n_steps:
-                    break
-                rng = self._rng(BRACKETS, PHASES.index(phase), round_)
-                rounds_left = self.settings.n_rounds - round_
-                drawn = [
-                    draw_brackets(len(pool), n_winners, rounds_left, rng) for pool in pools
-                ]
-                brackets = [
-                    [pool[i] for i in bracket]
-                    for pool, brackets in zip(pools, drawn, strict=True)
-                    for bracket in brackets
-                ]
-                with self._task("round"):
-                    self.survivors = self._play(brackets, n_steps, phase, round_, fitness)
-                winners = iter(self.survivors)  # one of each bracket
-                pools = [list(islice(winners, len(brackets))) for brackets in drawn]
-        return [candidate for pool in pools for candidate in pool]
-
-    def _play(
-        self,
-        brackets: list[list[Candidate]],
-        n_steps: int,
-        phase: str,
-        round_: int,
-        fitness: Fitness,
-    ) -> list[Candidate]:
-        """Train all competitors of a round; return the winner of each bracket."""
-        competitors = [candidate for bracket in brackets for candidate in bracket]
-        sizes = [len(bracket) for bracket in brackets]
-        trained, verdicts = self._train(
-            competitors,
-            [n_steps] * len(competitors),
-            phase,
-            round_,
-            lambda trained: _judge(trained, sizes, fitness),
+    def _play_round(self, state: SearchState) -> SearchState:
+        """Play a round of a phase, or end the phase if the budget does not allow a round."""
+        n_steps = self._round_steps(state)
+        if not n_steps:
+            return self._end_phase(replace(state, finished=True))
+        fitness = Greedy() if state.step == "phase 1" else self.fitness
+        draw = self._draw(state)
+        each = [n_steps] * len(draw.competitors)
+        finished = n_steps < state.ledger.steps(self.settings.round_epochs)
+        state, trained, verdicts = self._train(
+            state, draw.competitors, each, lambda trained: draw.judge(trained, fitness)
         )
-        self._retire(c for c, verdict in zip(trained, verdicts, strict=True) if not verdict.won)
-        return [c for c, verdict in zip(trained, verdicts, strict=True) if verdict.won]
+        results = list(zip(trained, verdicts, strict=True))
+        state = replace(
+            state,
+            survivors=tuple(c for c, verdict in results if verdict.won),
+            front=self._front(state, (c for c, verdict in results if not verdict.won)),
+            round=state.round + 1,
+            finished=finished,
+        )
+        return state if state.round < self.settings.n_rounds else self._end_phase(state)
 
-    def _retire(self, candidates: Iterable[Candidate]) -> None:
-        """Update the front by candidates that are trained no further.
+    def _draw(self, state: SearchState) -> Draw:
+        """Draw the brackets of a round: in phase 1 within each morphism, then among all."""
+        pools: dict[str, list[Candidate]] = {}
+        for candidate in state.survivors:
+            pool = candidate.morphism if state.step == "phase 1" else ""
+            pools.setdefault(pool, []).append(candidate)
+        n_winners = self.settings.n_parents
+        if state.step == "phase 1" and len(pools) >= n_winners:
+            n_winners = 1  # all pools together have as many winners as parents are wanted
+        rng = self._rng(state.generation, BRACKETS, PHASES.index(state.step), state.round)
+        rounds_left = self.settings.n_rounds - state.round
+        return draw_round(list(pools.values()), n_winners, rounds_left, rng)
 
-        Not before: a candidate may still get worse, and whom it beat would be forgotten.
+    def _end_phase(self, state: SearchState) -> SearchState:
+        """Continue with phase 2 if there are more survivors than parents are wanted."""
+        state = replace(state, round=0)
+        if state.step == "phase 1" and len(state.survivors) > self.settings.n_parents:
+            return replace(state, step="phase 2")
+        return self._end_generation(state)
+
+    def _end_generation(self, state: SearchState) -> SearchState:
+        """Make the survivors the next parents, and continue with the next generation."""
+        front = self._front(state, state.survivors)
+        return _next_generation(replace(state, front=front, best=self._select(state)))
+
+    def _train_best(self, state: SearchState) -> SearchState:
+        """Spend the rest of the budget on the best candidate, in whole epochs."""
+        n_steps = state.ledger.left - state.ledger.left % state.ledger.steps_per_epoch
+        state, [best], _ = self._train(state, [self._select(state)], [n_steps])
+        return replace(state, survivors=(*state.survivors, best), step="done")
+
+    def _front(
+        self, state: SearchState, candidates: Iterable[Candidate]
+    ) -> tuple[Candidate, ...]:
+        """Return the front, updated by candidates that are trained no further.
+
+        Others do not count yet: a candidate can get worse, and those that it has beaten would
+        be lost.
         """
-        self._front = self._front_with(candidates)
-
-    def _front_with(self, candidates: Iterable[Candidate]) -> list[Candidate]:
         if not self.settings.keep_front:
             candidates = (replace(candidate, weights={}) for candidate in candidates)
-        pool = sorted([*self._front, *candidates], key=lambda c: (c.id, c.n_steps))
+        pool = sorted([*state.front, *candidates], key=lambda c: (c.id, c.n_steps))
         sizes, scores = [c.n_parameters for c in pool], [c.score for c in pool]
-        return [pool[i] for i in unbeaten(sizes, scores, [c.loss for c in pool])]
+        return tuple(pool[i] for i in unbeaten(sizes, scores, [c.loss for c in pool]))
 
-    def _evolve(self, winners: list[Candidate]) -> None:
-        """Make the winners the next parents."""
-        self.parents = self.survivors = winners
-        self._retire(winners)
-        self.best = self._select([self.best, *winners])
-
-    def _train_the_best_on(self) -> None:
-        """Spend what no round can be paid with on the best, in whole epochs."""
-        n_steps = self.ledger.left - self.ledger.left % self.ledger.steps_per_epoch
-        if n_steps:
-            best = self._select([self.best, *self.survivors])
-            with self._task("final"):
-                trained, _ = self._train([best], [n_steps], "final", 0)
-                self.survivors = [*self.survivors, *trained]
-
-    def _select(self, candidates: Iterable[Candidate]) -> Candidate:
-        origin = self._origin or self._start.as_ancestor()
-        return max(candidates, key=lambda c: _rank(c, self.fitness.final(c, origin)))
+    def _select(self, state: SearchState) -> Candidate:
+        """Return the best of all finished generations and of the survivors."""
+        return max(
+            (state.best, *state.survivors),
+            key=lambda c: rank(c, self.fitness.final(c, state.reference)),
+        )
 
     def _train(
         self,
+        state: SearchState,
         candidates: Sequence[Candidate],
         n_steps: Sequence[int],
-        phase: str,
-        round_: int,
         judge: Callable[[list[Candidate]], list[Verdict]] | None = None,
-    ) -> tuple[list[Candidate], list[Verdict]]:
-        """Train, judge and charge the ledger: one helper, so that the three cannot disagree."""
-        key = (self.seed, self.generation, PHASES.index(phase), round_)
+    ) -> tuple[SearchState, list[Candidate], list[Verdict]]:
+        """Train, judge and charge the ledger together, so that they cannot disagree."""
+        key = (self.seed, state.generation, PHASES.index(state.step), state.round)
         began = time.perf_counter()
         trained = self.trainer.train(candidates, n_steps, key)
         seconds = time.perf_counter() - began
         verdicts = judge(trained) if judge else [Verdict()] * len(trained)
         share = seconds / sum(n_steps)
-        self.ledger.charge(
-            _entry(candidate, steps, phase, round_, verdict, share * steps)
+        ledger = state.ledger.charge(
+            _entry(candidate, steps, state, verdict, share * steps)
             for candidate, steps, verdict in zip(trained, n_steps, verdicts, strict=True)
         )
-        if phase != "final":  # descendants come from what it was before that
-            self._known |= {c.id: replace(c, weights={}) for c in trained}
-        return trained, verdicts
+        known = state.known
+        if state.step != "final":  # descendants come from the candidate before that training
+            known = {**known, **{c.id: replace(c, weights={}) for c in trained}}
+        return replace(state, ledger=ledger, known=known), trained, verdicts
 
-    def _steps(self, epochs: float) -> int:
-        return max(1, round(epochs * self.ledger.steps_per_epoch))
+    def _recovery_steps(self, state: SearchState, children: Iterable[Candidate]) -> list[int]:
+        epochs = {m.name: m.recovery_epochs for m in self.settings.morphisms}
+        return [state.ledger.steps(epochs[child.morphism]) for child in children]
 
-    @property
-    def _shortest_round(self) -> int:
-        """Batches below which a round is not worth its budget: those of an epoch."""
-        return min(self._steps(self.settings.round_epochs), self.ledger.steps_per_epoch)
+    def _shortest_round(self, state: SearchState) -> int:
+        """Return the batches below which a round is not worth its budget: those of an epoch."""
+        wanted = state.ledger.steps(self.settings.round_epochs)
+        return min(wanted, state.ledger.steps_per_epoch)
 
-    def _affordable(self, n_competitors: int) -> int:
-        """Return the batches of a round for each competitor; fewer than wanted end the run."""
-        if self._finished:
+    def _round_steps(self, state: SearchState) -> int:
+        """Return the batches of the next round for each survivor; 0 is for no round."""
+        most = state.ledger.left // len(state.survivors)
+        if state.finished or most < self._shortest_round(state):
             return 0
-        wanted = self._steps(self.settings.round_epochs)
-        most = self.ledger.left // n_competitors
-        self._finished = most < wanted
-        return min(wanted, most) if most >= self._shortest_round else 0
+        return min(state.ledger.steps(self.settings.round_epochs), most)
 
-    def _rng(self, *purpose: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, self.generation, *purpose])
-
-    def _lineage(self, winner: Candidate) -> tuple[Candidate, ...]:
-        line = [winner]
-        while line[-1].id != self._start.id and (parent := line[-1].parent) is not None:
-            line.append(self._known[parent.id])
-        return tuple(reversed(line))
+    def _rng(self, generation: int, *purpose: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, generation, *purpose])
 
 
-class _Stop(Exception):
-    """An observer wants no more."""
+class Task(NamedTuple):
+    """A task of a search, as observers are told of it."""
+
+    name: str
+    n_subtasks: int = 0
+    number: int = 0  # tells tasks of the same name apart
 
 
-class Verdict(NamedTuple):
-    """How a candidate came out of its bracket; empty where there was none."""
+class _OpenTasks:
+    """Tells the observers which tasks begin and end between two steps."""
 
-    bracket: int | None = None
-    fitness: float | None = None
-    won: bool | None = None
+    def __init__(self, search: Search, observers: Sequence[Observer]) -> None:
+        self.search = search
+        self.observers = observers
+        self._open: tuple[Task, ...] = ()
+
+    def switch(self, state: SearchState, tasks: tuple[Task, ...]) -> bool:
+        """End the open tasks that are not among the given ones, and begin the others.
+
+        Returns
+        -------
+        bool
+            False if an observer stops the search. Then all tasks have ended.
+        """
+        stopped = False
+        while self._open != tasks[: len(self._open)]:
+            *outer, task = self._open
+            self._open = tuple(outer)
+            stops = [observer.end(self.search, state, task.name) for observer in self.observers]
+            if any(stops):  # all observers were told
+                stopped, tasks = True, ()
+        for task in tasks[len(self._open) :]:
+            for observer in self.observers:
+                observer.begin(self.search, state, task.name, task.n_subtasks)
+        self._open = tasks
+        return not stopped
 
 
-def _judge(trained: list[Candidate], sizes: list[int], fitness: Fitness) -> list[Verdict]:
-    verdicts = []
-    rest = iter(trained)
-    for number, size in enumerate(sizes):
-        members = list(islice(rest, size))
-        values = [fitness(candidate) for candidate in members]
-        ranks = [_rank(c, value) for c, value in zip(members, values, strict=True)]
-        best = ranks.index(max(ranks))
-        verdicts += [Verdict(number, value, i == best) for i, value in enumerate(values)]
-    return verdicts
+def _next_generation(state: SearchState) -> SearchState:
+    """Continue with a generation, or with the final training if there can be none."""
+    if state.ledger.left and not state.finished:
+        return replace(state, step="mutation")
+    affordable = state.ledger.left >= state.ledger.steps_per_epoch
+    return replace(state, step="final" if affordable else "done")
 
 
-def _rank(candidate: Candidate, fitness: float) -> tuple[float, float, int, int]:
-    """Return a key, higher is better; on small data many candidates have the same score."""
-    return fitness, -candidate.loss, -candidate.n_parameters, -candidate.id
+def _check_start(start: Candidate) -> None:
+    """Raise if the training of the start diverged, and warn if it ended worse than guessing."""
+    if not (start.is_finite and np.isfinite(start.loss)):
+        raise ValueError(
+            "The training of the start diverged: its weights or outputs are not "
+            "finite. Lower learning_rate, or scale the data."
+        )
+    loss, guessing = start.evaluations[-1].train_loss, math.log(start.topology.n_classes)
+    if loss > DIVERGED * guessing:
+        warnings.warn(
+            "The warm-up made the start far worse than guessing, to a training loss of "
+            f"{loss:.3g} instead of {guessing:.3g}. Lower learning_rate, or scale the data.",
+            stacklevel=level_of_user(),
+        )
 
 
 def _entry(
-    candidate: Candidate,
-    n_steps: int,
-    phase: str,
-    round_: int,
-    verdict: Verdict,
-    seconds: float,
+    candidate: Candidate, n_steps: int, state: SearchState, verdict: Verdict, seconds: float
 ) -> Entry:
     last = candidate.evaluations[-1]
     return Entry(
         generation=candidate.generation,
-        phase=phase,
-        round=round_,
+        phase=state.step,
+        round=state.round,
         bracket=verdict.bracket,
         candidate=candidate.id,
         parent=None if candidate.parent is None else candidate.parent.id,

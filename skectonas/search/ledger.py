@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 import pandas as pd
 
@@ -80,8 +80,9 @@ class Entry:
     seconds: float
 
 
+@dataclass(frozen=True)
 class Ledger:
-    """Append-only account of a budget, kept in whole batches so that nothing is rounded.
+    """The account of a budget, in whole batches so that nothing is rounded.
 
     Parameters
     ----------
@@ -89,6 +90,8 @@ class Ledger:
         Epochs that may be trained, over all candidates.
     steps_per_epoch : int
         Batches of an epoch.
+    entries : tuple of Entry, default=()
+        What was trained so far, oldest first.
 
     Raises
     ------
@@ -103,47 +106,60 @@ class Ledger:
     14
     """
 
-    def __init__(self, budget: float, steps_per_epoch: int) -> None:
-        # The tolerance is for budgets such as 0.1 + 0.2; it is far below one batch.
-        self.budget = int(budget * steps_per_epoch + 1e-9)
-        if self.budget < 1:
+    budget: float
+    steps_per_epoch: int
+    entries: tuple[Entry, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.total < 1:
             raise ValueError(
-                f"budget={budget!r} epochs do not pay for a single batch: an epoch of these "
-                f"data has {steps_per_epoch} batches."
+                f"budget={self.budget!r} epochs do not pay for a single batch: an epoch of "
+                f"these data has {self.steps_per_epoch} batches."
             )
-        self.steps_per_epoch = steps_per_epoch
-        self._entries: list[Entry] = []
-        self._spent = 0
 
     @property
-    def entries(self) -> tuple[Entry, ...]:
-        """All entries, oldest first."""
-        return tuple(self._entries)
+    def total(self) -> int:
+        """Batches that the budget pays for."""
+        # The tolerance is for budgets such as 0.1 + 0.2; it is far below one batch.
+        return int(self.budget * self.steps_per_epoch + 1e-9)
 
     @property
     def spent(self) -> int:
         """Batches trained so far."""
-        return self._spent
+        return sum(entry.n_steps for entry in self.entries)
 
     @property
     def left(self) -> int:
         """Batches that can still be paid."""
-        return self.budget - self._spent
+        return self.total - self.spent
 
-    def charge(self, entries: Iterable[Entry]) -> None:
-        """Add entries.
+    def steps(self, epochs: float) -> int:
+        """Return the number of batches in so many epochs, at least one."""
+        return max(1, round(epochs * self.steps_per_epoch))
+
+    def charge(self, entries: Iterable[Entry]) -> Ledger:
+        """Return the ledger with more entries.
+
+        Parameters
+        ----------
+        entries : iterable of Entry
+            What was trained.
+
+        Returns
+        -------
+        Ledger
+            A new ledger.
 
         Raises
         ------
         ValueError
-            If they cost more than is left; then none is added.
+            If the entries cost more than is left.
         """
-        entries = list(entries)
+        entries = tuple(entries)
         cost = sum(entry.n_steps for entry in entries)
         if cost > self.left:
             raise ValueError(f"{cost} batches were trained, but only {self.left} were left.")
-        self._entries += entries
-        self._spent += cost
+        return replace(self, entries=self.entries + entries)
 
     def to_frame(self) -> pd.DataFrame:
         """Return the account as a table, one row an entry, with batches turned into epochs.
@@ -155,7 +171,7 @@ class Ledger:
             ``epochs_total``, and ``budget_spent`` is the running sum of ``epochs``.
         """
         columns = [f.name for f in fields(Entry)]
-        frame = pd.DataFrame([asdict(entry) for entry in self._entries], columns=columns)
+        frame = pd.DataFrame([asdict(entry) for entry in self.entries], columns=columns)
         spent = frame["n_steps"].cumsum() / self.steps_per_epoch
         frame["n_steps"] = frame["n_steps"] / self.steps_per_epoch
         frame["n_steps_total"] = frame["n_steps_total"] / self.steps_per_epoch

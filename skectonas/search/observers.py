@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn.base import BaseEstimator
 
-from skectonas.search.algorithm import Outcome, Search
+from skectonas.search.algorithm import Search
+from skectonas.search.state import Outcome, SearchState
 
 if TYPE_CHECKING:
     from sklearn.callback import CallbackContext
@@ -44,17 +45,17 @@ class CallbackTasks:
         self._open: list[CallbackContext] = [root]
         root.call_on_fit_task_begin(estimator=estimator, **self._data)
 
-    def begin(self, search: Search, task: str, n_subtasks: int) -> None:
+    def begin(self, search: Search, state: SearchState, task: str, n_subtasks: int) -> None:
         """See `skectonas.search.Observer`."""
         context = self._open[-1].subcontext(task_name=task, max_subtasks=n_subtasks)
         self._open.append(context)
         context.call_on_fit_task_begin(estimator=self.estimator, **self._data)
 
-    def end(self, search: Search, task: str) -> bool:
+    def end(self, search: Search, state: SearchState, task: str) -> bool:
         """See `skectonas.search.Observer`."""
         # Only a generation, or what comes in its place, is worth a look at all the data.
         worth = len(self._open) == 2
-        return self._end((lambda: self.fitted(search.outcome())) if worth else None)
+        return self._end((lambda: self.fitted(search.outcome(state))) if worth else None)
 
     def finish(self) -> None:
         """Tell of the end of the fit: all fitted attributes are set."""
@@ -75,16 +76,16 @@ class Printer:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def begin(self, search: Search, task: str, n_subtasks: int) -> None:
+    def begin(self, search: Search, state: SearchState, task: str, n_subtasks: int) -> None:
         """See `skectonas.search.Observer`."""
 
-    def end(self, search: Search, task: str) -> None:
+    def end(self, search: Search, state: SearchState, task: str) -> None:
         """See `skectonas.search.Observer`."""
         if task not in ("warm-up", "generation", "final"):
             return
-        best, ledger = search.outcome().winner, search.ledger
-        spent, budget = (n / ledger.steps_per_epoch for n in (ledger.spent, ledger.budget))
-        number = f" {search.generation}" if task == "generation" else ""
+        best, ledger = search.outcome(state).winner, state.ledger
+        spent, budget = (n / ledger.steps_per_epoch for n in (ledger.spent, ledger.total))
+        number = f" {state.generation}" if task == "generation" else ""
         print(  # noqa: T201 (asked for by `verbose`)
             f"[{self.name}] {task}{number}: {spent:.1f} of {round(budget, 1):g} epochs, best "
             f"{best.score:.4f}, {best.n_parameters} parameters, {best.topology}",

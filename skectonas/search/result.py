@@ -8,98 +8,80 @@ from typing import Any, NamedTuple
 import pandas as pd
 from numpy.typing import NDArray
 
-from skectonas.candidate import Ancestor, Candidate
+from skectonas.candidate import Candidate
 from skectonas.inputs import InputEncoder
 from skectonas.network import build
-from skectonas.search.ledger import Ledger
-from skectonas.topology import Topology
+from skectonas.search.state import Outcome
 
 
-class Earlier(NamedTuple):
-    """What the fits before a warm start leave to it.
-
-    Parameters
-    ----------
-    incumbent : Candidate
-        The fitted network, scored on the rows that are held out now.
-    reference : Ancestor
-        The start of the first fit: what the final selection compares with.
-    history, lineage : DataFrame
-        As the estimator has them.
-    """
-
-    incumbent: Candidate
-    reference: Ancestor
-    history: pd.DataFrame
-    lineage: pd.DataFrame
-
-
-class Start(NamedTuple):
-    """What a search begins with, and what its outcome is told with.
+class Basis(NamedTuple):
+    """What a fit rests on, apart from the search.
 
     Parameters
     ----------
-    candidate : Topology or Candidate
-        What is trained first.
     encoder : InputEncoder
         What turns X into images.
     classes : ndarray of shape (n_classes,)
         The classes.
     seed : int
-        What all random draws depend on.
-    ledger : Ledger
-        The account of the search.
-    earlier : Earlier or None, default=None
-        What a warm start goes on from.
+        The seed of all random draws.
+    scoring : str
+        What the scores are called.
+    history, lineage : DataFrame or None, default=None
+        Of the fits before a warm start, as the estimator has them.
     """
 
-    candidate: Topology | Candidate
     encoder: InputEncoder
     classes: NDArray[Any]
     seed: int
-    ledger: Ledger
-    earlier: Earlier | None = None
+    scoring: str
+    history: pd.DataFrame | None = None
+    lineage: pd.DataFrame | None = None
 
-    def history(self) -> pd.DataFrame:
+    def attributes(self, outcome: Outcome, *, keep_front: bool) -> dict[str, Any]:
+        """Return the fitted attributes of the estimator.
+
+        Parameters
+        ----------
+        outcome : Outcome
+            What the search has found.
+        keep_front : bool
+            Whether the networks of the front are kept.
+        """
+        steps_per_epoch = outcome.state.ledger.steps_per_epoch
+        kept = [outcome.lineage, *outcome.front] if keep_front else []
+        return {
+            "kept_": {line[-1].id: self._model(line, steps_per_epoch) for line in kept},
+            "classes_": self.classes,
+            "scoring_": self.scoring,
+            "encoder_": self.encoder,
+            "image_shape_": self.encoder.image_shape_,
+            "seed_": self.seed,
+            "history_": self._history(outcome),
+            "pareto_front_": _table([line[-1] for line in outcome.front], steps_per_epoch),
+            **model_attributes(self._model(outcome.lineage, steps_per_epoch)),
+        }
+
+    def _history(self, outcome: Outcome) -> pd.DataFrame:
         """Return the account of the search, after that of the fits before it."""
-        history = self.ledger.to_frame()
-        if self.earlier is None:
+        history = outcome.state.ledger.to_frame()
+        if self.history is None:
             return history
-        history["budget_spent"] += self.earlier.history["budget_spent"].iloc[-1]
-        return pd.concat([self.earlier.history, history], ignore_index=True)
+        history["budget_spent"] += self.history["budget_spent"].iloc[-1]
+        return pd.concat([self.history, history], ignore_index=True)
 
-    def model_of(self, lineage: Sequence[Candidate]) -> dict[str, Any]:
+    def _model(self, lineage: Sequence[Candidate], steps_per_epoch: int) -> dict[str, Any]:
         """Return what a candidate can be predicted with: its network and its lineage."""
-        candidate, table = lineage[-1], self.table_of(lineage)
-        if self.earlier is not None:
-            earlier = self.earlier.lineage
-            earlier = earlier[~earlier["candidate"].isin(table["candidate"])]
+        candidate, table = lineage[-1], _table(lineage, steps_per_epoch)
+        if self.lineage is not None:
+            earlier = self.lineage[~self.lineage["candidate"].isin(table["candidate"])]
             table = pd.concat([earlier, table], ignore_index=True)
         network = build(candidate.topology, candidate.weights).eval()
         return {"network": network, "lineage": table}
 
-    def table_of(self, candidates: Sequence[Candidate]) -> pd.DataFrame:
-        """Return candidates as the rows of a table."""
-        columns = ["generation", "candidate", "morphism", "topology", "n_parameters"]
-        return pd.DataFrame(
-            [
-                (
-                    candidate.generation,
-                    candidate.id,
-                    candidate.morphism,
-                    str(candidate.topology),
-                    candidate.n_parameters,
-                    candidate.n_steps / self.ledger.steps_per_epoch,
-                    candidate.score,
-                )
-                for candidate in candidates
-            ],
-            columns=[*columns, "epochs_total", "validation_score"],
-        )
-
 
 def model_attributes(model: dict[str, Any]) -> dict[str, Any]:
-    """Return the fitted attributes that depend on the candidate that is the model."""
+    """Return the fitted attributes that depend on which candidate is the model."""
     topology = model["network"].topology
     return {
         "network_": model["network"],
@@ -108,3 +90,23 @@ def model_attributes(model: dict[str, Any]) -> dict[str, Any]:
         "lineage_": model["lineage"],
         "validation_score_": float(model["lineage"]["validation_score"].iloc[-1]),
     }
+
+
+def _table(candidates: Sequence[Candidate], steps_per_epoch: int) -> pd.DataFrame:
+    """Return candidates as the rows of a table."""
+    columns = ["generation", "candidate", "morphism", "topology", "n_parameters"]
+    return pd.DataFrame(
+        [
+            (
+                candidate.generation,
+                candidate.id,
+                candidate.morphism,
+                str(candidate.topology),
+                candidate.n_parameters,
+                candidate.n_steps / steps_per_epoch,
+                candidate.score,
+            )
+            for candidate in candidates
+        ],
+        columns=[*columns, "epochs_total", "validation_score"],
+    )

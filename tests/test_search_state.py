@@ -1,0 +1,122 @@
+"""The state of a search: plain data, never changed, and all that a search continues from."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import FrozenInstanceError, replace
+from typing import Any
+
+import pytest
+from helpers import quick
+from test_search import SMALL, STEPS_PER_EPOCH, FakeTrainer, Log, a_search
+
+from skectonas import ECToNASClassifier
+from skectonas.candidate import Candidate
+from skectonas.search.algorithm import Search
+from skectonas.search.ledger import PHASES, Ledger
+from skectonas.search.state import Outcome, SearchState
+
+
+def states_from(search: Search, state: SearchState) -> list[SearchState]:
+    states = [state]
+    while states[-1].step != "done":
+        states.append(search.advance(states[-1]))
+    return states
+
+
+def bits(candidate: Candidate) -> tuple[Any, ...]:
+    weights = {name: value.numpy().tobytes() for name, value in candidate.weights.items()}
+    return replace(candidate, weights={}).__dict__, weights
+
+
+def found(outcome: Outcome) -> tuple[Any, ...]:
+    """Return all that a search has found in a form that can be compared, without times."""
+    history = outcome.state.ledger.to_frame().drop(columns="seconds").to_csv()
+    lines = [[bits(candidate) for candidate in line] for line in outcome.front]
+    return history, [bits(candidate) for candidate in outcome.lineage], lines
+
+
+def a_fit(digits: Any, monkeypatch: Any, case: str) -> tuple[Search, SearchState]:
+    """Return a search as a classifier sets it up, and the state that it begins with."""
+    given: list[tuple[Search, SearchState]] = []
+    run = Search.run
+
+    def spy(self: Search, state: SearchState, observers: Any = ()) -> Outcome:
+        given.append((self, state))
+        return run(self, state, observers)
+
+    alpha = 1.0 if case == "greedy" else 0.5
+    start = "small_cnn" if case == "balanced" else "small_ffnn"
+    clf: ECToNASClassifier = quick(
+        50, alpha=alpha, start=start, keep_candidates="pareto", warm_start=True, n_rounds=2,
+        round_epochs=1, warmup_epochs=2,
+    )  # fmt: skip
+    if case == "warm start":
+        clf.fit(*digits)
+    with monkeypatch.context() as patched:
+        patched.setattr(Search, "run", spy)
+        clf.fit(*digits)
+    return given[0]
+
+
+@pytest.mark.parametrize("case", ["greedy", "balanced", "warm start"])
+def test_a_pickled_state_continues_with_the_same_bits(
+    digits: Any, monkeypatch: Any, case: str
+) -> None:
+    search, state = a_fit(digits, monkeypatch, case)
+    fresh, _ = a_fit(digits, monkeypatch, case)
+    pickles = [pickle.dumps(state)]
+    while state.step != "done":
+        state = search.advance(state)
+        pickles.append(pickle.dumps(state))
+    assert {"phase 1", "phase 2"} <= {entry.phase for entry in state.ledger.entries}
+    expected = found(search.outcome(state))
+    for pickled in pickles:
+        assert found(fresh.run(pickle.loads(pickled))) == expected
+
+
+def test_advance_leaves_its_state_as_it_was(digits: Any, monkeypatch: Any) -> None:
+    search, state = a_fit(digits, monkeypatch, "balanced")
+    steps = set()
+    while state.step != "done":
+        before = pickle.dumps(state)
+        following = search.advance(state)
+        assert pickle.dumps(state) == before
+        assert following is not state
+        steps.add(state.step)
+        state = following
+    assert steps - {"final"} == {*PHASES, "mutation"} - {"final"}
+    with pytest.raises(FrozenInstanceError):
+        state.round = 1  # type: ignore[misc]
+    with pytest.raises(ValueError, match="done"):
+        search.advance(state)
+
+
+def test_observers_of_a_continued_search_see_the_open_tasks() -> None:
+    search = a_search(FakeTrainer())
+    states = states_from(search, search.initial_state(SMALL, Ledger(170, STEPS_PER_EPOCH)))
+    whole = Log()
+    search.run(states[0], [whole])
+    for state in states:
+        log = Log()
+        search.run(state, [log])
+        assert log.open == []
+        assert log.ended == whole.ended[len(whole.ended) - len(log.ended) :]
+
+
+def test_an_interruption_gives_the_state_after_the_last_step(monkeypatch: Any) -> None:
+    search = a_search(FakeTrainer())
+    states = states_from(search, search.initial_state(SMALL, Ledger(170, STEPS_PER_EPOCH)))
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FakeTrainer, "train", interrupted)
+    for state in states[1:]:
+        outcome = search.run(state)
+        assert outcome.interrupted == (outcome.state.step != "done")
+        assert outcome.state.ledger is state.ledger
+        assert outcome.state.survivors is state.survivors
+        assert outcome.winner is search.outcome(state).winner
+    with pytest.raises(KeyboardInterrupt):
+        search.run(states[0])
