@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -543,6 +544,26 @@ class ECToNASClassifier(
         chosen = self.predict_proba(X).argmax(1)
         labels: NDArray[Any] = self.classes_[chosen]
         return labels
+
+    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
+        """Return the accuracy.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame
+            Rows of the kind and shape that `fit` saw.
+        y : array-like of shape (n,)
+            Labels, of any kind that `fit` takes.
+        sample_weight : array-like of shape (n,), default=None
+            Weights of the rows.
+
+        Returns
+        -------
+        float
+            Share of the rows, or of their weights, whose predicted class is right.
+        """
+        labels = check_y(self, X, y)
+        return float(accuracy_score(labels, self.predict(X), sample_weight=sample_weight))
 
     def _images_of(self, X: Data) -> Iterator[NDArray[Any]]:
         """Yield X as images, a few rows at a time."""

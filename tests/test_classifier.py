@@ -401,3 +401,17 @@ def test_a_fitness_of_ones_own(digits: Any) -> None:
     assert (decided["fitness"] == -decided["n_parameters"]).all()
     # Phase 1 is greedy whatever the fitness; of what it lets through, the smallest wins.
     assert clf.n_parameters_ == decided["n_parameters"].min()
+
+
+@pytest.mark.parametrize("of", [int, bool, str])
+def test_labels_in_an_array_of_objects_are_scored_as_they_are_fitted(
+    digits: Any, of: type
+) -> None:
+    X, y = digits
+    labels = np.array([of(label % 2) for label in y], dtype=object)
+    clf = quick(12).fit(X, labels)
+    assert clf.score(X, labels) == clf.score(X, labels.tolist()) > 0.5
+
+
+def test_very_many_rounds_are_drawn_at_once(digits: Any) -> None:
+    assert quick(60, n_rounds=10**18).fit(*digits).history_["round"].max() > 0

@@ -142,6 +142,14 @@ def test_errors_are_those_of_the_dense_array(X: np.ndarray, message: str) -> Non
                 clf.predict(given)
 
 
+@pytest.mark.parametrize("index", [-1, 10**6])
+def test_indices_that_lead_outside_are_refused(index: int) -> None:
+    X = sparse.csr_array(np.eye(20))
+    X.indices[3] = index
+    with pytest.raises(ValueError, match="X is no valid sparse array: indices must be"):
+        quick(12).fit(X, np.arange(20) % 2)
+
+
 def test_flat_images_have_no_gaps() -> None:
     X = np.where(DENSE.max() == DENSE, np.nan, DENSE)
     clf = quick(2, warmup_epochs=1, image_shape=(5, 6)).fit(DENSE, LABELS)

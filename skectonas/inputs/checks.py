@@ -104,6 +104,7 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
         values = np.broadcast_to(0, (shape[0], math.prod(shape[1:])))
         validate_data(estimator, values, reset=reset, skip_check_array=True)
     else:
+        _check_format(X)
         with _overflow_named("X"):
             array = validate_data(estimator, X, reset=reset, accept_sparse="csr", **checks)
     if array.dtype.kind in "mM":
@@ -184,6 +185,16 @@ def _stacked(X: Sequence[Any] | Array) -> Array:
             "X must hold rows or images of one shape, got a list with the shapes "
             f"{', '.join(map(str, shapes[:5]))}{', ...' if len(shapes) > 5 else ''}."
         ) from error
+
+
+def _check_format(X: Any) -> None:
+    """Refuse sparse arrays whose indices lead outside of them, which scipy would follow."""
+    if not hasattr(X, "check_format"):
+        return
+    try:
+        X.check_format(full_check=True)
+    except ValueError as error:
+        raise ValueError(f"X is no valid sparse array: {error}.") from error
 
 
 def _refuse_a_single_image(estimator: Any, shape: tuple[int, ...]) -> None:

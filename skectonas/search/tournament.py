@@ -11,6 +11,9 @@ import numpy as np
 from skectonas.candidate import Candidate
 from skectonas.search.fitness import Fitness
 
+MOST_HALVINGS = 62
+"""More rounds than any pool needs to be halved to one, and few enough for a fast power."""
+
 
 class Verdict(NamedTuple):
     """How a candidate did in its bracket; the default is for training without brackets."""
@@ -131,7 +134,7 @@ def draw_brackets(
     [1, 2, 2]
     """
     n_brackets = max(-(-n_competitors // 2), min(n_winners, n_competitors))
-    n_brackets = min(n_brackets, n_winners * 2 ** (rounds_left - 1))
+    n_brackets = min(n_brackets, n_winners * 2 ** min(rounds_left - 1, MOST_HALVINGS))
     drawn = rng.permutation(n_competitors).tolist()
     return [drawn[i::n_brackets] for i in range(n_brackets)]
 
