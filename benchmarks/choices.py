@@ -36,9 +36,9 @@ from skectonas.morphisms import (
 from skectonas.morphisms.base import (
     by_input,
     cell_weights,
-    like_before,
     reader_of_cell,
     reader_of_dense,
+    restore_shape,
 )
 from skectonas.network import Weights, build, initial_weights
 from skectonas.population import FusedTrainer
@@ -184,7 +184,7 @@ def by_gamma(
         order[new.cells[site].channels :],
     )
     reading = by_input(weights[reader], n_old)
-    child = {**weights, reader: like_before(reading[:, kept], weights[reader])}
+    child = {**weights, reader: restore_shape(reading[:, kept], weights[reader])}
     child |= {key: weights[key][kept] for key in cell_weights(weights, site)}
     first = f"{linear_name(old, 0)}.bias"
     if reader == first.replace(".bias", ".weight"):
@@ -207,7 +207,7 @@ def copied(
         copies.append(reading[:, source] * share)
         reading[:, source] -= copies[-1]
     child = {**weights, **{r: torch.cat([weights[r], weights[r][sources]]) for r in rows}}
-    child[reader] = like_before(
+    child[reader] = restore_shape(
         torch.cat([reading, torch.stack(copies, 1)], 1), weights[reader]
     )
     return child

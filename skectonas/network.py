@@ -1,9 +1,9 @@
-"""The only place where a topology becomes a `torch.nn.Module`."""
+"""The `torch.nn.Module` of a topology, and its weights."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import TypeAlias, cast
 
@@ -24,15 +24,15 @@ from skectonas.topology import (
 )
 
 Weights: TypeAlias = Mapping[str, Tensor]
-"""Named weights: what `TopologyNetwork.state_dict` gives, on the CPU."""
+"""Named weights on the CPU, as in `TopologyNetwork.state_dict`."""
 
-# That of Keras, which the paper's authors use. The larger value also keeps a channel that is
-# nearly constant on the data from being blown up.
+# The default of Keras, which the authors of the paper use. It is larger than that of torch, so
+# that a channel that is nearly constant on the data is scaled up less.
 BATCH_NORM_EPSILON = 1e-3
 
 
 def pool(maps: Tensor, pooling: Pooling) -> Tensor:
-    """Pool 2x2 windows with stride 2; at an odd side the last one holds what is there."""
+    """Pool 2x2 windows with stride 2; the last window of an odd side is smaller."""
     if pooling == "max":
         return max_pool2d(maps, 2, ceil_mode=True)
     return avg_pool2d(maps, 2, ceil_mode=True)
@@ -82,13 +82,14 @@ class TopologyNetwork(nn.Module):
     Parameters
     ----------
     topology : Topology or dict
-        The architecture, or what its `to_dict` gives.
+        The architecture, or the result of its `to_dict`.
 
     Notes
     -----
-    The input is (n, height, width, channels), channels last as in the data, and the output the
-    logits, (n, n_classes). The trained weights have the names of `Topology.weight_shapes`; the
-    running statistics are ``cells.<i>.norm.running_mean`` and ``cells.<i>.norm.running_var``.
+    The input has shape (n, height, width, channels), with the channels last as in the data. The
+    output are the logits, of shape (n, n_classes). The trained weights have the names of
+    `Topology.weight_shapes`. The running statistics have the names
+    ``cells.<i>.norm.running_mean`` and ``cells.<i>.norm.running_var``.
 
     Examples
     --------
@@ -113,39 +114,28 @@ class TopologyNetwork(nn.Module):
         self.dense = nn.ModuleList(hidden)
         self.output = output
 
-    def maps_behind(self, images: Tensor, n_cells: int) -> Tensor:
-        """Return the maps behind the first `n_cells` cells: (n, channels, height, width)."""
-        maps = images.permute(0, 3, 1, 2)
-        for cell in self.cells[:n_cells]:
-            maps = cell(maps)
-        return maps
-
-    def inputs_of(self, images: Tensor, index: int) -> Tensor:
-        """Return what dense layer `index` sees; the one behind the last is the output."""
-        values = self.maps_behind(images, len(self.cells)).flatten(1)
-        for layer in self.dense[:index]:
-            values = torch.relu(layer(values))
-        return values
-
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of images (n, height, width, channels)."""
-        logits: Tensor = self.output(self.inputs_of(images, len(self.dense)))
+        maps = images.permute(0, 3, 1, 2)
+        for cell in self.cells:
+            maps = cell(maps)
+        values = maps.flatten(1)
+        for layer in self.dense:
+            values = torch.relu(layer(values))
+        logits: Tensor = self.output(values)
         return logits
 
     @torch.no_grad()
     def calibrate(self, images: Tensor) -> None:
-        """Set the running statistics to those that `images` have under the current weights.
+        """Set the running statistics to those of `images` under the current weights.
 
-        With them the evaluation mode does to these images exactly what the training mode does
-        to them as one batch; a moving average would lag behind the weights and, after a change
-        of the architecture, put a good network down to chance.
+        The output in evaluation mode is then that of the training mode with these images as one
+        batch. A moving average would lag behind the weights: after a change of the
+        architecture, a good network could be as bad as chance.
         """
         maps = images.permute(0, 3, 1, 2)
-        for cell in self._cells():
-            maps = cell.calibrate(maps)
-
-    def _cells(self) -> Iterator[Cell]:
-        return (cast(Cell, cell) for cell in self.cells)
+        for cell in self.cells:
+            maps = cast(Cell, cell).calibrate(maps)
 
 
 def build(topology: Topology, weights: Weights) -> TopologyNetwork:
@@ -154,12 +144,12 @@ def build(topology: Topology, weights: Weights) -> TopologyNetwork:
     Raises
     ------
     RuntimeError
-        If a weight is missing, unknown, or of another shape.
+        If a weight is missing, unknown, or has a wrong shape.
     """
-    # Weights that are made in inference mode could never be trained, and where none is given
-    # for a counter, it is made on the default device.
+    # Weights that are created in inference mode could not be trained. The counters of batch
+    # normalisation, which are not among the weights, are created on the default device.
     with torch.inference_mode(False), torch.device("cpu"):
-        # On the meta device nothing is drawn from torch's global generator.
+        # On the meta device, torch's global generator is not used.
         with torch.device("meta"):
             network = TopologyNetwork(topology)
         copies = {name: value.clone() for name, value in weights.items()}
@@ -173,7 +163,7 @@ def dtype_of(weights: Weights) -> torch.dtype:
 
 
 def weights_of(network: TopologyNetwork) -> dict[str, Tensor]:
-    """Return a copy of the network's weights, on the CPU and out of reach of training."""
+    """Return a copy of the network's weights on the CPU."""
     return {
         name: value.detach().to("cpu", copy=True)
         for name, value in network.state_dict().items()
@@ -182,14 +172,14 @@ def weights_of(network: TopologyNetwork) -> dict[str, Tensor]:
 
 
 def initial_weights(topology: Topology, rng: np.random.Generator) -> dict[str, Tensor]:
-    """Draw the weights of a new network: Glorot uniform, biases zero, batch norm the identity.
+    """Draw the weights of a new network: Glorot uniform, with biases of zero.
 
     Parameters
     ----------
     topology : Topology
         The architecture.
     rng : numpy.random.Generator
-        Where the random numbers come from.
+        Source of the random numbers.
 
     Returns
     -------
@@ -213,12 +203,12 @@ def glorot(shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:
     """Draw weights of the given shape (out, in, ...), Glorot uniform."""
     receptive = math.prod(shape[2:])
     limit = math.sqrt(6 / ((shape[0] + shape[1]) * receptive))
-    # In memory of torch, whose place does not show in what is computed from it.
+    # Copied to memory of torch, whose alignment does not change the bits of a product.
     return torch.tensor(rng.uniform(-limit, limit, shape), dtype=torch.float32, device="cpu")
 
 
 def identity_norm(name: str, channels: int) -> dict[str, Tensor]:
-    """Return the weights of a batch normalisation that has seen no data."""
+    """Return the weights of a new batch normalisation."""
     return {
         f"{name}.weight": torch.ones(channels, dtype=torch.float32, device="cpu"),
         f"{name}.bias": torch.zeros(channels, dtype=torch.float32, device="cpu"),

@@ -1,4 +1,4 @@
-"""Architectures as values: what a network looks like, without a single weight."""
+"""Architectures of networks, as values without weights."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ def _sequence(name: str, value: Any) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class ConvCell:
-    """Convolution, pooling, batch normalisation and relu, added or removed as one.
+    """Convolution, pooling, batch normalisation and relu, added or removed together.
 
-    The convolution is 3x3 with stride 1 and zero padding to the same size, without bias (the
-    batch normalisation would cancel it); the pooling is 2x2 with stride 2, rounding up.
+    The convolution is 3x3 with stride 1 and zero padding to the same size. It has no bias,
+    which the batch normalisation would cancel. The pooling is 2x2 with stride 2, rounding up.
 
     Parameters
     ----------
     channels : int
-        Number of channels that the convolution puts out.
+        Number of output channels of the convolution.
     pooling : {"average", "max"}, default="average"
-        How each 2x2 window is summed up. Windows that reach over the edge of a map with an odd
-        side only count the pixels that are there.
+        How each 2x2 window is pooled. Windows beyond the edge of a map with an odd side only
+        count the pixels inside.
 
     Examples
     --------
@@ -99,7 +99,7 @@ class Dense:
 
 
 class Layer(NamedTuple):
-    """One row of `Topology.layers`: a layer, what it puts out and what it learns."""
+    """One row of `Topology.layers`: a layer, its output shape and number of parameters."""
 
     name: str
     kind: str
@@ -116,7 +116,7 @@ class Topology:
     input_shape : tuple of int
         Height, width and channels of the images, channels last.
     cells : sequence of ConvCell
-        Convolutional cells, first to last. Each needs an input of at least 2x2 pixels.
+        Convolutional cells, first to last. The input of each has at least 2x2 pixels.
     dense : sequence of Dense
         Dense layers between flatten and the output layer.
     n_classes : int
@@ -125,7 +125,7 @@ class Topology:
     Attributes
     ----------
     n_parameters : int
-        Number of trained weights, exactly; running statistics of the batch normalisation are
+        Exact number of trained weights. The running statistics of the batch normalisation are
         not trained and do not count.
     weight_shapes : dict of str to tuple of int
         Shape of every trained weight by its name in `TopologyNetwork`.
@@ -151,7 +151,7 @@ class Topology:
     dense: tuple[Dense, ...]
     n_classes: int
 
-    if TYPE_CHECKING:  # lists are welcome
+    if TYPE_CHECKING:  # lists are accepted
 
         def __init__(
             self,
@@ -172,7 +172,7 @@ class Topology:
         n_classes = _positive("Topology.n_classes", self.n_classes)
         if n_classes < 2:
             raise ValueError(f"Topology.n_classes must be at least 2, got {n_classes}.")
-        # Lists are welcome, as they are what people write; the value itself stays hashable.
+        # Lists are accepted too, and stored as tuples, so that the value is hashable.
         object.__setattr__(self, "input_shape", shape)
         object.__setattr__(self, "n_classes", n_classes)
         object.__setattr__(self, "cells", _sequence("Topology.cells", self.cells))
@@ -193,7 +193,7 @@ class Topology:
 
     @property
     def map_sizes(self) -> tuple[tuple[int, int], ...]:
-        """Height and width in front of every cell, and behind the last."""
+        """Height and width of the input of every cell, and of the output of the last."""
         sizes = [self.input_shape[:2]]
         for _ in self.cells:
             height, width = sizes[-1]
@@ -202,12 +202,12 @@ class Topology:
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Channels in front of every cell, and behind the last."""
+        """Number of channels of the input of every cell, and of the output of the last."""
         return (self.input_shape[2], *(cell.channels for cell in self.cells))
 
     @property
     def n_flat(self) -> int:
-        """Number of values that flatten hands on."""
+        """Number of outputs of flatten."""
         height, width = self.map_sizes[-1]
         return height * width * self.channels[-1]
 
@@ -278,7 +278,7 @@ class Topology:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Topology:
-        """Build a topology from what `to_dict` gave.
+        """Build a topology from the result of `to_dict`.
 
         Raises
         ------
@@ -301,12 +301,12 @@ class Topology:
 
     @classmethod
     def from_string(cls, line: str) -> Topology:
-        """Build a topology from what `str` gave, such as a cell of ``history_``.
+        """Build a topology from the result of `str`, such as an entry of ``history_``.
 
         Raises
         ------
         ValueError
-            If the line is not of that kind.
+            If the line does not describe a topology.
         """
         poolings = {short: pooling for pooling, short in SHORT.items()}
         cell, layer = rf" > conv (\d+) ({'|'.join(poolings)})", r" > dense (\d+)"
@@ -332,7 +332,7 @@ class Topology:
         return " > ".join(parts)
 
 
-# Names of the layers in a network; a weight has the name of its layer and its own after a dot.
+# Names of the layers in a network. The name of a weight is "<layer>.weight" or "<layer>.bias".
 OUTPUT = "output"
 
 
@@ -352,7 +352,7 @@ def norm_name(index: int) -> str:
 
 
 def dense_name(index: int) -> str:
-    """Return the name of a dense layer; the output layer is none."""
+    """Return the name of a dense layer, other than the output layer."""
     return f"dense.{index}"
 
 
@@ -375,14 +375,14 @@ STARTS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 def starting_topology(
     start: str | Topology, input_shape: tuple[int, int, int], n_classes: int
 ) -> Topology:
-    """Return the topology that a search begins with.
+    """Return the topology that a search starts with.
 
     Parameters
     ----------
     start : str or Topology
-        A name of the paper's Table 6 ("small", "medium" or "large", "_ffnn" or "_cnn"; the size
-        is that of the parameter count, so that ``small_cnn`` has the most cells), or a
-        topology.
+        A topology, or a name of the paper's Table 6: "small", "medium" or "large", followed by
+        "_ffnn" or "_cnn". The size is that of the number of parameters, so ``small_cnn`` has
+        the most cells.
     input_shape : tuple of int
         Height, width and channels of the images.
     n_classes : int
@@ -395,7 +395,7 @@ def starting_topology(
     Raises
     ------
     ValueError
-        If the name is not known, or the topology does not fit the data.
+        If the name is unknown, or the topology does not fit the data.
 
     Examples
     --------

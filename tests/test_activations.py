@@ -16,7 +16,7 @@ from skectonas import ConvCell, Dense, Topology
 from skectonas.morphisms import Activations, activations
 from skectonas.morphisms.activations import fast_pool, pooled_convolution
 from skectonas.morphisms.reconnect import reconnect, reconnect_first_dense, ridge_regression
-from skectonas.network import Weights, build, initial_weights, pool, weights_of
+from skectonas.network import TopologyNetwork, Weights, build, initial_weights, pool, weights_of
 from skectonas.topology import linear_name
 
 TOPOLOGIES = [
@@ -47,6 +47,20 @@ def calibrated(topology: Topology, seed: int = 0) -> dict[str, Tensor]:
     network = build(topology, weights)
     network.calibrate(images_for(topology).double())
     return weights_of(network)
+
+
+def maps_after(network: TopologyNetwork, images: Tensor, n_cells: int) -> Tensor:
+    maps = images.permute(0, 3, 1, 2)
+    for cell in network.cells[:n_cells]:
+        maps = cell(maps)
+    return maps
+
+
+def inputs_of(network: TopologyNetwork, images: Tensor, layer: int) -> Tensor:
+    values = maps_after(network, images, len(network.cells)).flatten(1)
+    for dense in network.dense[:layer]:
+        values = torch.relu(dense(values))
+    return values
 
 
 def in_precision(weights: Weights, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -80,9 +94,9 @@ def test_layers_see_what_those_of_the_network_see(
     network, images = build(topology, weights).eval(), images.double()
     with torch.no_grad():
         for n_cells in range(len(topology.cells) + 1):
-            assert_close(seen.maps_behind(n_cells), network.maps_behind(images, n_cells), dtype)
+            assert_close(seen.maps_after(n_cells), maps_after(network, images, n_cells), dtype)
         for layer in reversed(range(len(topology.dense) + 1)):
-            inputs = network.inputs_of(images, layer)
+            inputs = inputs_of(network, images, layer)
             outputs = network.get_submodule(linear_name(topology, layer))(inputs)
             assert_close(seen.inputs_of(layer), inputs, dtype)
             assert_close(seen.outputs_of(layer), outputs, dtype)
@@ -100,7 +114,7 @@ def test_a_changed_network_is_calibrated(cell: int, dtype: torch.dtype) -> None:
     network, images = build(DEEP, in_precision(child, torch.float64)).eval(), images.double()
     network.calibrate(images)
     with torch.no_grad():
-        assert_close(seen.inputs_of(1), network.inputs_of(images, 1), dtype)
+        assert_close(seen.inputs_of(1), inputs_of(network, images, 1), dtype)
     statistics = seen.running_statistics()
     assert list(statistics) == [name for name in child if ".running_" in name]
     for name, value in statistics.items():
@@ -113,7 +127,7 @@ def test_only_the_very_same_cells_are_shared(cell: int) -> None:
     parent = Activations(weights, DEEP, images)
     seen = Activations(changed_from(weights, DEEP, cell), DEEP, images, parent)
     for n_cells in range(1, 4):
-        shared = seen.maps_behind(n_cells) is parent.maps_behind(n_cells)
+        shared = seen.maps_after(n_cells) is parent.maps_after(n_cells)
         assert shared == (n_cells <= cell)
     # The same tensors in another cell, and equal ones that are not the same.
     cells = list(DEEP.cells)
@@ -123,7 +137,7 @@ def test_only_the_very_same_cells_are_shared(cell: int) -> None:
     for child, topology, n_shared in ((weights, other, 1), (copied, DEEP, 0)):
         seen = Activations(child, topology, images, parent)
         for n_cells in range(1, 4):
-            shared = seen.maps_behind(n_cells) is parent.maps_behind(n_cells)
+            shared = seen.maps_after(n_cells) is parent.maps_after(n_cells)
             assert shared == (n_cells <= n_shared)
 
 
@@ -164,7 +178,7 @@ def plainly_reconnected(
     network.calibrate(images.double())
     name = linear_name(topology, layer)
     with torch.no_grad():
-        inputs = network.inputs_of(images.double(), layer)
+        inputs = inputs_of(network, images.double(), layer)
         missing = wanted - network.get_submodule(name)(inputs)
     mean, shift = inputs.mean(0), missing.mean(0)
     centred = inputs - mean

@@ -1,7 +1,7 @@
-"""The changes that a search can make: paper, section 3.2.
+"""The changes of an architecture that a search can make (paper, section 3.2).
 
-To add one, write a class with the members of `Morphism` and add an instance to `MORPHISMS`; the
-contract tests then take it up.
+To add one, write a class with the members of `Morphism` and add an instance to `MORPHISMS`. The
+contract tests run on every member of `MORPHISMS`.
 """
 
 from skectonas.morphisms.activations import Activations

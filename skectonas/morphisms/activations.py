@@ -1,4 +1,4 @@
-"""What the layers of a network see of a batch of images."""
+"""Inputs and outputs of the layers of a network for a batch of images."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from skectonas.network import BATCH_NORM_EPSILON, Weights, channel_statistics, d
 from skectonas.topology import Pooling, Topology, conv_name, linear_name, norm_name
 
 CHUNK_VALUES = 2**19
-"""Values of a convolution that are computed at a time where they are only to be pooled: they
-then stay in memory that was used just before."""
+"""Maximum number of values of a convolution computed at once before pooling, to stay in the
+cache."""
 
 
 class Activations:
-    """What the layers of a network see of a batch of images in evaluation mode.
+    """Inputs and outputs of the layers of a network, in evaluation mode.
 
-    Nothing is computed before it is asked for, and nothing twice.
+    They are computed when they are needed, and only once.
 
     Parameters
     ----------
     weights : mapping of str to Tensor
-        Weights of the network; they must not be written to.
+        Weights of the network; they must not be modified.
     topology : Topology
         Its architecture.
     images : Tensor of shape (n, height, width, channels)
-        The images as the network sees them.
+        The scaled images.
     parent : Activations or None, default=None
-        Those of the network that this one was made from by a change, on the same images. The
-        leading cells that both have are not computed again; from the first changed one on, the
-        running statistics are set to those of the images.
+        Activations of the network before a change, on the same images. The leading cells that
+        did not change are not computed again. The running statistics of the other cells are set
+        to those of the images.
 
     Examples
     --------
@@ -42,8 +42,8 @@ class Activations:
     >>> from skectonas.network import initial_weights
     >>> topology = Topology((6, 6, 1), [ConvCell(3)], [], 4)
     >>> weights = initial_weights(topology, np.random.default_rng(0))
-    >>> seen = Activations(weights, topology, torch.rand(5, 6, 6, 1))
-    >>> seen.maps_behind(1).shape, seen.inputs_of(0).shape
+    >>> activations = Activations(weights, topology, torch.rand(5, 6, 6, 1))
+    >>> activations.maps_after(1).shape, activations.inputs_of(0).shape
     (torch.Size([5, 3, 3, 3]), torch.Size([5, 27]))
     """
 
@@ -59,16 +59,16 @@ class Activations:
         self.images = images
         self._parent = parent
         self._n_shared = 0 if parent is None else _n_common_cells(self, parent)
-        self._cells: dict[int, _Cell] = {}
+        self._cells: dict[int, _CellOutput] = {}
         self._inputs: list[Tensor] = []
 
-    def maps_behind(self, n_cells: int) -> Tensor:
-        """Return the maps behind the first cells, in the precision of the weights.
+    def maps_after(self, n_cells: int) -> Tensor:
+        """Return the maps after the first cells, in the precision of the weights.
 
         Parameters
         ----------
         n_cells : int
-            How many cells; behind 0 are the images.
+            Number of cells; the maps after 0 cells are the images.
 
         Returns
         -------
@@ -79,7 +79,7 @@ class Activations:
         return self.images.permute(0, 3, 1, 2).to(dtype_of(self.weights))
 
     def running_statistics(self) -> dict[str, Tensor]:
-        """Return those of every batch normalisation, by the names of the weights."""
+        """Return the running statistics of every batch normalisation by their names."""
         statistics: dict[str, Tensor] = {}
         for i in range(len(self.topology.cells)):
             names = _names_of_cell(i)[-2:]
@@ -87,12 +87,12 @@ class Activations:
         return statistics
 
     def inputs_of(self, layer: int) -> Tensor:
-        """Return what a dense layer sees; the one behind the last is the output layer.
+        """Return the inputs of a dense layer.
 
         Parameters
         ----------
         layer : int
-            Index of the layer.
+            Index of the layer; the output layer has the index after the last dense layer.
 
         Returns
         -------
@@ -100,17 +100,17 @@ class Activations:
         """
         while len(self._inputs) <= layer:
             n = len(self._inputs)
-            flat = self.maps_behind(len(self.topology.cells)).flatten(1)
+            flat = self.maps_after(len(self.topology.cells)).flatten(1)
             self._inputs.append(torch.relu(self.outputs_of(n - 1)) if n else flat)
         return self._inputs[layer]
 
     def outputs_of(self, layer: int) -> Tensor:
-        """Return what a dense layer puts out, without the relu.
+        """Return the outputs of a dense layer, without relu.
 
         Parameters
         ----------
         layer : int
-            Index of the layer; the one behind the last is the output layer.
+            Index of the layer; the output layer has the index after the last dense layer.
 
         Returns
         -------
@@ -120,24 +120,24 @@ class Activations:
         weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]
         return torch.addmm(bias, self.inputs_of(layer), weight.T)
 
-    def _cell(self, i: int) -> _Cell:
+    def _cell(self, i: int) -> _CellOutput:
         if self._parent is not None and i < self._n_shared:
             return self._parent._cell(i)
         if i not in self._cells:
-            self._cells[i] = self._computed(i)
+            self._cells[i] = self._compute(i)
         return self._cells[i]
 
-    def _computed(self, i: int) -> _Cell:
+    def _compute(self, i: int) -> _CellOutput:
         conv, gamma, beta, mean, variance = (self.weights[name] for name in _names_of_cell(i))
-        z = pooled_convolution(self.maps_behind(i), conv, self.topology.cells[i].pooling)
+        z = pooled_convolution(self.maps_after(i), conv, self.topology.cells[i].pooling)
         if self._parent is not None:
             mean, variance = channel_statistics(z)
         maps = batch_norm(z, mean, variance, gamma, beta, eps=BATCH_NORM_EPSILON).relu_()
-        return _Cell(maps, mean, variance)
+        return _CellOutput(maps, mean, variance)
 
 
-class _Cell(NamedTuple):
-    """The maps behind a cell, and the running statistics that its batch normalisation took."""
+class _CellOutput(NamedTuple):
+    """The maps after a cell, and the running statistics of its batch normalisation."""
 
     maps: Tensor
     mean: Tensor
@@ -150,7 +150,7 @@ def _names_of_cell(i: int) -> list[str]:
 
 
 def _n_common_cells(one: Activations, other: Activations) -> int:
-    """Return how many leading cells are the same in both: the same tensors, not equal ones."""
+    """Return the number of leading cells whose weights are the same objects in both."""
     n = 0
     for ours, theirs in zip(one.topology.cells, other.topology.cells, strict=False):
         same = (one.weights[name] is other.weights[name] for name in _names_of_cell(n))
@@ -166,11 +166,11 @@ def pooled_convolution(maps: Tensor, weight: Tensor, pooling: Pooling) -> Tensor
     Parameters
     ----------
     maps : Tensor of shape (n, channels_in, height, width)
-        Fastest where the channels are the last in memory.
+        The maps; the channels-last memory format is fastest.
     weight : Tensor of shape (channels, channels_in, 3, 3)
         The filters.
     pooling : {"average", "max"}
-        How each 2x2 window is summed up.
+        How each 2x2 window is pooled.
 
     Returns
     -------
@@ -178,10 +178,9 @@ def pooled_convolution(maps: Tensor, weight: Tensor, pooling: Pooling) -> Tensor
 
     Notes
     -----
-    The mean of four 3x3 convolutions, each a pixel further, is a single convolution with a
-    kernel of 4x4 pixels: less than half the multiplications, and nothing of full size is
-    written. Where a side is odd, the windows at the edge are smaller, and no such kernel serves
-    for all of them.
+    The mean of four 3x3 convolutions, shifted by a pixel each, is a single convolution with a
+    4x4 kernel. It takes less than half the multiplications, and writes no map of full size. If
+    a side is odd, the windows at the edge are smaller and would need other kernels.
     """
     if pooling == "average" and maps.shape[2] % 2 == maps.shape[3] % 2 == 0:
         shifts = [pad(weight, (x, 1 - x, y, 1 - y)) for y in (0, 1) for x in (0, 1)]
@@ -192,7 +191,7 @@ def pooled_convolution(maps: Tensor, weight: Tensor, pooling: Pooling) -> Tensor
 
 
 def fast_pool(maps: Tensor, pooling: Pooling) -> Tensor:
-    """Return what `skectonas.network.pool` gives; torch is slow at the maximum of windows."""
+    """Return the result of `skectonas.network.pool`, faster for the maximum."""
     if pooling == "average" or maps.shape[2] % 2 or maps.shape[3] % 2:
         return pool(maps, pooling)
     rows = torch.maximum(maps[..., ::2, :], maps[..., 1::2, :])

@@ -1,4 +1,4 @@
-"""What a morphism is, and which weights it has to touch."""
+"""The interface of a morphism, and the names and shapes of the weights it changes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from skectonas.topology import Topology, cell_name, conv_name, linear_name
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What a morphism may look at besides the network.
+    """What a morphism can use besides the network.
 
     Parameters
     ----------
     rng : numpy.random.Generator
-        Where its random numbers come from.
+        Source of the random numbers.
     images : Tensor of shape (n, height, width, channels)
-        A batch of training images as the network sees them, float.
+        A batch of training images, scaled, in floating point.
     parent : Activations or None, default=None
-        What the layers of the network that is changed see of them. All its children are made
-        with the same one, so that it is computed once.
+        Activations of the network to change on these images. They are shared by all of its
+        children, so that they are computed once.
     """
 
     rng: np.random.Generator
@@ -34,23 +34,23 @@ class Context:
     parent: Activations | None = None
 
     def activations(self, weights: Weights, topology: Topology) -> Activations:
-        """Return what the layers of a network see of the images."""
+        """Return the activations of a network on the images."""
         if self.parent is not None and self.parent.weights is weights:
             return self.parent
         return Activations(weights, topology, self.images)
 
 
 class Morphism(Protocol):
-    """A change of a topology that carries the trained weights over.
+    """A change of a topology, with a rule for the trained weights.
 
     Attributes
     ----------
     name : str
-        What it is called in ``history_``; children compete in phase 1 within a name.
+        Its name in ``history_``. In phase 1, children of the same name compete.
     preserves_function : bool
-        Whether the changed network puts out exactly what the network put out before.
+        Whether the outputs of the network do not change.
     recovery_epochs : float
-        Training that its children get before they compete.
+        Epochs of training of its children before they compete.
     """
 
     @property
@@ -61,50 +61,50 @@ class Morphism(Protocol):
     def recovery_epochs(self) -> float: ...
 
     def sites(self, topology: Topology) -> Sequence[int]:
-        """Return the places where the change can be applied."""
+        """Return the sites where the change can be applied."""
         ...
 
     def rewrite(self, topology: Topology, site: int, rng: np.random.Generator) -> Topology:
-        """Return the changed topology; no tensor is touched."""
+        """Return the changed topology."""
         ...
 
     def carry(
         self, weights: Weights, old: Topology, new: Topology, site: int, context: Context
     ) -> dict[str, Tensor]:
-        """Return weights for `new`, made from those of `old`, which are left as they are."""
+        """Return weights of `new`, made from those of `old`, which are not modified."""
         ...
 
 
 def reader_of_cell(topology: Topology, cell: int) -> str:
-    """Return the name of the weight that reads the channels of a cell."""
+    """Return the name of the weight whose inputs are the channels of a cell."""
     if cell + 1 < len(topology.cells):
         return f"{conv_name(cell + 1)}.weight"
     return f"{linear_name(topology, 0)}.weight"
 
 
 def reader_of_dense(topology: Topology, index: int) -> str:
-    """Return the name of the weight that reads the units of a dense layer."""
+    """Return the name of the weight whose inputs are the units of a dense layer."""
     return f"{linear_name(topology, index + 1)}.weight"
 
 
 def by_input(weight: Tensor, n_inputs: int) -> Tensor:
-    """View a reading weight as (outputs, inputs, weights between the two).
+    """View the weight of a reader as (outputs, inputs, weights of each pair).
 
-    An input is a unit, or a channel: to a convolution it is joined by nine weights an output,
-    to a dense layer behind flatten by one for each pixel.
+    An input is a unit or a channel. Each pair of input and output has nine weights in a
+    convolution, and one for each pixel in a dense layer after flatten.
     """
     return weight.reshape(weight.shape[0], n_inputs, -1)
 
 
-def like_before(reading: Tensor, weight: Tensor) -> Tensor:
-    """Undo `by_input`, for any number of inputs; `weight` is what it was applied to."""
+def restore_shape(reading: Tensor, weight: Tensor) -> Tensor:
+    """Undo `by_input` for any number of inputs; `weight` is its original argument."""
     if weight.ndim == 4:
         return reading.reshape(reading.shape[0], reading.shape[1], *weight.shape[2:])
     return reading.reshape(reading.shape[0], -1)
 
 
 def cell_weights(weights: Weights, cell: int) -> list[str]:
-    """Return the names of a cell's weights that have a row for each of its channels."""
+    """Return the names of the weights of a cell, each with one row per channel."""
     return [name for name in weights if name.startswith(f"{cell_name(cell)}.")]
 
 

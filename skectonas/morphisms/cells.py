@@ -1,4 +1,4 @@
-"""Add or remove a convolutional cell: where topologies cross from dense to convolutional."""
+"""Add or remove a convolutional cell, which also turns dense networks into CNNs and back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
 from skectonas.morphisms.activations import Activations, fast_pool
-from skectonas.morphisms.base import Context, by_input, like_before, reader_of_cell, renumbered
+from skectonas.morphisms.base import (
+    Context,
+    by_input,
+    reader_of_cell,
+    renumbered,
+    restore_shape,
+)
 from skectonas.morphisms.reconnect import reconnect_first_dense, ridge_regression
 from skectonas.network import BATCH_NORM_EPSILON, Weights, glorot, identity_norm, pool
 from skectonas.topology import KERNEL, POOLINGS, ConvCell, Topology, cell_name, linear_name
@@ -20,19 +26,18 @@ from skectonas.topology import KERNEL, POOLINGS, ConvCell, Topology, cell_name, 
 class AddCell:
     """Add a convolutional cell (paper, sections 3.2 and A.2).
 
-    Its first channels hand on what they get, each its own, and its batch normalisation starts
-    as the identity on the data; further, fresh channels start without outgoing weights. What
-    the pooling changes is made up for in the first dense layer: each of its weights becomes the
-    sum over the window, which is exact where the maps are constant, and the layer is then
-    fitted to what it put out before.
+    The first channels of the new cell copy its input channels, and their batch normalisation
+    is the identity on the data. Additional channels have outgoing weights of zero. The first
+    dense layer compensates for the pooling: its weights are summed over each window, which is
+    exact for constant maps, and the layer is then fitted to its previous outputs.
 
     Parameters
     ----------
     extra : tuple of int, default=(1, 7)
-        Numbers of channels beyond those that are handed on, of which one is drawn: a narrow
-        cell makes most networks smaller, a wide one gives them something to learn.
+        Numbers of additional channels, of which one is drawn. A narrow cell makes most networks
+        smaller; a wide one adds capacity.
     recovery_epochs : float, default=0.25
-        Training before the competition.
+        Epochs of training before the competition.
     """
 
     extra: tuple[int, ...] = (1, 7)
@@ -41,14 +46,14 @@ class AddCell:
     preserves_function = False
 
     def sites(self, topology: Topology) -> range:
-        """Return the places in front of each cell and behind the last.
+        """Return the positions before each cell and after the last.
 
-        There is none where the last maps have a side of a single pixel already.
+        There is none if a side of the last maps is a single pixel.
         """
         return range(len(topology.cells) + 1 if min(topology.map_sizes[-1]) > 1 else 0)
 
     def rewrite(self, topology: Topology, site: int, rng: np.random.Generator) -> Topology:
-        """Return the topology with one more cell, whose pooling and width are drawn."""
+        """Return the topology with one more cell; its pooling and its width are drawn."""
         extra = self.extra[rng.integers(len(self.extra))]
         cell = ConvCell(topology.channels[site] + extra, POOLINGS[rng.integers(2)])
         cells = (*topology.cells[:site], cell, *topology.cells[site:])
@@ -57,21 +62,21 @@ class AddCell:
     def carry(
         self, weights: Weights, old: Topology, new: Topology, site: int, context: Context
     ) -> dict[str, Tensor]:
-        """Insert a transparent cell."""
+        """Insert a cell that copies its input channels."""
         reader = reader_of_cell(old, site - 1)
         like = weights[reader]
         reading = by_input(like, old.channels[site])
         extra = new.channels[site + 1] - old.channels[site]
-        wider = like_before(pad(reading, (0, 0, 0, extra)), like)
+        wider = restore_shape(pad(reading, (0, 0, 0, extra)), like)
         child = renumbered({**weights, reader: wider}, "cells", site, 1)
         before = context.activations(weights, old)
-        cell = self._cell(before.maps_behind(site), new.cells[site], context.rng)
+        cell = self._cell_weights(before.maps_after(site), new.cells[site], context.rng)
         child |= {f"{cell_name(site)}.{name}": value.to(like) for name, value in cell.items()}
         first = f"{linear_name(new, 0)}.weight"
         child[first] = _summed_over_windows(child[first], old.map_sizes[-1])
         return reconnect_first_dense(child, new, before)
 
-    def _cell(
+    def _cell_weights(
         self, maps: Tensor, cell: ConvCell, rng: np.random.Generator
     ) -> dict[str, Tensor]:
         n_old, n_new = maps.shape[1], cell.channels
@@ -80,10 +85,11 @@ class AddCell:
         transparent[range(n_old), range(n_old), KERNEL // 2, KERNEL // 2] = 1.0
         weights = identity_norm("norm", n_new)
         weights["conv.weight"] = torch.cat([transparent, fresh])
-        # The batch normalisation of the channels that are handed on undoes itself, whether it
-        # takes the running statistics or those of a batch.
-        seen = fast_pool(maps, cell.pooling)
-        mean, variance = seen.mean((0, 2, 3)), seen.var((0, 2, 3), correction=0)
+        # Scale and shift of the copied channels undo the normalisation, both with running
+        # statistics and with those of a batch. The statistics are those of
+        # `channel_statistics`, up to rounding.
+        copied = fast_pool(maps, cell.pooling)
+        mean, variance = copied.mean((0, 2, 3)), copied.var((0, 2, 3), correction=0)
         weights["norm.weight"][:n_old] = (variance + BATCH_NORM_EPSILON).sqrt()
         weights["norm.bias"][:n_old] = mean
         return weights
@@ -93,15 +99,15 @@ class AddCell:
 class RemoveCell:
     """Remove a convolutional cell (paper, sections 3.2 and A.2).
 
-    What the cell does is replaced by the linear map, channels to channels, that comes closest
-    to it on the data, and that map is merged into the layer behind. As the maps get larger,
-    each weight of the first dense layer is shared out over the window that it stood for, and
-    the layer is then fitted to what it put out before.
+    The cell is replaced by the linear map of its channels that approximates it best on the
+    data, and that map is merged into the next layer. Because the maps get larger, each weight
+    of the first dense layer is distributed over its window, and the layer is then fitted to
+    its previous outputs.
 
     Parameters
     ----------
     recovery_epochs : float, default=0.25
-        Training before the competition.
+        Epochs of training before the competition.
     """
 
     recovery_epochs: float = 0.25
@@ -119,29 +125,29 @@ class RemoveCell:
     def carry(
         self, weights: Weights, old: Topology, new: Topology, site: int, context: Context
     ) -> dict[str, Tensor]:
-        """Merge a linear stand-in for the cell into the layer behind it."""
+        """Merge a linear approximation of the cell into the next layer."""
         before = context.activations(weights, old)
-        mixing, constant = _linear_stand_in(before, site)
+        mixing, constant = _linear_approximation(before, site)
         reader, first = reader_of_cell(old, site), linear_name(old, 0)
         like = weights[reader]
         reading = by_input(like, old.channels[site + 1]).double()
         merged = torch.einsum("iy,oyr->oir", mixing, reading)
         child = {k: v for k, v in weights.items() if not k.startswith(f"{cell_name(site)}.")}
-        child[reader] = like_before(merged, like).to(like)
+        child[reader] = restore_shape(merged, like).to(like)
         if reader == f"{first}.weight":
-            # Behind a convolution the constant goes into the running mean.
+            # If the reader is a convolution, the running mean takes up the constant.
             lost = torch.einsum("y,oyr->o", constant, reading)
             child[f"{first}.bias"] = weights[f"{first}.bias"] + lost.to(like)
-        child[f"{first}.weight"] = _shared_over_windows(
+        child[f"{first}.weight"] = _distributed_over_windows(
             child[f"{first}.weight"], old.map_sizes[-1], new.map_sizes[-1]
         )
         child = renumbered(child, "cells", site + 1, -1)
         return reconnect_first_dense(child, new, before)
 
 
-def _linear_stand_in(before: Activations, cell: int) -> tuple[Tensor, Tensor]:
-    """Return the matrix (channels in, channels out) and constant closest to a cell."""
-    ins, outs = pool(before.maps_behind(cell), "average"), before.maps_behind(cell + 1)
+def _linear_approximation(before: Activations, cell: int) -> tuple[Tensor, Tensor]:
+    """Return the matrix (channels in, channels out) and the constant closest to a cell."""
+    ins, outs = pool(before.maps_after(cell), "average"), before.maps_after(cell + 1)
     x, y = (maps.movedim(1, -1).flatten(0, -2).double() for maps in (ins, outs))
     x_mean, y_mean = x.mean(0), y.mean(0)
     mixing = ridge_regression(x - x_mean, y - y_mean, 1e-6)
@@ -149,14 +155,14 @@ def _linear_stand_in(before: Activations, cell: int) -> tuple[Tensor, Tensor]:
 
 
 def _summed_over_windows(weight: Tensor, sizes: tuple[int, int]) -> Tensor:
-    """Return the weight of a layer behind flatten as if the maps were pooled once more."""
+    """Return the weight of the layer after flatten for maps that are pooled once more."""
     return _window_sums(_as_maps(weight, sizes)).flatten(1)
 
 
-def _shared_over_windows(
+def _distributed_over_windows(
     weight: Tensor, sizes: tuple[int, int], larger: tuple[int, int]
 ) -> Tensor:
-    """Return the weight of a layer behind flatten as if the maps were pooled once less."""
+    """Return the weight of the layer after flatten for maps that are pooled once less."""
     pixels = _window_sums(weight.new_ones(1, 1, *larger))
     shares = _as_maps(weight, sizes) / pixels
     repeated = shares.repeat_interleave(2, 2).repeat_interleave(2, 3)

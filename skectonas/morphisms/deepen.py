@@ -1,4 +1,4 @@
-"""Add a dense layer: Net2DeeperNet."""
+"""Add a dense layer, as in Net2DeeperNet."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from skectonas.topology import OUTPUT, Dense, Topology, dense_name
 
 @dataclass(frozen=True)
 class AddDense:
-    """Add a dense layer that hands on what it gets; the function is preserved (equation 3).
+    """Add a dense layer that is the identity; the function is preserved (paper, equation 3).
 
-    Behind a dense layer it is the identity matrix, which relu lets pass. It never comes right
-    behind flatten, where that matrix would have the size of the image; but a network without
-    any dense layer gets one in front of its output layer, with two units a class: relu(z) and
-    relu(-z), whose difference is z.
+    The new layer follows a dense layer and has the identity matrix: relu does not change its
+    inputs, which are not negative. It never follows flatten, where that matrix would have the
+    size of the image. A network without dense layers gets one before its output layer, with
+    two units per class: relu(z) and relu(-z), whose difference is z.
 
     Parameters
     ----------
     recovery_epochs : float, default=0.1
-        Training before the competition.
+        Epochs of training before the competition.
     """
 
     recovery_epochs: float = 0.1
@@ -33,7 +33,7 @@ class AddDense:
     preserves_function = True
 
     def sites(self, topology: Topology) -> range:
-        """Return the dense layers to follow; 0 stands for flatten if there are none."""
+        """Return the dense layers that the new one can follow; 0 if there is none."""
         return range(max(1, len(topology.dense)))
 
     def rewrite(self, topology: Topology, site: int, rng: np.random.Generator) -> Topology:
@@ -51,7 +51,7 @@ class AddDense:
         site: int,
         context: Context,
     ) -> dict[str, Tensor]:
-        """Insert an identity matrix, or the output layer and its mirror image."""
+        """Insert an identity matrix, or the output layer and its negative."""
         like = weights[f"{OUTPUT}.weight"]
         if not old.dense:
             mirrored = {

@@ -1,4 +1,4 @@
-"""The child that is its parent: the search may also leave well alone."""
+"""The morphism that changes nothing."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from skectonas.topology import Topology
 
 @dataclass(frozen=True)
 class Identity:
-    """Leave the network as it is (paper, section 3.2).
+    """Keep the network unchanged (paper, section 3.2).
 
     Parameters
     ----------
     recovery_epochs : float, default=0.1
-        Training before the competition.
+        Epochs of training before the competition.
     """
 
     recovery_epochs: float = 0.1
@@ -27,11 +27,11 @@ class Identity:
     preserves_function = True
 
     def sites(self, topology: Topology) -> range:
-        """Return the one place."""
+        """Return a single site."""
         return range(1)
 
     def rewrite(self, topology: Topology, site: int, rng: np.random.Generator) -> Topology:
-        """Return the topology itself."""
+        """Return the topology."""
         return topology
 
     def carry(
@@ -42,5 +42,5 @@ class Identity:
         site: int,
         context: Context,
     ) -> dict[str, Tensor]:
-        """Return the weights themselves."""
+        """Return the weights."""
         return dict(weights)

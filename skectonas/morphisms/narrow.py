@@ -1,4 +1,4 @@
-"""Remove units from a dense layer, channels from a cell: what the others can say goes first."""
+"""Remove units from a dense layer, or channels from a cell, that the others can replace."""
 
 from __future__ import annotations
 
@@ -13,32 +13,36 @@ from skectonas.morphisms.base import (
     Context,
     by_input,
     cell_weights,
-    like_before,
     reader_of_cell,
     reader_of_dense,
+    restore_shape,
 )
 from skectonas.morphisms.reconnect import reconnect_first_dense
 from skectonas.network import Weights
 from skectonas.topology import ConvCell, Dense, Topology, dense_name, linear_name
+
+RIDGE = 1e-6
+"""Penalty on the redistributed weights, relative to the mean square of the outputs."""
 
 
 @dataclass(frozen=True)
 class RemoveUnits:
     """Remove units from a dense layer.
 
-    The units go whose outputs, weighted by what is made of them, the others can express best on
-    the data; their outgoing weights are handed to those others. Where units are linearly
-    dependent the function is preserved. (The paper, appendix A.1, uses the singular value
-    decomposition of the incoming weights, which does not see the relu.)
+    The removed units are those whose contribution to the next layer the other units can replace
+    best on the data. Their outgoing weights are redistributed to the others, so that the
+    function is preserved if the outputs of the units are linearly dependent. The paper
+    (appendix A.1) uses the singular value decomposition of the incoming weights, which ignores
+    the relu.
 
     Parameters
     ----------
     fraction : float, default=0.1
-        Units to remove, relative to those that are there.
+        Units to remove, relative to the units of the layer.
     at_least : int, default=2
-        Units to remove where that fraction would be less; one unit always stays.
+        Minimum number of units to remove; one unit always remains.
     recovery_epochs : float, default=0.25
-        Training before the competition.
+        Epochs of training before the competition.
     """
 
     fraction: float = 0.1
@@ -61,11 +65,11 @@ class RemoveUnits:
     def carry(
         self, weights: Weights, old: Topology, new: Topology, site: int, context: Context
     ) -> dict[str, Tensor]:
-        """Remove units and hand their outgoing weights to the others."""
+        """Remove units and redistribute their outgoing weights."""
         outputs = context.activations(weights, old).inputs_of(site + 1).double()
         reader = reader_of_dense(old, site)
         rows = [f"{dense_name(site)}.weight", f"{dense_name(site)}.bias"]
-        child, constant = _pruned(weights, rows, reader, outputs, new.dense[site].units)
+        child, constant = _prune(weights, rows, reader, outputs, new.dense[site].units)
         bias = reader.replace(".weight", ".bias")
         child[bias] = weights[bias] + constant.sum(1).to(weights[bias])
         return child
@@ -75,16 +79,16 @@ class RemoveUnits:
 class RemoveChannels:
     """Remove channels from a cell (paper, section 3.2, after Liu et al. 2020).
 
-    As `RemoveUnits`. A channel with a small scale in its batch normalisation is nearly
-    constant: the others express it best, as the constant relu(beta), and so it goes first, as
-    in the paper; but a channel that only says what another one says goes as early.
+    Channels are chosen as in `RemoveUnits`. A channel with a small scale in its batch
+    normalisation is nearly constant, equal to relu(beta). A constant is easy to replace, so
+    such channels are removed first, as in the paper. So are channels that are redundant.
 
     Parameters
     ----------
     step : int, default=3
-        Channels to remove; one always stays.
+        Channels to remove; one always remains.
     recovery_epochs : float, default=0.25
-        Training before the competition.
+        Epochs of training before the competition.
     """
 
     step: int = 3
@@ -105,71 +109,68 @@ class RemoveChannels:
     def carry(
         self, weights: Weights, old: Topology, new: Topology, site: int, context: Context
     ) -> dict[str, Tensor]:
-        """Remove channels and hand their outgoing weights to the others."""
+        """Remove channels and redistribute their outgoing weights."""
         before = context.activations(weights, old)
-        outputs = before.maps_behind(site + 1).movedim(1, -1).flatten(0, -2).double()
+        outputs = before.maps_after(site + 1).movedim(1, -1).flatten(0, -2).double()
         reader = reader_of_cell(old, site)
         rows = cell_weights(weights, site)
-        child, constant = _pruned(weights, rows, reader, outputs, new.cells[site].channels)
+        child, constant = _prune(weights, rows, reader, outputs, new.cells[site].channels)
         first = linear_name(old, 0)
         if reader == f"{first}.weight":
             bias = f"{first}.bias"
             child[bias] = weights[bias] + constant.sum(1).to(weights[bias])
-        # Behind a convolution the constant goes into the running mean, with the other changes.
+        # If the reader is a convolution, the running mean takes up the constant.
         return reconnect_first_dense(child, new, before)
 
 
-def _pruned(
+def _prune(
     weights: Weights, rows: Iterable[str], reader: str, outputs: Tensor, n_kept: int
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Return the weights with `n_kept` of the inputs of `reader`, and what is lost on average.
+    """Return the weights with `n_kept` of the inputs of `reader`, and the mean change.
 
-    The latter has a row for each output of `reader`, as `by_input` has.
+    The mean change has a row for each output of `reader`, as in `by_input`.
     """
     reading = by_input(weights[reader], outputs.shape[1]).double()
-    kept, moved = least_needed_removed(outputs, reading.transpose(0, 1).flatten(1), n_kept)
+    kept, moved = remove_least_needed(outputs, reading.transpose(0, 1).flatten(1), n_kept)
     moved = moved.reshape(len(moved), *reading.transpose(0, 1).shape[1:]).transpose(0, 1)
     constant = torch.einsum("i,oir->or", outputs.mean(0), reading - moved)
     child = dict(weights)
     for name in rows:
         child[name] = weights[name][kept]
-    child[reader] = like_before(moved[:, kept], weights[reader]).to(weights[reader])
+    child[reader] = restore_shape(moved[:, kept], weights[reader]).to(weights[reader])
     return child, constant
 
 
-def least_needed_removed(
-    outputs: Tensor, outgoing: Tensor, n_kept: int, ridge: float = 1e-6
+def remove_least_needed(
+    outputs: Tensor, outgoing: Tensor, n_kept: int
 ) -> tuple[Tensor, Tensor]:
-    """Remove inputs one by one, each time the one that is missed least.
+    """Remove inputs one by one, each time the one that costs least.
 
     Parameters
     ----------
     outputs : Tensor of shape (n, n_inputs)
-        What the inputs are on the data.
+        Values of the inputs on the data.
     outgoing : Tensor of shape (n_inputs, m)
         Their outgoing weights.
     n_kept : int
-        Inputs to keep.
-    ridge : float, default=1e-6
-        Penalty on the weights that are handed over, relative to the mean square of the outputs.
+        Number of inputs to keep.
 
     Returns
     -------
     kept : Tensor of shape (n_kept,)
-        Indices, ascending.
+        Their indices in ascending order.
     outgoing : Tensor of shape (n_inputs, m)
-        The new weights, least squares for those kept up to a constant; zero for the others.
+        The new weights: least squares up to a constant for the inputs kept, zero for others.
 
     Notes
     -----
-    With C the inverse of the outputs' scatter matrix, removing input j costs |w_j|^2 / C_jj of
-    squared error if the others make up for it as well as they can, which is by adding
-    -C_ij / C_jj w_j to each w_i: the optimal brain surgeon (Hassibi and Stork, 1993) for whole
-    units.
+    This is the optimal brain surgeon (Hassibi and Stork, 1993) for whole units. Let C be the
+    inverse of the scatter matrix of the outputs. The removal of input j increases the squared
+    error by |w_j|^2 / C_jj, if -C_ij / C_jj w_j is added to each other weight w_i.
     """
     centred = outputs - outputs.mean(0)
     scatter = centred.T @ centred
-    penalty = ridge * scatter.trace() / len(scatter) + torch.finfo(scatter.dtype).tiny
+    penalty = RIDGE * scatter.trace() / len(scatter) + torch.finfo(scatter.dtype).tiny
     eye = torch.eye(len(scatter), dtype=scatter.dtype, device=scatter.device)
     inverse = torch.linalg.inv(scatter + penalty * eye)
     outgoing = outgoing.clone()
@@ -181,7 +182,7 @@ def least_needed_removed(
         outgoing -= torch.outer(column, outgoing[j])
         inverse = inverse - torch.outer(column, inverse[j])
         kept[j] = False
-        # What rounding leaves there must not come back in the next removal.
+        # Set exactly, so that rounding errors do not enter the next removal.
         outgoing[j], inverse[j], inverse[:, j] = 0.0, 0.0, 0.0
         inverse[j, j] = 1.0
     return kept.nonzero().flatten(), outgoing

@@ -1,4 +1,4 @@
-"""How a dense layer is fitted to go on as before, after what is in front of it has changed."""
+"""Fitting a dense layer to its previous outputs after the layers before it have changed."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch import Tensor
 
 from skectonas.morphisms.activations import Activations
 from skectonas.network import Weights
-from skectonas.topology import Topology, linear_name
+from skectonas.topology import Topology, ceil_div, linear_name
 
 
 def reconnect_first_dense(
     child: Weights, new: Topology, parent: Activations
 ) -> dict[str, Tensor]:
-    """Let the first dense layer put out what it put out in the parent: see `reconnect`."""
+    """Fit the first dense layer to its outputs in the parent: see `reconnect`."""
     return reconnect(child, new, 0, parent.outputs_of(0), parent)
 
 
@@ -25,12 +25,12 @@ def reconnect(
     parent: Activations,
     ridge: float = 1e-2,
 ) -> dict[str, Tensor]:
-    """Let a dense layer put out what it put out before the layers in front of it changed.
+    """Fit a dense layer to its outputs before the layers in front of it changed.
 
-    The running statistics of the changed cells, and of those behind them, are set to those of
-    the images, then the layer's weights are moved by the ridge regression of what is missing,
-    so that directions that the images say nothing about keep the weights that were carried
-    over.
+    First the running statistics of the changed cells, and of the cells after them, are set to
+    those of the images. Then the difference between the wanted and the present outputs is
+    fitted by ridge regression, and the solution is added to the weights of the layer. So the
+    weights do not change in directions in which the images do not vary.
 
     Parameters
     ----------
@@ -39,11 +39,11 @@ def reconnect(
     topology : Topology
         Its architecture.
     layer : int
-        Index of the dense layer; the one behind the last is the output layer.
+        Index of the dense layer; the output layer has the index after the last dense layer.
     wanted : Tensor of shape (n, units)
-        What the layer put out before, without the activation.
+        The previous outputs of the layer, without the activation.
     parent : Activations
-        The network before the change, on the images for which it did.
+        Activations of the network before the change, on the same images.
     ridge : float, default=1e-2
         Penalty, relative to the mean square of the layer's inputs.
 
@@ -65,7 +65,7 @@ def reconnect(
 def ridge_regression(inputs: Tensor, targets: Tensor, ridge: float) -> Tensor:
     """Return the weights (inputs, targets) of a ridge regression without intercept.
 
-    Products are summed in the precision of the inputs, the equations are solved in float64.
+    Products are computed in the precision of the inputs; the equations are solved in float64.
     """
     n_rows, n_inputs = inputs.shape
     few_inputs = n_inputs <= n_rows
@@ -78,9 +78,9 @@ def ridge_regression(inputs: Tensor, targets: Tensor, ridge: float) -> Tensor:
     return inputs.T @ torch.cholesky_solve(targets.double(), factor).to(inputs)
 
 
-def _lower_gram(rows: Tensor, n_blocks: int = 4) -> Tensor:
-    """Return the products of all rows; above the diagonal, which nobody reads, not all."""
-    size = -(-len(rows) // n_blocks)
+def _lower_gram(rows: Tensor) -> Tensor:
+    """Return the products of all rows; some above the diagonal are left zero, for speed."""
+    size = ceil_div(len(rows), 4)
     gram = rows.new_zeros(len(rows), len(rows))
     for start in range(0, len(rows), size):
         end = start + size

@@ -1,4 +1,4 @@
-"""Which morphisms there are."""
+"""The list of morphisms."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MORPHISMS: tuple[Morphism, ...] = (
     RemoveChannels(),
 )
 
-# What a search by score alone takes: it has no use for narrow cells, which only save weights.
+# For a search by score alone. It has no narrow new cells, which only save weights.
 GREEDY_MORPHISMS: tuple[Morphism, ...] = tuple(
     AddCell(extra=(15,)) if isinstance(morphism, AddCell) else morphism
     for morphism in MORPHISMS

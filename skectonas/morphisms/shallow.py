@@ -18,14 +18,14 @@ from skectonas.topology import Topology, dense_name, linear_name
 class RemoveDense:
     """Remove a dense layer (paper, appendix A.1).
 
-    Its matrix is multiplied onto the next one. The paper leaves out the relu between the two;
-    here each unit's relu is replaced by the straight line that fits it best on the data, and
-    the merged layer is then fitted to what the next layer put out before.
+    Its matrix is multiplied with the next one. The paper ignores the relu between the two.
+    Here the relu of each unit is replaced by the straight line that fits it best on the data,
+    and the merged layer is then fitted to the previous outputs of the next layer.
 
     Parameters
     ----------
     recovery_epochs : float, default=0.25
-        Training before the competition.
+        Epochs of training before the competition.
     """
 
     recovery_epochs: float = 0.25
@@ -33,7 +33,7 @@ class RemoveDense:
     preserves_function = False
 
     def sites(self, topology: Topology) -> range:
-        """Return the dense layers; the output layer stays."""
+        """Return the dense layers, without the output layer."""
         return range(len(topology.dense))
 
     def rewrite(self, topology: Topology, site: int, rng: np.random.Generator) -> Topology:

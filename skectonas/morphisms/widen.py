@@ -1,4 +1,4 @@
-"""Add units to a dense layer, channels to a cell, without changing the function."""
+"""Add units to a dense layer, or channels to a cell, without changing the function."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch.nn.functional import pad
 from skectonas.morphisms.base import (
     Context,
     by_input,
-    like_before,
     reader_of_cell,
     reader_of_dense,
+    restore_shape,
 )
 from skectonas.network import Weights, glorot, identity_norm
 from skectonas.topology import ConvCell, Dense, Topology, conv_name, dense_name, norm_name
@@ -24,18 +24,18 @@ from skectonas.topology import ConvCell, Dense, Topology, conv_name, dense_name,
 class AddUnits:
     """Add units to a dense layer; the function is preserved (paper, appendix A.1).
 
-    New units get random incoming weights and outgoing weights of zero. (Copies of old units
-    with the outgoing weights split in halves, as in Eq. 5, get equal gradients for ever and add
-    no capacity; split unequally they add it more slowly than fresh units do.)
+    New units have random incoming weights, and outgoing weights of zero. The paper (equation 5)
+    copies old units and halves their outgoing weights. Such copies always have equal gradients
+    and add no capacity; with unequal shares they add it more slowly than new units.
 
     Parameters
     ----------
     fraction : float, default=0.1
-        Units to add, relative to those that are there.
+        Units to add, relative to the units of the layer.
     at_least : int, default=2
-        Units to add where that fraction would be less.
+        Minimum number of units to add.
     recovery_epochs : float, default=0.1
-        Training before the competition.
+        Epochs of training before the competition.
     """
 
     fraction: float = 0.1
@@ -45,7 +45,7 @@ class AddUnits:
     preserves_function = True
 
     def sites(self, topology: Topology) -> range:
-        """Return the dense layers; the output layer has as many units as there are classes."""
+        """Return the dense layers, without the output layer."""
         return range(len(topology.dense))
 
     def rewrite(self, topology: Topology, site: int, rng: np.random.Generator) -> Topology:
@@ -58,7 +58,7 @@ class AddUnits:
     def carry(
         self, weights: Weights, old: Topology, new: Topology, site: int, context: Context
     ) -> dict[str, Tensor]:
-        """Append fresh units."""
+        """Append new units."""
         name, reader = dense_name(site), reader_of_dense(old, site)
         n_old, extra = old.dense[site].units, new.dense[site].units - old.dense[site].units
         weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
@@ -67,7 +67,7 @@ class AddUnits:
             **weights,
             f"{name}.weight": torch.cat([weight, fresh]),
             f"{name}.bias": pad(bias, (0, extra)),
-            reader: _with_silent_inputs(weights[reader], n_old, extra),
+            reader: _with_zero_inputs(weights[reader], n_old, extra),
         }
 
 
@@ -75,7 +75,7 @@ class AddUnits:
 class AddChannels:
     """Add channels to a cell; the function is preserved (paper, section 3.2).
 
-    As `AddUnits`: new channels get random filters, a fresh batch normalisation, and outgoing
+    As in `AddUnits`, new channels have random filters, a new batch normalisation, and outgoing
     weights of zero.
 
     Parameters
@@ -83,7 +83,7 @@ class AddChannels:
     step : int, default=3
         Channels to add.
     recovery_epochs : float, default=0.1
-        Training before the competition.
+        Epochs of training before the competition.
     """
 
     step: int = 3
@@ -104,7 +104,7 @@ class AddChannels:
     def carry(
         self, weights: Weights, old: Topology, new: Topology, site: int, context: Context
     ) -> dict[str, Tensor]:
-        """Append fresh channels."""
+        """Append new channels."""
         conv, norm, reader = conv_name(site), norm_name(site), reader_of_cell(old, site)
         n_old, extra = (
             old.cells[site].channels,
@@ -119,10 +119,10 @@ class AddChannels:
         return {
             **weights,
             **widened,
-            reader: _with_silent_inputs(weights[reader], n_old, extra),
+            reader: _with_zero_inputs(weights[reader], n_old, extra),
         }
 
 
-def _with_silent_inputs(weight: Tensor, n_inputs: int, extra: int) -> Tensor:
-    """Return a reading weight with `extra` more inputs that it does not listen to yet."""
-    return like_before(pad(by_input(weight, n_inputs), (0, 0, 0, extra)), weight)
+def _with_zero_inputs(weight: Tensor, n_inputs: int, extra: int) -> Tensor:
+    """Return the weight of a reader with `extra` more inputs, whose weights are zero."""
+    return restore_shape(pad(by_input(weight, n_inputs), (0, 0, 0, extra)), weight)

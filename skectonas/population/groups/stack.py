@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,9 +12,6 @@ from torch import Tensor
 from skectonas.candidate import Candidate
 from skectonas.network import dtype_of
 from skectonas.topology import Topology, ceil_div
-
-Views: TypeAlias = Mapping[str, Tensor]
-"""Stacked weights by name, (candidate, ...), as views of one flat tensor."""
 
 _ALIGNMENT = 16  # values; every block begins on a cache line
 

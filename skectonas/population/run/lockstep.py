@@ -62,7 +62,7 @@ class Lockstep:
         The weights.
     feed : Feed
         Source of the batches.
-    learning_rate : float or None, default=None
+    learning_rate : float or None
         With a number, a step updates the matrices of dense layers by gradient descent, and does
         not store their gradients. With None, it stores the gradients of all weights.
 
@@ -74,7 +74,7 @@ class Lockstep:
         Holds the sum of the losses.
     """
 
-    def __init__(self, stack: Stack, feed: Feed, learning_rate: float | None = None) -> None:
+    def __init__(self, stack: Stack, feed: Feed, learning_rate: float | None) -> None:
         self._learning_rate = learning_rate
         self.gradient = torch.zeros_like(stack.flat)
         self._stack, self._feed = stack, feed

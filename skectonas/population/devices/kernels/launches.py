@@ -120,17 +120,17 @@ class KernelComputation:
             return
         stacks, losses, carry_over = self.stacks, self._losses, self._carry_over()
         places = {i: list(kept.get(i, range(len(stack)))) for i, stack in stacks.items()}
-        self.stacks = left = {i: stacks[i].take(own) for i, own in places.items() if own}
-        if not left:
+        self.stacks = remaining = {i: stacks[i].take(own) for i, own in places.items() if own}
+        if not remaining:
             return
-        self._begin(left)
-        for i in left:
+        self._begin(remaining)
+        for i in remaining:
             self._losses[i].copy_(losses[i][places[i]])
 
         def move(source: Tensor, target: Tensor) -> None:
-            old, new = parts_of(stacks, source), parts_of(left, target)
-            for i in left:
-                stacks[i].take_into(left[i], old[i], new[i], places[i])
+            old, new = parts_of(stacks, source), parts_of(remaining, target)
+            for i in remaining:
+                stacks[i].take_into(remaining[i], old[i], new[i], places[i])
 
         carry_over(move)
 
@@ -155,12 +155,12 @@ def split_for_kernels(groups: Sequence[Group], batch: int) -> tuple[list[Group],
     library. But stacks are trained one after the other, so many groups of large candidates are
     left to the kernel.
     """
-    left = [group for group in groups if multiplications(group.topology, batch) > LARGE]
-    most = max((multiplications(group.topology, batch) for group in left), default=0)
-    if most / MULTIPLICATIONS_PER_SECOND < len(left) * SECONDS_PER_STACK:
-        left = []
-    left += [group for group in groups if group not in left and not fits(group.topology)]
-    return [group for group in groups if group not in left], left
+    stacks = [group for group in groups if multiplications(group.topology, batch) > LARGE]
+    largest = max((multiplications(group.topology, batch) for group in stacks), default=0)
+    if largest / MULTIPLICATIONS_PER_SECOND < len(stacks) * SECONDS_PER_STACK:
+        stacks = []
+    stacks += [group for group in groups if group not in stacks and not fits(group.topology)]
+    return [group for group in groups if group not in stacks], stacks
 
 
 def is_built_in(spec: OptimizerSpec) -> bool:

@@ -1,30 +1,30 @@
 // Training steps of a whole population.
 //
-// A cluster of thread blocks trains a candidate, whatever its topology, for as many steps as
-// batches are loaded. A step is a list of stages, see program.py; the blocks share the tiles of a
-// stage and wait for each other behind it. Candidates need not wait for one another.
+// A cluster of thread blocks trains one candidate of any topology, one step for each loaded batch.
+// A step is a list of stages, see program.py. The blocks share the tiles of a stage, and wait for
+// each other after it. Candidates do not wait for one another.
 //
-// Maps are (channel, row, column, batch) and vectors (unit, batch), the batch last, so that
-// neighbouring threads read neighbouring values. A sum is always taken in the same order: the
-// same input gives the same bits.
+// Maps are (channel, row, column, batch) and vectors (unit, batch). The batch is last, so that
+// neighbouring threads read neighbouring values. Sums are always computed in the same order, so
+// that the same input gives the same bits.
 //
-// A step runs through the whole code once, so that reading the instructions is a good part of its
-// time: loops are unrolled no further than it takes to have enough loads under way.
+// A step executes most of the code once, so that loading the instructions takes a large part of
+// its time. Loops are only unrolled as far as needed to have enough loads in flight.
 //
 // `real` (float or double), THREADS, BLOCKS (of a cluster) and EPSILON (of the batch norm) are
-// defined in front of this file.
+// defined before this file.
 
 const int WARP = 32;
 const int WARPS = THREADS / WARP;
 const int TAPS = 9;
 const int SLICE = 16;   // channels whose kernels are held at once
 const int FEW = 4;      // channels or inputs of a tile
-const int INPUTS = 128; // of the tile of a dense layer's gradient
+const int INPUTS = 128; // of a tile of a dense layer's gradient, as UNITS
 const int UNITS = 16;
-const int FEW_UNITS = 32; // that a layer has whose tiles are small
-const int SHARED = INPUTS * (WARP + 1) + UNITS * WARP; // values, enough for each operation
+const int FEW_UNITS = 32; // a layer with no more units has small tiles
+const int SHARED = INPUTS * (WARP + 1) + UNITS * WARP; // values, enough for every operation
 
-// What is read from shared memory at once.
+// The values that one load from shared memory reads.
 struct __align__(16) Vector {
     real values[16 / sizeof(real)];
 };
@@ -46,36 +46,36 @@ enum Kind {
     DENSE,
     LOSS,
     DENSE_WEIGHT,     // gradients of weight and bias
-    DENSE_INPUT,      // gradient of what comes in
+    DENSE_INPUT,      // gradient of the input
     NORMALISE_BACK,   // gradients of gamma, beta and z
     CONVOLVE_WEIGHT,
     CONVOLVE_INPUT,
-    COLLECT,          // the sum of a gradient that was computed in parts
+    COLLECT,          // sum of a gradient that was computed in parts
     UPDATE
 };
 
-// Offsets are those of values in `work` (x, dx, y, z, dy, norms, parts), `weights` and `gradient`
-// (weight, bias, gamma, beta), or `codes`.
+// The fields of type long long are offsets: into `work` (x, dx, y, z, dy, norms, parts), into
+// `weights` and `gradient` (weight, bias, gamma, beta), or into `codes`.
 struct Op {
     int kind;
     int candidate;
     int n_tiles;
-    int height, width;    // of the maps that come in
+    int height, width;    // of the input maps
     int inputs, outputs;  // channels or units
-    int maximum;          // whether the maximum is pooled, or else the average
+    int maximum;          // whether the pooling is max pooling, else average pooling
     int relu;             // whether relu follows a dense layer
-    int splits;           // parts in which the gradient of a convolution is computed
-    int ends;             // whether the next operation needs what this one and others have done
-    long long x;          // what comes in; -1 for the batch
+    int splits;           // number of parts of the gradient of a convolution
+    int ends;             // whether this is the last operation of its stage
+    long long x;          // input; -1 for the batch
     long long dx;         // its gradient
     long long weight, bias;
     long long gamma, beta;
-    long long y;          // what goes out
-    long long dy;         // its gradient; behind NORMALISE_BACK that of z
-    long long z;          // of a cell, in front of its batch norm
-    long long norms;      // mean, factor and deviation of each channel
+    long long y;          // output
+    long long dy;         // its gradient; after NORMALISE_BACK the gradient of z
+    long long z;          // input of the batch norm of a cell
+    long long norms;      // mean, factor and inverse deviation of each channel
     long long parts;
-    long long codes;      // which pixel of a pooling window has the maximum
+    long long codes;      // pixel of each pooling window with the maximum
 };
 
 // How SGD updates the weights.
@@ -104,7 +104,7 @@ __device__ real sum_of_warp(real value) {
     return value;
 }
 
-// The sum over all threads, for all of them.
+// Return the sum over all threads of a block to each of them.
 __device__ real sum_of_block(real value, real *shared) {
     value = sum_of_warp(value);
     __syncthreads();
@@ -115,7 +115,7 @@ __device__ real sum_of_block(real value, real *shared) {
     return total;
 }
 
-// The place in a map of the 4x4 pixels that the convolutions of a pooling window see.
+// The places of the 4x4 pixels of a map that the convolutions of a pooling window read.
 struct Patch {
     int rows[4], columns[4]; // offsets
     int inside;              // a bit for each pixel
@@ -136,7 +136,7 @@ struct Patch {
         }
     }
 
-    // Outside the map there are zeros.
+    // Pixels outside the map are zero.
     __device__ void load(real pixels[4][4], const real *map) const {
 #pragma unroll
         for (int i = 0; i < 4; ++i)
@@ -150,7 +150,7 @@ struct Patch {
     }
 };
 
-// The mean, over the pixels of a pooling window, of what each tap of a kernel meets. The last
+// The mean, over the pixels of a pooling window, of the input of each tap of a kernel. The last
 // window of an odd side has one pixel only.
 __device__ void average(const real pixels[4][4], bool below, bool right, real mean[TAPS]) {
     real share = (below ? real(0.5) : real(1)) * (right ? real(0.5) : real(1));
@@ -239,7 +239,7 @@ __device__ void convolve(const Op &from, const Memory &m, int tile, real *shared
                 for (int pixel = 1; pixel < 4; ++pixel) {
                     const bool inside = (pixel / 2 == 0 || below) && (pixel % 2 == 0 || right);
                     const real other = sums[pixel % (MAXIMUM ? 4 : 1)][o];
-                    // Of equal values the first one counts.
+                    // The first of equal values counts.
                     if (inside && exceeds(other, value)) {
                         value = other;
                         code = pixel;
@@ -271,7 +271,7 @@ __device__ void normalise(const Op &from, const Memory &m, int channel, real *sh
 #pragma unroll 4
     for (int at = threadIdx.x; at < n; at += THREADS) {
         const real value = (z[at] - mean) * factor + beta;
-        y[at] = value < 0 ? real(0) : value; // what is not a number stays so
+        y[at] = value < 0 ? real(0) : value; // keeps nan
     }
     if (threadIdx.x) return;
     real *norms = m.work + op.norms + channel;
@@ -280,7 +280,7 @@ __device__ void normalise(const Op &from, const Memory &m, int channel, real *sh
     norms[DEVIATION * op.outputs] = deviation;
 }
 
-// A warp takes every so many inputs of the same units, a lane one row of the batch.
+// The warps share the inputs of the same units; a lane computes one row of the batch.
 template <int N, int AHEAD>
 __device__ void dense(const Op &from, const Memory &m, int tile, real *shared) {
     const Op op = from; // in registers
@@ -312,8 +312,8 @@ __device__ void dense(const Op &from, const Memory &m, int tile, real *shared) {
     }
 }
 
-// Softmax, cross-entropy and its gradient; a warp for each row of the batch. A target is minus
-// the share of the row in the mean, in the place of its label, and zero elsewhere.
+// Softmax, cross-entropy and its gradient; a warp computes one row of the batch. The target is the
+// negative weight of the row in the mean at its label, and zero elsewhere.
 __device__ void loss(const Op &from, const Memory &m, int tile) {
     const Op op = from; // in registers
     const int lane = threadIdx.x % WARP, b = tile * WARPS + threadIdx.x / WARP;
@@ -339,13 +339,13 @@ __device__ void loss(const Op &from, const Memory &m, int tile) {
     if (lane == 0) m.losses[op.candidate * m.batch + b] += total;
 }
 
-// The gradient of what a dense layer puts out, in front of its relu.
+// The gradient of the output of a dense layer before its relu.
 __device__ real dense_slope(const Op &op, const Memory &m, int unit, int b) {
     real dy = m.work[op.dy + unit * m.batch + b];
     return op.relu && !(m.work[op.y + unit * m.batch + b] > 0) ? real(0) : dy;
 }
 
-// A lane takes an input, a warp a few units.
+// A lane computes one input, a warp a few units.
 __device__ void dense_weight(const Op &from, const Memory &m, int tile, real *shared) {
     const Op op = from; // in registers
     const int SIDE = INPUTS / WARP;            // warps side by side
@@ -396,7 +396,7 @@ __device__ void dense_weight(const Op &from, const Memory &m, int tile, real *sh
     }
 }
 
-// A lane takes a row of the batch, a warp a few inputs.
+// A lane computes one row of the batch, a warp a few inputs.
 __device__ void dense_input(const Op &from, const Memory &m, int tile) {
     const Op op = from; // in registers
     const int chunks = (op.inputs + WARPS * FEW - 1) / (WARPS * FEW);
@@ -445,7 +445,7 @@ __device__ void normalise_back(const Op &from, const Memory &m, int channel, rea
     m.gradient[op.gamma + channel] = product;
 }
 
-// A tile is one channel that comes in, a few that go out, and a part of the places.
+// A tile is one input channel, a few output channels, and a part of the places.
 template <bool MAXIMUM>
 __device__ void convolve_weight(const Op &from, const Memory &m, int tile, real *shared) {
     const Op op = from; // in registers
@@ -508,8 +508,8 @@ __device__ void convolve_weight(const Op &from, const Memory &m, int tile, real 
     }
 }
 
-// Behind an average, a pixel meets the gradient of a pooling window by one or two taps of each
-// row and column: these are the sums that occur.
+// With average pooling, one or two taps of each row and column of the kernel connect a pixel to a
+// pooling window. These are their sums.
 const int SUMS = 5;
 
 __device__ real sum_of_taps(const real *kernel, int sum) {
@@ -523,7 +523,7 @@ __device__ real sum_of_taps(const real *kernel, int sum) {
     return total;
 }
 
-// A thread takes the 2x2 pixels of a pooling window, in a few channels that come in.
+// A thread computes the 2x2 pixels of a pooling window in a few input channels.
 template <bool MAXIMUM>
 __device__ void convolve_input(const Op &from, const Memory &m, int tile, real *shared) {
     const Op op = from; // in registers
@@ -550,7 +550,7 @@ __device__ void convolve_input(const Op &from, const Memory &m, int tile, real *
                 if (!MAXIMUM && 2 * r + 1 < op.height) shares[u][v] /= 2;
                 if (!MAXIMUM && 2 * c + 1 < op.width) shares[u][v] /= 2;
             }
-        // Which taps, by row or column, join pixel p to the first and the second of its windows.
+        // The taps, by row or column, that connect pixel p to its first and second window.
         const int rows[2][2] = {{2, below ? 3 : 1}, {4, 0}};
         const int columns[2][2] = {{2, right ? 3 : 1}, {4, 0}};
         real sums[FEW][4] = {};
@@ -582,8 +582,8 @@ __device__ void convolve_input(const Op &from, const Memory &m, int tile, real *
 #pragma unroll
                     for (int v = 0; v < 3; ++v) slopes[u][v] = dz[around[u][v]] * shares[u][v];
                 if (MAXIMUM) {
-                    // Gradients at the 4x4 pixels around, in front of the pooling. The first of
-                    // the four rows is the second of the window above, and so on.
+                    // Gradients before the pooling, at the 4x4 pixels around. The first of the
+                    // four rows is the second row of the window above, and so on.
                     const unsigned char *codes = m.codes + op.codes + (begin + i) * n;
                     real pixels[4][4];
 #pragma unroll
@@ -657,7 +657,7 @@ __device__ void collect(const Op &from, const Memory &m, int tile) {
     if (at < op.inputs) m.gradient[op.weight + at] = gradient_of(op, m, op.inputs, at);
 }
 
-// As torch.optim.SGD does it.
+// The same update as that of torch.optim.SGD.
 __device__ void update(const Op &from, const Memory &m, int tile) {
     const Op op = from; // in registers
     const Rule &rule = m.rule;
@@ -694,7 +694,7 @@ __device__ void run_tile(const Op &op, const Memory &m, int tile, real *shared) 
     }
 }
 
-// Every so many tiles of an operation.
+// The tiles of an operation that this block computes.
 __device__ void run(const Op &op, const Memory &m, int tile, real *shared) {
     if (op.kind == CONVOLVE) {
         if (op.maximum) convolve<true>(op, m, tile, shared);
@@ -708,12 +708,12 @@ __device__ void run(const Op &op, const Memory &m, int tile, real *shared) {
     }
 }
 
-// Behind it, every block of the cluster sees what the others have written.
+// After it, every block of the cluster sees the values that the others have written.
 __device__ void wait_for_cluster() {
     asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
 }
 
-// `begins` tells where the operations of each candidate begin; behind the last stands the end.
+// `begins` holds where the operations of each candidate begin, and where those of the last end.
 extern "C" __global__ __cluster_dims__(BLOCKS, 1, 1)
 __launch_bounds__(THREADS, 512 / THREADS) void train(
     const int *begins, const Op *ops, const real *images, const real *targets, const real *shares,
