@@ -118,7 +118,7 @@ class Timing:
         self.trainer, self.population = trainer, population
 
     def begin(self, n_steps: int) -> None:
-        """Forget what was measured, and measure so many steps from now on."""
+        """Reset the best times, and measure trainings of `n_steps` steps from now on."""
         self.n_steps = n_steps
         self.best = {1: np.inf, n_steps + 1: np.inf}
 
@@ -145,7 +145,7 @@ class SkorchTrainer:
     def train(
         self, candidates: Sequence[Candidate], n_steps: Sequence[int], key: Key
     ) -> list[Candidate]:
-        """Train for so many batches; the candidates come back as they were."""
+        """Train for `n_steps` batches; the candidates are not changed."""
         for candidate, steps in zip(candidates, n_steps, strict=True):
             net = NeuralNetClassifier(
                 build(candidate.topology, candidate.weights),

@@ -63,7 +63,7 @@ def score(probabilities: np.ndarray) -> float:
 
 
 def train(data: TrainingData, candidates: list[Candidate], n_steps: int) -> list[Candidate]:
-    """Train all candidates for so many steps."""
+    """Train all candidates for `n_steps` steps."""
     optimizer = resolve_optimizer("sgd", 0.01)
     steps = [n_steps] * len(candidates)
     return FusedTrainer(data, optimizer, score, 8).train(candidates, steps, (0,))

@@ -277,7 +277,7 @@ class Topology:
         }
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Topology:
+    def from_dict(cls, data: Mapping[str, Any]) -> Topology:
         """Build a topology from the result of `to_dict`.
 
         Raises
@@ -285,19 +285,19 @@ class Topology:
         ValueError
             If a key is missing or unknown, or a value is not valid.
         """
-        if not isinstance(plain, Mapping):
-            raise ValueError(f"A topology as plain data is a dict, got {plain!r}.")
+        if not isinstance(data, Mapping):
+            raise ValueError(f"A topology as plain data is a dict, got {data!r}.")
         expected = {"input_shape", "cells", "dense", "n_classes"}
-        if set(plain) != expected:
+        if set(data) != expected:
             raise ValueError(
-                f"A topology has the keys {sorted(expected)}, got {sorted(map(str, plain))}."
+                f"A topology has the keys {sorted(expected)}, got {sorted(map(str, data))}."
             )
         try:
-            cells = tuple(ConvCell(**cell) for cell in plain["cells"])
-            dense = tuple(Dense(**layer) for layer in plain["dense"])
-            return cls(plain["input_shape"], cells, dense, plain["n_classes"])
+            cells = tuple(ConvCell(**cell) for cell in data["cells"])
+            dense = tuple(Dense(**layer) for layer in data["dense"])
+            return cls(data["input_shape"], cells, dense, data["n_classes"])
         except TypeError as error:
-            raise ValueError(f"Not a topology: {dict(plain)!r} ({error}).") from error
+            raise ValueError(f"Not a topology: {dict(data)!r} ({error}).") from error
 
     @classmethod
     def from_string(cls, line: str) -> Topology:

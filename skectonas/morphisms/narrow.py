@@ -126,9 +126,10 @@ class RemoveChannels:
 def _prune(
     weights: Weights, rows: Iterable[str], reader: str, outputs: Tensor, n_kept: int
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Return the weights with `n_kept` of the inputs of `reader`, and the mean change.
+    """Return the weights with `n_kept` of the inputs of `reader`, and the lost constant.
 
-    The mean change has a row for each output of `reader`, as in `by_input`.
+    That constant is the mean by which the outputs of `reader` decrease. It has a row for each
+    output, and a column for each weight of a pair, as in `by_input`.
     """
     reading = by_input(weights[reader], outputs.shape[1]).double()
     kept, moved = remove_least_needed(outputs, reading.transpose(0, 1).flatten(1), n_kept)

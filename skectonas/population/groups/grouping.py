@@ -46,7 +46,7 @@ class Group:
 
 
 def skeleton(topology: Topology) -> tuple[Hashable, ...]:
-    """Return what candidates of the same stack have in common; their widths may differ."""
+    """Return the properties that candidates need to share to be stacked; widths may differ."""
     poolings = tuple(cell.pooling for cell in topology.cells)
     return (topology.input_shape, poolings, len(topology.dense), topology.n_classes)
 

@@ -124,6 +124,7 @@ class Stack:
 
 
 def _is_matrix(shape: tuple[int, ...]) -> bool:
+    """Return whether a weight is the matrix of a dense layer, by its shape."""
     return len(shape) == 2
 
 

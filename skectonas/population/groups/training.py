@@ -20,7 +20,7 @@ from skectonas.training import OptimizerSpec, Scorer, TrainingData, evaluate, sn
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What every group of a search is trained with: see `FusedTrainer`."""
+    """Data and settings that all groups of a search share: see `FusedTrainer`."""
 
     data: TrainingData
     optimizer: OptimizerSpec

@@ -126,7 +126,7 @@ def without_hidden_layers(topology: Topology) -> Topology:
 
 
 def kind_of_input(topology: Topology) -> Hashable:
-    """Return what topologies that share a feed have in common."""
+    """Return the properties that topologies need to share to use the same feed."""
     first = topology.cells[0].pooling if topology.cells else None
     return topology.input_shape, topology.n_classes, first
 
