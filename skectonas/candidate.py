@@ -1,4 +1,4 @@
-"""A competitor of the search: a topology with its weights and its record."""
+"""A candidate of the search: a topology with its weights and its evaluations."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from skectonas.topology import Topology
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured at the end of an epoch, or of a fraction of one.
+    """The measurements at the end of an epoch, or of a fraction of one.
 
     Parameters
     ----------
     train_loss : float
-        Mean cross-entropy over the batches since the evaluation before.
+        Mean cross-entropy over the batches since the previous evaluation.
     validation_loss : float
         Mean cross-entropy on the validation rows.
     validation_score : float
-        The score on the validation rows, higher is better; minus infinity if the network puts
-        out numbers that are not finite.
+        The score on the validation rows, higher is better. It is minus infinity if an output of
+        the network is not finite.
     """
 
     train_loss: float
@@ -32,7 +32,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Ancestor:
-    """What a child remembers of its parent: all that Eq. 2 needs."""
+    """What a child keeps of its parent: all that Eq. 2 needs."""
 
     id: int
     score: float
@@ -41,12 +41,12 @@ class Ancestor:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A topology, its weights and what was measured of it; changed only by replacement.
+    """A topology with its weights and evaluations; it is replaced, never changed.
 
     Parameters
     ----------
     id : int
-        Number within the run; the start is 0.
+        Number within the search; the start is 0.
     topology : Topology
         The architecture.
     weights : mapping of str to Tensor
@@ -56,13 +56,13 @@ class Candidate:
     morphism : str, default="start"
         Name of the change that made it from its parent.
     parent : Ancestor or None, default=None
-        Its parent as it was when the child was made.
+        The parent as it was when the change was made.
     n_steps : int, default=0
-        Batches that these weights have been trained on, those of the ancestors included.
+        Batches that the weights have been trained on, those of the ancestors included.
     evaluations : tuple of Evaluation, default=()
-        What was measured since it was born, oldest first.
+        All evaluations since it was born, oldest first.
     score_window : int, default=3
-        Number of last evaluations that the score is the mean of.
+        Number of last evaluations that score and loss are the means of.
     """
 
     id: int
@@ -98,5 +98,5 @@ class Candidate:
         return all(bool(value.isfinite().all()) for value in self.weights.values())
 
     def as_ancestor(self) -> Ancestor:
-        """Return what a child of this candidate has to remember."""
+        """Return what a child of this candidate keeps of it."""
         return Ancestor(self.id, self.score, self.n_parameters)

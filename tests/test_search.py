@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Ancestor, Candidate, Evaluation
 from skectonas.morphisms import (
+    MORPHISMS,
     Activations,
     AddCell,
     AddUnits,
@@ -34,6 +35,17 @@ from skectonas.training.plain import Key, Trainer
 STEPS_PER_EPOCH = 7
 GREEDY = Greedy()
 SMALL = Topology((6, 6, 1), [], [Dense(4)], 3)
+DEFAULTS: dict[str, Any] = {
+    "warmup_epochs": 10,
+    "round_epochs": 5,
+    "n_rounds": 3,
+    "n_parents": 2,
+    "max_growth": 3.0,
+    "max_parameters": 8_000_000,
+    "score_window": 3,
+    "morphisms": MORPHISMS,
+    "keep_front": False,
+}
 
 
 class FakeTrainer:
@@ -64,7 +76,7 @@ def a_search(
     **settings: Any,
 ) -> Search:
     images = torch.from_numpy(np.random.default_rng(0).random((20, *shape)))
-    return Search(trainer, fitness, images.float(), seed, Settings(**settings))
+    return Search(trainer, fitness, images.float(), seed, Settings(**(DEFAULTS | settings)))
 
 
 def run(

@@ -9,7 +9,10 @@ from helpers import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skectonas.search.tournament import draw_brackets
+from skectonas.candidate import Candidate, Evaluation
+from skectonas.search.fitness import Greedy
+from skectonas.search.tournament import draw_brackets, draw_round
+from skectonas.topology import Topology
 
 RELAXED = examples(300)
 GAMES = given(
@@ -87,3 +90,29 @@ def test_the_lucky_ticket_and_the_opponents_are_drawn_uniformly() -> None:
     assert len(lucky) == 5
     assert len(pairs) == 10
     assert all(500 < count < 700 for count in [*lucky.values(), *pairs.values()])
+
+
+def test_each_bracket_is_within_a_pool_and_has_one_winner() -> None:
+    topology = Topology((1, 1, 1), [], [], 2)
+    pools = [
+        [
+            Candidate(10 * pool + i, topology, {}, evaluations=(Evaluation(1, 1, i % 3),))
+            for i in range(size)
+        ]
+        for pool, size in enumerate((5, 1, 4))
+    ]
+    draw = draw_round(pools, 1, 3, np.random.default_rng(0))
+    assert sorted(c.id for c in draw.competitors) == [0, 1, 2, 3, 4, 10, 20, 21, 22, 23]
+    assert list(draw.brackets) == sorted(draw.brackets)
+    verdicts = draw.judge(draw.competitors, Greedy())
+    for number in set(draw.brackets):
+        members = [
+            (candidate, verdict)
+            for candidate, verdict in zip(draw.competitors, verdicts, strict=True)
+            if verdict.bracket == number
+        ]
+        assert len({candidate.id // 10 for candidate, _ in members}) == 1
+        # Equals are decided by the lower id.
+        expected = max(members, key=lambda m: (m[0].score, -m[0].id))
+        assert [member for member in members if member[1].won] == [expected]
+        assert all(verdict.fitness == candidate.score for candidate, verdict in members)

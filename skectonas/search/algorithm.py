@@ -35,7 +35,7 @@ A start that is barely trained, or trained on random labels, has about one."""
 
 
 class Observer(Protocol):
-    """What is told of the tasks of a search while it runs.
+    """An object that is told of the tasks of a search while it runs.
 
     The tasks of a search are "warm-up", "generation" after "generation", and "final", as far as
     the budget goes. Those of a generation are "recovery", "phase 1" and "phase 2", each at most
@@ -43,28 +43,28 @@ class Observer(Protocol):
     """
 
     def begin(self, search: Search, state: SearchState, task: str, n_subtasks: int) -> None:
-        """Receive that a task begins, and how many subtasks it has at most."""
+        """Handle the beginning of a task, which has at most `n_subtasks` subtasks."""
 
     def end(self, search: Search, state: SearchState, task: str) -> bool | None:
-        """Receive that the innermost open task has ended, or that the search stops within it.
+        """Handle the end of the innermost open task, or a stop of the search within it.
 
         Returns
         -------
         bool or None
-            True stops the search here. It returns `Search.outcome` of this state.
+            True stops the search, with the outcome of this state.
         """
 
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """The steps of ECToNAS: each leads from one state to the next.
+    """The steps of ECToNAS, each from one state to the next.
 
     Parameters
     ----------
     trainer : Trainer
         Trains the competitors.
     fitness : Fitness
-        Decides phase 2 and the final selection; phase 1 is always greedy.
+        The fitness in phase 2 and in the final selection; phase 1 is always greedy.
     images : Tensor of shape (n, height, width, channels)
         Training images as a network sees them, for the morphisms that look at data.
     seed : int
@@ -122,14 +122,14 @@ class Search:
         Parameters
         ----------
         state : SearchState
-            The state to begin with: `initial_state`, or any state of an earlier run.
+            The initial state, or any later one.
         observers : sequence of Observer, default=()
             Told of each task; any of them can stop the search.
 
         Returns
         -------
         Outcome
-            What was found.
+            The outcome of the last state.
 
         Raises
         ------
@@ -153,18 +153,23 @@ class Search:
         return self.outcome(state, interrupted)
 
     def advance(self, state: SearchState) -> SearchState:
-        """Return the state after the next step; the given state is left as it is.
+        """Return the state after the next step; the given state is not changed.
 
         Parameters
         ----------
         state : SearchState
-            A state that is not "done".
+            A state whose step is not "done".
 
         Returns
         -------
         SearchState
-            The state after the warm-up, the mutation, the recovery, a round of a phase or the
-            final training.
+            The state after the warm-up, a mutation, a recovery, a round of a phase or the final
+            training.
+
+        Raises
+        ------
+        ValueError
+            If the search is done.
         """
         match state.step:
             case "warm-up":
@@ -181,7 +186,7 @@ class Search:
                 raise ValueError("The search is done.")
 
     def outcome(self, state: SearchState, interrupted: bool = False) -> Outcome:
-        """Return what was found up to a state; there is nothing before the end of the warm-up.
+        """Return what was found up to a state.
 
         Parameters
         ----------
@@ -200,7 +205,7 @@ class Search:
         return Outcome(state, winner, state.lineage_of(winner), front, interrupted)
 
     def _tasks(self, state: SearchState) -> tuple[Task, ...]:
-        """Return the tasks that the next step is part of, the outermost first."""
+        """Return the tasks that the next step belongs to, the outermost first."""
         generation = Task("generation", 3, state.generation)
         match state.step:
             case "warm-up" | "final":
@@ -314,13 +319,13 @@ class Search:
             pools.setdefault(pool, []).append(candidate)
         n_winners = self.settings.n_parents
         if state.step == "phase 1" and len(pools) >= n_winners:
-            n_winners = 1  # all pools together have as many winners as parents are wanted
+            n_winners = 1  # the pools have enough winners together
         rng = self._rng(state.generation, BRACKETS, PHASES.index(state.step), state.round)
         rounds_left = self.settings.n_rounds - state.round
         return draw_round(list(pools.values()), n_winners, rounds_left, rng)
 
     def _end_phase(self, state: SearchState) -> SearchState:
-        """Continue with phase 2 if there are more survivors than parents are wanted."""
+        """Continue with phase 2, or end the generation if the survivors are few enough."""
         state = replace(state, round=0)
         if state.step == "phase 1" and len(state.survivors) > self.settings.n_parents:
             return replace(state, step="phase 2")
@@ -342,8 +347,8 @@ class Search:
     ) -> tuple[Candidate, ...]:
         """Return the front, updated by candidates that are trained no further.
 
-        Others do not count yet: a candidate can get worse, and those that it has beaten would
-        be lost.
+        Other candidates do not count yet. They can still get worse, and the front would have
+        lost those that they have beaten.
         """
         if not self.settings.keep_front:
             candidates = (replace(candidate, weights={}) for candidate in candidates)
@@ -377,7 +382,7 @@ class Search:
             for candidate, steps, verdict in zip(trained, n_steps, verdicts, strict=True)
         )
         known = state.known
-        if state.step != "final":  # descendants come from the candidate before that training
+        if state.step != "final":  # descendants come from the candidate as it was before
             known = {**known, **{c.id: replace(c, weights={}) for c in trained}}
         return replace(state, ledger=ledger, known=known), trained, verdicts
 
@@ -386,12 +391,12 @@ class Search:
         return [state.ledger.steps(epochs[child.morphism]) for child in children]
 
     def _shortest_round(self, state: SearchState) -> int:
-        """Return the batches below which a round is not worth its budget: those of an epoch."""
+        """Return the batches of the shortest round that is played: those of an epoch."""
         wanted = state.ledger.steps(self.settings.round_epochs)
         return min(wanted, state.ledger.steps_per_epoch)
 
     def _round_steps(self, state: SearchState) -> int:
-        """Return the batches of the next round for each survivor; 0 is for no round."""
+        """Return the batches of the next round for each survivor, or 0 if there is no round."""
         most = state.ledger.left // len(state.survivors)
         if state.finished or most < self._shortest_round(state):
             return 0
@@ -402,15 +407,15 @@ class Search:
 
 
 class Task(NamedTuple):
-    """A task of a search, as observers are told of it."""
+    """A task of a search; tasks with the same name have different numbers."""
 
     name: str
     n_subtasks: int = 0
-    number: int = 0  # tells tasks of the same name apart
+    number: int = 0
 
 
 class _OpenTasks:
-    """Tells the observers which tasks begin and end between two steps."""
+    """The tasks that have begun and not ended; observers are told of every change."""
 
     def __init__(self, search: Search, observers: Sequence[Observer]) -> None:
         self.search = search
@@ -430,7 +435,7 @@ class _OpenTasks:
             *outer, task = self._open
             self._open = tuple(outer)
             stops = [observer.end(self.search, state, task.name) for observer in self.observers]
-            if any(stops):  # all observers were told
+            if any(stops):
                 stopped, tasks = True, ()
         for task in tasks[len(self._open) :]:
             for observer in self.observers:

@@ -1,4 +1,4 @@
-"""What decides a bracket: from a candidate to a number, higher is better."""
+"""The fitness of a candidate: a number that decides brackets, higher is better."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import numpy as np
 from skectonas.candidate import Ancestor, Candidate
 
 SMALLEST_SCORE = 1e-12
-"""What a score of zero counts as where gains are relative to it."""
+"""The divisor of relative gains over a score of zero."""
 
 
 class Fitness(Protocol):
-    """What the search needs to know of a fitness."""
+    """A fitness, as the search uses it."""
 
     def __call__(self, candidate: Candidate) -> float:
-        """Return what the candidate competes with in its generation."""
+        """Return the fitness within the generation of the candidate."""
         ...
 
     def final(self, candidate: Candidate, start: Ancestor) -> float:
-        """Return what it competes with in the final selection, across generations."""
+        """Return the fitness in the final selection, which compares across generations."""
         ...
 
 
 @dataclass(frozen=True)
 class Greedy:
-    """The score alone: Eq. 2 with alpha = 1, and all of phase 1."""
+    """The score alone: Eq. 2 with alpha = 1. It also decides all of phase 1."""
 
     def __call__(self, candidate: Candidate) -> float:
         """Return the score."""
@@ -40,7 +40,7 @@ class Greedy:
 
 @dataclass(frozen=True)
 class Balanced:
-    """Eq. 2 with alpha < 1: gain in score against gain in size, both relative to the parent.
+    """Eq. 2 with alpha < 1: gain in score minus growth in size, both relative to the parent.
 
     Parameters
     ----------
@@ -49,8 +49,8 @@ class Balanced:
 
     Notes
     -----
-    In the final selection all are compared to the trained start, the one ancestor that they
-    share: gains over different parents cannot be compared.
+    The final selection compares all candidates with the trained start, the one ancestor that
+    they share, since gains over different parents cannot be compared.
     """
 
     alpha: float
@@ -66,7 +66,7 @@ class Balanced:
         if not np.isfinite(candidate.score):
             return -np.inf
         before = start.score if np.isfinite(start.score) else 0.0
-        # The absolute value is for scores that are negative, such as a log likelihood.
+        # Scores such as a log likelihood are negative.
         gain = (candidate.score - before) / max(abs(before), SMALLEST_SCORE)
         growth = (candidate.n_parameters - start.n_parameters) / start.n_parameters
         return self.alpha * gain - (1 - self.alpha) * growth
@@ -74,12 +74,12 @@ class Balanced:
 
 @dataclass(frozen=True)
 class Random:
-    """A random winner in each bracket: the ablation of the paper, section 4.
+    """A random number: the ablation of the paper, section 4.
 
     Parameters
     ----------
     seed : int
-        What the numbers depend on, besides the candidate and its training.
+        The numbers depend on it, on the candidate and on how long it was trained.
     """
 
     seed: int
@@ -92,5 +92,5 @@ class Random:
         return float(np.random.default_rng(key).random())
 
     def final(self, candidate: Candidate, start: Ancestor) -> float:
-        """Return a random number among those of the same generation; later ones are higher."""
+        """Return a random number that is higher in later generations."""
         return candidate.generation + self(candidate)

@@ -1,4 +1,4 @@
-"""Which candidates no other beats, by score and by size."""
+"""The Pareto front: the candidates that no other beats in score and size."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from collections.abc import Sequence
 def unbeaten(
     n_parameters: Sequence[int], scores: Sequence[float], losses: Sequence[float]
 ) -> list[int]:
-    """Return which candidates no other beats.
+    """Return the candidates that no other beats.
 
-    A candidate beats another that has no fewer parameters and no higher score. Of those that
-    are equal in both, the one with the lowest loss stays, or else the first.
+    A candidate beats another that has no fewer parameters and no higher score. Of candidates
+    that are equal in both, the one with the lowest loss stays; if losses are equal, the first.
 
     Parameters
     ----------
     n_parameters : sequence of int of length n
         Sizes of the candidates, lower is better.
     scores : sequence of float of length n
-        Their scores, higher is better; whoever has none that is finite is left out.
+        Their scores, higher is better. Candidates whose score is not finite are left out.
     losses : sequence of float of length n
-        What decides between equals.
+        Their losses, which decide between equals.
 
     Returns
     -------
     list of int
-        Indices, the smallest candidate first: sizes and scores both rise strictly.
+        Indices, the smallest candidate first. Both size and score are strictly increasing.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The account of the budget: every training round of every candidate, and what it cost."""
+"""The account of the budget: every training of every candidate, and its cost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 PHASES = ("warm-up", "recovery", "phase 1", "phase 2", "final")
 
-# Of the columns of the table; text is left to pandas, whose releases differ in it.
+# The columns of the table. Releases of pandas differ in the type of text, which they choose.
 DTYPES = {
     **dict.fromkeys(("generation", "round", "candidate", "n_parameters"), "int64"),
     **dict.fromkeys(("bracket", "parent"), "Int64"),
@@ -22,41 +22,43 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One training round of one candidate: a row of ``history_``.
+    """One training of one candidate: a row of ``history_``.
 
     Parameters
     ----------
     generation : int
         0 for the warm-up.
     phase : {"warm-up", "recovery", "phase 1", "phase 2", "final"}
-        Where in Algorithm 1 it was trained.
+        The part of Algorithm 1.
     round : int
-        Round within the phase, from 0.
+        Round of the phase, from 0.
     bracket : int or None
-        Number of the bracket within the round; None outside the two phases.
-    candidate, parent : int or None
-        Ids; the start has no parent.
+        Bracket of the round; None outside phases 1 and 2.
+    candidate : int
+        Id of the candidate.
+    parent : int or None
+        Id of its parent; the start has none.
     morphism : str
         The change that made the candidate.
     topology : str
-        Its architecture in one line.
+        The architecture in one line.
     n_parameters : int
-        Its trained weights.
+        Number of trained weights.
     n_steps : int
-        Batches trained in this row.
+        Batches of this training.
     n_steps_total : int
-        Batches that its weights have been trained on, those of its ancestors included.
+        Batches that the weights have been trained on, those of the ancestors included.
     train_loss, validation_loss, validation_score : float
-        As recorded last in this row.
+        The last evaluation of this training.
     mean_loss, mean_score : float
         Means of the last ``score_window`` validation losses and scores since the candidate was
-        born, which its selection goes by.
+        born, which decide its selection.
     fitness : float or None
         What the bracket was decided by.
     won : bool or None
-        Whether the candidate stayed in; None outside the two phases.
+        Whether the candidate won its bracket; None outside phases 1 and 2.
     seconds : float
-        Its share, by batches, of the time that the round took.
+        Share of the candidate, by batches, in the time that all trainings of the round took.
     """
 
     generation: int
@@ -91,7 +93,7 @@ class Ledger:
     steps_per_epoch : int
         Batches of an epoch.
     entries : tuple of Entry, default=()
-        What was trained so far, oldest first.
+        All trainings so far, oldest first.
 
     Raises
     ------
@@ -130,7 +132,7 @@ class Ledger:
 
     @property
     def left(self) -> int:
-        """Batches that can still be paid."""
+        """Batches that can still be trained."""
         return self.total - self.spent
 
     def steps(self, epochs: float) -> int:
@@ -143,12 +145,12 @@ class Ledger:
         Parameters
         ----------
         entries : iterable of Entry
-            What was trained.
+            The trainings to add.
 
         Returns
         -------
         Ledger
-            A new ledger.
+            A new ledger; this one is left as it is.
 
         Raises
         ------
@@ -162,13 +164,13 @@ class Ledger:
         return replace(self, entries=self.entries + entries)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the account as a table, one row an entry, with batches turned into epochs.
+        """Return the account as a table, with a row for each entry and in epochs.
 
         Returns
         -------
         pandas.DataFrame
-            The columns of `Entry`; ``n_steps`` becomes ``epochs``, ``n_steps_total`` becomes
-            ``epochs_total``, and ``budget_spent`` is the running sum of ``epochs``.
+            The fields of `Entry`. ``n_steps`` becomes ``epochs``, and ``n_steps_total`` becomes
+            ``epochs_total``. ``budget_spent`` is the cumulative sum of ``epochs``.
         """
         columns = [f.name for f in fields(Entry)]
         frame = pd.DataFrame([asdict(entry) for entry in self.entries], columns=columns)

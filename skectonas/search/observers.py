@@ -1,4 +1,4 @@
-"""Who watches a search: scikit-learn's callbacks, and the lines that `verbose` asks for."""
+"""Observers of a search: scikit-learn's callbacks, and the lines that `verbose` prints."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 class CallbackTasks:
     """Tells scikit-learn's callbacks of the tasks of a fit.
 
-    The tree has the fit itself, then warm-up, generations and the final training, then the
-    phases of a generation, then their rounds.
+    The root of the tree is the fit. Its subtasks are the warm-up, the generations and the final
+    training. The subtasks of a generation are its phases, and theirs are their rounds.
 
     Parameters
     ----------
     estimator : estimator
-        It has been given the callbacks, or inherits them from a meta-estimator.
+        The estimator that has the callbacks, or inherits them from a meta-estimator.
     X, y, sample_weight : object
-        What `fit` was given.
+        The arguments of `fit`.
     fitted : callable
-        Returns the fitted attributes that go with an outcome.
+        Returns the fitted attributes for an outcome.
     """
 
     def __init__(
@@ -53,13 +53,13 @@ class CallbackTasks:
 
     def end(self, search: Search, state: SearchState, task: str) -> bool:
         """See `skectonas.search.Observer`."""
-        # Only a generation, or what comes in its place, is worth a look at all the data.
-        worth = len(self._open) == 2
-        return self._end((lambda: self.fitted(search.outcome(state))) if worth else None)
+        # The fitted attributes take time, so that only the subtasks of the fit have them.
+        with_model = len(self._open) == 2
+        return self._end((lambda: self.fitted(search.outcome(state))) if with_model else None)
 
     def finish(self) -> None:
-        """Tell of the end of the fit: all fitted attributes are set."""
-        while len(self._open) > 1:  # what an interruption has left
+        """Tell the callbacks that the fit has ended; all fitted attributes are set."""
+        while len(self._open) > 1:  # an interruption leaves tasks open
             self._end(None)
         self._end({})
 

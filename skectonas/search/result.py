@@ -1,4 +1,4 @@
-"""What a search has found, told as the fitted attributes of the estimator."""
+"""What a search has found, as the fitted attributes of the estimator."""
 
 from __future__ import annotations
 

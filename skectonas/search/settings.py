@@ -1,4 +1,4 @@
-"""What a search is told before it begins."""
+"""The hyperparameters of a search."""
 
 from __future__ import annotations
 
@@ -6,60 +6,53 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from skectonas.morphisms import MORPHISMS, Morphism
+from skectonas.morphisms import Morphism
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The hyperparameters of the search; the defaults are the paper's.
+    """The hyperparameters of a search.
+
+    Fields that are not listed here are the parameters of `ECToNASClassifier` of the same names.
 
     Parameters
     ----------
-    warmup_epochs : float, default=10
-        Training of the start before the first generation.
-    round_epochs : float, default=5
-        Training of each competitor in a round.
-    n_rounds : int, default=3
-        Rounds of each of the two phases.
-    n_parents : int, default=2
-        Winners of a generation.
-    max_growth : float, default=3.0
-        A child may have this many times the parent's parameters more.
-    max_parameters : int, default=8_000_000
-        And no more than this in all.
-    score_window : int, default=3
-        The score is the mean of this many last evaluations.
     morphisms : sequence of Morphism
-        The changes to choose from.
-    keep_front : bool, default=False
+        The changes to choose from, as objects.
+    keep_front : bool
         Whether the candidates that no other beats keep their weights.
     """
 
-    warmup_epochs: float = 10
-    round_epochs: float = 5
-    n_rounds: int = 3
-    n_parents: int = 2
-    max_growth: float = 3.0
-    max_parameters: int = 8_000_000
-    score_window: int = 3
-    morphisms: Sequence[Morphism] = MORPHISMS
-    keep_front: bool = False
+    warmup_epochs: float
+    round_epochs: float
+    n_rounds: int
+    n_parents: int
+    max_growth: float
+    max_parameters: int
+    score_window: int
+    morphisms: Sequence[Morphism]
+    keep_front: bool
 
 
 def check_morphisms(morphisms: Any, known: Sequence[Morphism]) -> tuple[Morphism, ...]:
-    """Return the morphisms that are meant: "all", or a sequence of names and objects.
+    """Return the morphisms that a parameter names: "all", or a sequence of names and objects.
 
     Parameters
     ----------
     morphisms : str or sequence
-        What the user gave.
+        The parameter.
     known : sequence of Morphism
-        Those that "all" and names stand for.
+        What "all" and names refer to.
+
+    Returns
+    -------
+    tuple of Morphism
+        The morphisms as objects.
 
     Raises
     ------
     ValueError
-        If a name is unknown, an object is no morphism, or there is none.
+        If a name is unknown, an object is not a morphism, there is none, or one is there twice.
     """
     if isinstance(morphisms, str) and morphisms == "all":
         return tuple(known)
