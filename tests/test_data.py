@@ -141,7 +141,7 @@ def test_every_channel_is_scaled_on_its_own(dtype: torch.dtype) -> None:
     some = Rows(images, torch.tensor([0, 1]))
     scaling = PixelScaling((0.5, 100.0, -3.0), (2.0, 0.1, 1.0))
     data = TrainingData(some, some, scaling)
-    offset, scale = data.offset_and_scale(dtype)
+    offset, scale = data.scaling.tensors(dtype, images.device)
     assert offset.dtype == scale.dtype == dtype
     assert offset.shape == scale.shape == (3,)
     expected = (np.arange(24).reshape(2, 2, 2, 3) - [0.5, 100, -3]) * [2, 0.1, 1]

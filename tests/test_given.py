@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 
 from skectonas import PseudoImageTransformer
 from skectonas.inputs.encoder import InputEncoder
-from skectonas.inputs.frames import admit
+from skectonas.inputs.frames import to_pandas
 
 OTHERS: dict[str, Callable[[pd.DataFrame], Any]] = {
     "polars": pl.from_pandas,
@@ -236,17 +236,17 @@ def test_what_polars_needs_is_named(frame: pd.DataFrame, monkeypatch: Any) -> No
     message = r'pyarrow cannot be imported; pip install "skectonas\[polars\]"'
     for values in (X, X["int"]):
         with pytest.raises(ImportError, match=message):
-            admit(values, "X")
+            to_pandas(values, "X")
 
 
 def test_others_that_convert_themselves(frame: pd.DataFrame) -> None:
-    assert admit(Modin(frame), "X") is frame
+    assert to_pandas(Modin(frame), "X") is frame
     narwhals = pytest.importorskip("narwhals")
     for eager in (frame, pl.from_pandas(frame), pa.Table.from_pandas(frame)):
-        found = admit(narwhals.from_native(eager), "X")
-        pd.testing.assert_frame_equal(found, admit(eager, "X"))
+        found = to_pandas(narwhals.from_native(eager), "X")
+        pd.testing.assert_frame_equal(found, to_pandas(eager, "X"))
     with pytest.raises(TypeError, match="X must hold its values"):
-        admit(narwhals.from_native(pl.from_pandas(frame).lazy()), "X")
+        to_pandas(narwhals.from_native(pl.from_pandas(frame).lazy()), "X")
 
 
 def test_an_array_with_labels_stays_an_array() -> None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
+from helpers import quick
 from hypothesis import example, given
 from hypothesis import strategies as st
+from scipy import sparse
 from sklearn.model_selection import StratifiedShuffleSplit
 
 from skectonas.estimators import check_device, draw_seed
+from skectonas.inputs import checks, encoder, layout
 from skectonas.inputs.checks import check_classes
 from skectonas.morphisms import GREEDY_MORPHISMS, MORPHISMS, AddCell, AddUnits
 from skectonas.search import check_morphisms
@@ -140,3 +145,37 @@ def test_seed() -> None:
     assert (np.random.get_state()[1] == before).all()
     with pytest.raises(ValueError, match="seed"):
         draw_seed("x")
+
+
+FRAME = pd.DataFrame({"a": np.arange(40.0), "b": list("xyxz") * 10})
+KINDS_OF_X = {
+    "array": np.arange(80.0).reshape(40, 2),
+    "images": np.arange(640.0).reshape(40, 4, 4),
+    "lists": np.arange(80.0).reshape(40, 2).tolist(),
+    "frame": FRAME,
+    "arrow": pa.Table.from_pandas(FRAME),
+    "sparse": sparse.csr_array(np.eye(40)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_X)
+def test_X_is_converted_and_validated_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def counted(function: Any, name: str) -> Any:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            calls.append(name)
+            return function(*args, **kwargs)
+
+        return wrapper
+
+    for module in (checks, encoder, layout):
+        for name in ("to_pandas", "validate_data"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, counted(getattr(module, name), name))
+    X = KINDS_OF_X[kind]
+    clf = quick(5).fit(X, np.arange(40) % 2)
+    assert sorted(calls) == ["to_pandas", "to_pandas", "validate_data"]  # X and y
+    calls.clear()
+    clf.predict(X)
+    assert sorted(calls) == ["to_pandas", "validate_data"]

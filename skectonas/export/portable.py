@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from skectonas.inputs import ColumnScaling, InputEncoder
+from skectonas.inputs import ColumnScaling, InputEncoder, PixelScaling
 from skectonas.network import TopologyNetwork, Weights, build
 from skectonas.topology import Topology
 
@@ -62,8 +62,12 @@ class PortableNetwork(nn.Module):
         if known["columns"] is None or known["tables"] is not None:
             # Of a frame, the images that the encoder makes of it are the input.
             seen = known["image_shape_" if known["tables"] is not None else "input_shape"]
+            early = known["early"]
             self.scaling = ImagesOfPixels(
-                seen, known["image_shape_"], known["early"], known["scaling"]
+                seen,
+                known["image_shape_"],
+                None if early is None else PixelScaling(**early),
+                encoder.scaling_,
             )
         else:
             self.scaling = ImagesOfColumns(
@@ -98,25 +102,24 @@ class ImagesOfPixels(nn.Module):
         Shape of an image, or number of pixels of a flat one.
     image_shape : tuple of int
         Height, width and channels.
-    early : dict or None
-        Offset and scale, of each channel or of all, that are applied in float64 and then
-        rounded to float32, as the encoder does it.
-    late : dict
-        Offset and scale that are applied in the dtype of the network.
+    early : PixelScaling or None
+        A scaling in float64, after which pixels are rounded to float32, as by the encoder.
+    late : PixelScaling
+        A scaling in the dtype of the network.
     """
 
     def __init__(
         self,
         input_shape: tuple[int, ...],
         image_shape: tuple[int, int, int],
-        early: Mapping[str, Sequence[float]] | None,
-        late: Mapping[str, Sequence[float]],
+        early: PixelScaling | None,
+        late: PixelScaling,
     ) -> None:
         super().__init__()
         self.input_shape = input_shape
         self.image_shape = image_shape
-        self.early = None if early is None else _constants(early)
-        self.late = _constants(late)
+        self.early = early
+        self.late = late
 
     def forward(self, X: Tensor, dtype: torch.dtype) -> Tensor:
         """Return images (n, height, width, channels), scaled, in the given dtype."""
@@ -127,10 +130,8 @@ class ImagesOfPixels(nn.Module):
         _check_shape(X, shapes)
         images = X.reshape(X.shape[0], *self.image_shape)
         if self.early is not None:
-            offset, scale = (value.to(X.device) for value in self.early)
-            images = (images.double() - offset) * scale
-        offset, scale = (value.to(X.device, dtype) for value in self.late)
-        return (images.float().to(dtype) - offset) * scale
+            images = self.early.apply_to_tensor(images, torch.float64)
+        return self.late.apply_to_tensor(images.float(), dtype)
 
 
 class ImagesOfColumns(nn.Module):
@@ -201,14 +202,6 @@ class ImagesOfColumns(nn.Module):
         table = torch.cat([values, indicators], 1).float().to(dtype)
         pixels = pad(table, (0, 1))[:, self.columns.to(X.device)]
         return pixels.reshape(X.shape[0], *self.image_shape)
-
-
-def _constants(scaling: Mapping[str, Sequence[float]]) -> tuple[Tensor, Tensor]:
-    offset, scale = (
-        torch.tensor(scaling[name], dtype=torch.float64, device="cpu")
-        for name in ("offset", "scale")
-    )
-    return offset, scale
 
 
 def _check_shape(X: Tensor, shapes: set[tuple[int, ...]]) -> None:

@@ -25,7 +25,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from skectonas.callers import level_of_user
 from skectonas.inputs.encoder import Data, are_flattened_images, batches_of
-from skectonas.inputs.frames import admit
+from skectonas.inputs.frames import to_pandas
 
 Array: TypeAlias = NDArray[Any]
 Fit = TypeVar("Fit", bound=Callable[..., Any])
@@ -62,24 +62,15 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
     UserWarning
         If the channels of the images seem to come first.
     """
-    X = admit(_of_torch(X), "X")
+    X = to_pandas(_of_torch(X), "X")
     if isinstance(X, list | tuple) or _is_array_of_arrays(X):
         with _overflow_named("X"):
             X = _stacked(X)
     if _is_table_of_objects(X):
         with _overflow_named("X"):
             X = _frame_of(X)
-    least = 2 if reset else 1
     if isinstance(X, pd.DataFrame):
-        for side, name, minimum in ((len(X), "sample", least), (X.shape[1], "feature", 1)):
-            if side < minimum:
-                raise ValueError(
-                    f"Found a data frame with {side} {name}(s) (shape={X.shape}) while a "
-                    f"minimum of {minimum} is required by {type(estimator).__name__}."
-                )
-        frame: pd.DataFrame = validate_data(estimator, X, reset=reset, skip_check_array=True)
-        return frame
-    checks = {"ensure_all_finite": False, "ensure_min_samples": least}
+        return _check_frame(estimator, X, reset)
     shape: tuple[int, ...] = np.shape(X) if hasattr(X, "ndim") else ()
     if len(shape) > 4:
         raise ValueError(
@@ -88,40 +79,83 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
         )
     if not reset:
         _refuse_a_single_image(estimator, shape)
-    if len(shape) > 2:
-        if sparse.issparse(X):
-            raise ValueError(f"X must have two dimensions if it is sparse, got shape {shape}.")
-        if 0 in shape[1:]:
-            raise ValueError(f"X has images without pixels: shape {shape}.")
-        _check_same_images(estimator, shape[1:], reset)
-        if reset:
-            _advise_channels_last(shape)
-        with _overflow_named("X"):
-            array: Any = check_array(
-                X, allow_nd=True, estimator=estimator, input_name="X", **checks
-            )
-        # A stand-in of as many values, because flattening copies what is not contiguous.
-        values = np.broadcast_to(0, (shape[0], math.prod(shape[1:])))
-        validate_data(estimator, values, reset=reset, skip_check_array=True)
-    else:
-        _check_format(X)
-        with _overflow_named("X"):
-            array = validate_data(estimator, X, reset=reset, accept_sparse="csr", **checks)
+    check = _check_images if len(shape) > 2 else _check_table
+    with _overflow_named("X"):
+        array = check(estimator, X, reset)
     if array.dtype.kind in "mM":
         raise ValueError(
             f"X must hold numbers, got an array of {array.dtype}: take differences to some "
             "time and divide them by a unit of time."
         )
+    _check_values(estimator, array, reset)
+    if isinstance(array, np.ndarray) and array.dtype == bool:
+        return array.view(np.uint8)
+    return array
+
+
+def _least_rows(reset: bool) -> int:
+    return 2 if reset else 1
+
+
+def _check_frame(estimator: BaseEstimator, X: pd.DataFrame, reset: bool) -> Data:
+    minima = ((len(X), "sample", _least_rows(reset)), (X.shape[1], "feature", 1))
+    for side, name, minimum in minima:
+        if side < minimum:
+            raise ValueError(
+                f"Found a data frame with {side} {name}(s) (shape={X.shape}) while a "
+                f"minimum of {minimum} is required by {type(estimator).__name__}."
+            )
+    frame: pd.DataFrame = validate_data(estimator, X, reset=reset, skip_check_array=True)
+    return frame
+
+
+def _check_images(estimator: BaseEstimator, X: Any, reset: bool) -> Any:
+    shape = np.shape(X)
+    if sparse.issparse(X):
+        raise ValueError(f"X must have two dimensions if it is sparse, got shape {shape}.")
+    if 0 in shape[1:]:
+        raise ValueError(f"X has images without pixels: shape {shape}.")
+    _check_same_images(estimator, shape[1:], reset)
+    if reset:
+        _advise_channels_last(shape)
+    array = check_array(
+        X,
+        allow_nd=True,
+        ensure_all_finite=False,
+        ensure_min_samples=_least_rows(reset),
+        estimator=estimator,
+        input_name="X",
+    )
+    # A stand-in of as many values, because flattening copies what is not contiguous.
+    values = np.broadcast_to(0, (shape[0], math.prod(shape[1:])))
+    validate_data(estimator, values, reset=reset, skip_check_array=True)
+    return array
+
+
+def _check_table(estimator: BaseEstimator, X: Any, reset: bool) -> Any:
+    _check_format(X)
+    return validate_data(
+        estimator,
+        X,
+        reset=reset,
+        accept_sparse="csr",
+        ensure_all_finite=False,
+        ensure_min_samples=_least_rows(reset),
+    )
+
+
+def _check_values(estimator: BaseEstimator, array: Any, reset: bool) -> None:
+    """Refuse infinities, images with missing values, and a table without any value."""
     are_images = array.ndim > 2 or are_flattened_images(
         array, estimator.image_shape, estimator.column_order
     )
-    nothing = reset
+    only_missing = reset
     # Batch by batch, because it may take memory.
     for batch in batches_of(array):
-        if batch.dtype == np.longdouble:  # what it holds must have a place in float64
+        if batch.dtype == np.longdouble:  # the values must fit into float64
             with np.errstate(over="ignore"):
                 batch = batch.astype(np.float64)
-        nothing = nothing and bool(np.isnan(batch).all())
+        only_missing = only_missing and bool(np.isnan(batch).all())
         with np.errstate(invalid="ignore"):  # infinities of both signs
             assert_all_finite(
                 batch,
@@ -129,11 +163,8 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
                 estimator_name=type(estimator).__name__,
                 input_name="X",
             )
-    if nothing:
+    if only_missing:
         raise ValueError("X: expected a column to learn from, but all values are missing")
-    if isinstance(array, np.ndarray) and array.dtype == bool:
-        return array.view(np.uint8)
-    return array
 
 
 def _frame_of(X: Any) -> Any:
@@ -243,7 +274,7 @@ def check_y(estimator: BaseEstimator, X: Data, y: Any) -> Array:
             f"This {type(estimator).__name__} estimator requires y to be passed, but the "
             "target y is None."
         )
-    y = admit(_of_torch(y), "y")
+    y = to_pandas(_of_torch(y), "y")
     _check_one_label_a_row(y)
     if np.any(pd.isna(y)):
         raise ValueError("Input y contains NaN.")
@@ -329,7 +360,7 @@ def check_weights(sample_weight: Any, X: Data) -> NDArray[np.float64] | None:
     """
     if sample_weight is None:
         return None
-    given = admit(_of_torch(sample_weight), "sample_weight")
+    given = to_pandas(_of_torch(sample_weight), "sample_weight")
     with _overflow_named("sample_weight"):
         weights: NDArray[np.float64] = _check_sample_weight(
             given, X, dtype=np.float64, ensure_non_negative=True

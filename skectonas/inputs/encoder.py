@@ -19,7 +19,7 @@ from scipy import sparse
 from sklearn.utils import gen_batches
 
 from skectonas.callers import level_of_user
-from skectonas.inputs.frames import admit
+from skectonas.inputs.frames import to_pandas
 from skectonas.inputs.layout import check_image_shape, places_of_columns, room_for
 from skectonas.inputs.scaling import (
     METHODS,
@@ -151,7 +151,7 @@ class InputEncoder:
             raise ValueError(
                 f"column_scaling: expected one of {METHODS}, got {self.column_scaling!r}"
             )
-        X = _with_rows(X)
+        X = _as_data(X)
         self._shape = X.shape[1:]
         self._dtype = None if isinstance(X, pd.DataFrame) else X.dtype.name
         self._tables: TableEncoder | None = None
@@ -277,7 +277,7 @@ class InputEncoder:
 
     def _checked(self, X: Data) -> Data:
         """Return X as a frame or an array, whatever `fit` saw, if it is like that."""
-        X = _with_rows(X)
+        X = _as_data(X)
         if self._tables is not None:
             if isinstance(X, pd.DataFrame):
                 return X
@@ -505,10 +505,13 @@ def batches_of(X: Data, rows: RowNumbers | None = None, width: int = 1) -> Itera
         yield some_rows(X, part if rows is None else rows[part])
 
 
-def _with_rows(X: Any) -> Data:
-    """Return frames as those of pandas, and sparse arrays in the format that has rows."""
-    X = admit(X, "X")
-    return X.tocsr() if sparse.issparse(X) else X
+def _as_data(X: Any) -> Data:
+    """Return X as `check_X` does, which leaves what that function returned as it is."""
+    if sparse.issparse(X):
+        return X.tocsr()
+    if isinstance(X, pd.DataFrame) or type(X) is np.ndarray:
+        return X
+    return to_pandas(X, "X")
 
 
 def _numeric_array(X: pd.DataFrame) -> npt.NDArray[Any]:

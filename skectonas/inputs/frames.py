@@ -1,4 +1,4 @@
-"""What is given as X, y or weights, before anything is asked of it."""
+"""Frames and columns of other libraries, converted to those of pandas."""
 
 from __future__ import annotations
 
@@ -10,38 +10,42 @@ import pandas as pd
 from skectonas.extras import import_extra
 
 PROTOCOLS = ("__arrow_c_stream__", "__arrow_c_array__", "__dataframe__")
-"""What frames and columns have, and arrays with a `to_pandas` of their own have not."""
+"""Attributes of frames and columns. Arrays that have a `to_pandas` have none of them."""
 
 
-def admit(values: Any, name: str) -> Any:
-    """Return frames and columns of other libraries as those of pandas, all else as it is.
+def to_pandas(values: Any, name: str) -> Any:
+    """Convert frames and columns of other libraries to pandas, and return all else as it is.
 
-    They convert themselves: polars, Arrow, Modin, cuDF and narwhals have a `to_pandas`, which
-    knows their types better than code here could, and keeps the dictionaries of categories as
-    they are.
+    The conversion is their own: polars, Arrow, Modin, cuDF and narwhals have a `to_pandas`,
+    which knows their types best and keeps the dictionaries of categories.
 
     Parameters
     ----------
     values : object
-        What the user gave.
+        Argument that the user passed.
     name : str
-        What it is given as, for messages.
+        Name of the argument, for messages.
+
+    Returns
+    -------
+    object
+        A frame or Series of pandas, or `values` itself.
 
     Raises
     ------
     ImportError
-        If it is of polars, and pyarrow, by which polars converts, is missing.
+        If `values` come from polars, and pyarrow, which polars needs for this, is missing.
     TypeError
-        If it is a lazy frame.
+        If `values` are a lazy frame.
     ValueError
-        If it is an array with masked values, which conversion to a plain array would bring
-        back.
+        If `values` are an array with masked values. Conversion to a plain array would reveal
+        them.
 
     Examples
     --------
     >>> import pyarrow as pa
-    >>> from skectonas.inputs.frames import admit
-    >>> admit(pa.table({"age": [20, 30], "work": ["office", "farm"]}), "X")
+    >>> from skectonas.inputs.frames import to_pandas
+    >>> to_pandas(pa.table({"age": [20, 30], "work": ["office", "farm"]}), "X")
        age    work
     0   20  office
     1   30    farm

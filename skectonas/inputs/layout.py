@@ -23,7 +23,7 @@ from skectonas.estimators import (
     one_task,
     tearing_down,
 )
-from skectonas.inputs.frames import admit
+from skectonas.inputs.frames import to_pandas
 
 __all__ = [
     "PseudoImageTransformer",
@@ -239,7 +239,7 @@ class PseudoImageTransformer(
             If `X` holds no finite numbers or is of another shape.
         """
         check_is_fitted(self)
-        images = check_array(admit(X, "X"), dtype=_FLOATS, allow_nd=True)
+        images = check_array(to_pandas(X, "X"), dtype=_FLOATS, allow_nd=True)
         pixels = math.prod(self.image_shape_)
         if images.shape[1:] not in (self.image_shape_, (pixels,)):
             raise ValueError(
@@ -282,7 +282,7 @@ class PseudoImageTransformer(
 
     def _checked(self, X: Any, reset: bool) -> Any:
         return validate_data(
-            self, admit(X, "X"), dtype=_FLOATS, accept_sparse="csr", reset=reset
+            self, to_pandas(X, "X"), dtype=_FLOATS, accept_sparse="csr", reset=reset
         )
 
     def __sklearn_tags__(self) -> Any:

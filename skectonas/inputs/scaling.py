@@ -8,9 +8,11 @@ from functools import cached_property
 from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from sklearn.utils import gen_batches
+from torch import Tensor
 
 Array: TypeAlias = NDArray[Any]
 Method: TypeAlias = Literal["quantile", "minmax"]
@@ -108,6 +110,29 @@ class PixelScaling:
         """
         scaled: Array = (X - np.array(self.offset)) * np.array(self.scale)
         return scaled
+
+    def apply_to_tensor(self, X: Tensor, dtype: torch.dtype) -> Tensor:
+        """Scale images in torch.
+
+        Parameters
+        ----------
+        X : Tensor of shape (..., channels)
+            Pixels.
+        dtype : torch.dtype
+            In which they are scaled.
+
+        Returns
+        -------
+        Tensor of the shape of `X`
+            ``(X - offset) * scale``, in that dtype.
+        """
+        offset, scale = self.tensors(dtype, X.device)
+        return (X.to(dtype) - offset) * scale
+
+    def tensors(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return offset and scale as tensors of shape (channels,), or (1,)."""
+        offset = torch.tensor(self.offset, dtype=dtype, device=device)
+        return offset, torch.tensor(self.scale, dtype=dtype, device=device)
 
 
 UNSCALED = PixelScaling()

@@ -99,14 +99,7 @@ class TrainingData:
 
     def scaled(self, images: Tensor, dtype: torch.dtype) -> Tensor:
         """Return images as a network sees them."""
-        offset, scale = self.offset_and_scale(dtype)
-        return (images.to(dtype) - offset) * scale
-
-    def offset_and_scale(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Return the scaling as tensors of shape (channels,), or (1,), where the rows are."""
-        device, scaling = self.train.labels.device, self.scaling
-        offset = torch.tensor(scaling.offset, dtype=dtype, device=device)
-        return offset, torch.tensor(scaling.scale, dtype=dtype, device=device)
+        return self.scaling.apply_to_tensor(images, dtype)
 
     @cached_property
     def calibration(self) -> Tensor:

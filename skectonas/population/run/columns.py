@@ -43,11 +43,12 @@ class Inputs:
         dtype: torch.dtype,
     ) -> None:
         height, width, channels = topology.input_shape
-        self._offset, self._scale = data.offset_and_scale(dtype)
+        device = data.train.labels.device
+        self._offset, self._scale = data.scaling.tensors(dtype, device)
         self._pixels = torch.empty(
             (n_batches, batch, height, width, channels),
             dtype=dtype,
-            device=data.train.labels.device,
+            device=device,
         )
         # Pixels with the batch last. A transpose of all pixels is faster than one per channel.
         self._transposed = self._pixels.new_empty(n_batches, height, width, channels, batch)
