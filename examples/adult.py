@@ -2,12 +2,11 @@
 Adult, a raw data frame
 =======================
 
-Census income: the paper's experiment of section 4.1, on the raw frame; categories, numbers and
-missing values are encoded inside.
+Census income: the experiment of section 4.1 of the paper, on the raw frame. The estimator
+encodes categories, numbers and missing values.
 
 The data come from a local CSV file (the 14 attributes, ``income``, and ``split``, which is
-"train" or "test"), or else from OpenML; so this script is shown, and was not run when the site
-was built.
+"train" or "test") or from OpenML, so this script was not run when the site was built.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ def main() -> None:
 
 
 def load(path: Path | None) -> tuple[pd.DataFrame, pd.Series, np.ndarray]:
-    """Return attributes, labels, and which rows are of the official training file."""
+    """Return attributes, labels, and which rows belong to the official training file."""
     if path is None:
         frame = fetch_openml("adult", version=2, as_frame=True).frame
         return frame.drop(columns="class"), frame["class"], np.arange(len(frame)) < N_TRAIN

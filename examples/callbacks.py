@@ -1,11 +1,11 @@
 """
-Callbacks: progress, scores while it runs, and an end of your own
+Callbacks: progress, scores during the search, and early stopping
 ==================================================================
 
-A search takes the callbacks of scikit-learn 1.9. It is a tree of tasks: the warm-up,
-generations, their two phases, and the rounds of these.
+The classifier supports the callbacks of scikit-learn 1.9. A search is a tree of tasks: the
+warm-up, the generations, their two phases, and the rounds of each phase.
 
-Needs scikit-learn 1.9 and rich: ``pip install "skectonas[progress]"``.
+This example needs scikit-learn 1.9 and rich: ``pip install "skectonas[progress]"``.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ X, y = load_digits(return_X_y=True)
 # %%
 # A bar for a grid search
 # -----------------------
-# Given to the grid, the bar goes down to the pipeline and to the classifier, one and two levels
-# below. It is live in a terminal or a notebook; here is how it ends.
+# The grid search passes the bar on to the pipeline and to the classifier, one and two levels
+# below. In a terminal or a notebook it is updated live; here is its final state.
 
 pipeline = make_pipeline(
     StandardScaler(), ECToNASClassifier(budget=40, image_shape=(8, 8), random_state=0)
@@ -35,26 +35,27 @@ grid.fit(X, y)
 print(grid.best_params_, grid.best_estimator_[-1].best_topology_)
 
 # %%
-# Scores of each generation, and enough is enough
-# -----------------------------------------------
+# Scores of each generation, and early stopping
+# ---------------------------------------------
 # ``ScoringMonitor`` scores the best network at the end of each generation, on the rows of the
-# fit. A callback whose ``on_fit_task_end`` returns True ends the search, with the best so far.
+# fit. A callback whose ``on_fit_task_end`` returns True ends the search and keeps the best
+# network so far.
 
 
 class Enough:
-    """Stops at a generation whose best network has a validation score that is good enough."""
+    """Stops after a generation whose best network has a good enough validation score."""
 
     def __init__(self, score):
         self.score = score
 
     def setup(self, estimator, context):
-        """Prepare for a fit: nothing to do."""
+        """Do nothing before a fit."""
 
     def teardown(self, estimator, context):
-        """Put away after a fit: nothing to do."""
+        """Do nothing after a fit."""
 
     def on_fit_task_begin(self, estimator, context):
-        """Take note of a task: nothing to do."""
+        """Do nothing when a task begins."""
 
     def on_fit_task_end(self, estimator, context, *, fitted_estimator):
         """Return whether to stop; only generations come with a fitted estimator."""
@@ -70,8 +71,8 @@ scores = monitor.get_logs().data_as_pandas
 print(scores[["task_name", "task_id", "accuracy"]].to_string(index=False))
 
 # %%
-# Going on
-# --------
+# Continuing the search
+# ---------------------
 # With ``warm_start=True`` another fit continues from the fitted network, with a fresh budget.
 
 clf.set_callbacks().set_params(warm_start=True, budget=60).fit(X, y)

@@ -2,11 +2,11 @@
 A morphism of your own
 ======================
 
-What the search can change is a list of objects. This one swaps the pooling of a cell, which
-none of the built-in morphisms does, and shows the two things that a morphism has to get right:
-what the topology becomes, and how the trained weights are carried over.
+The changes that a search can make are a list of objects. The morphism in this example swaps the
+pooling of a cell, which none of the built-in morphisms does. It shows the two things that a
+morphism has to define: what the topology becomes, and how the trained weights are carried over.
 
-Needs matplotlib: ``pip install "skectonas[plot]"``.
+This example needs matplotlib: ``pip install "skectonas[plot]"``.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from skectonas.network import Weights
 # %%
 # The morphism
 # ------------
-# Weights keep their shapes, but the maps after the cell have other values. So the function is
-# not preserved, and the first dense layer is fitted to put out on the training images what it
-# put out before.
+# The weights keep their shapes, but the maps after the cell have other values. The function is
+# therefore not preserved, and the first dense layer is fitted to its former outputs on the
+# training images.
 
 
 @dataclass(frozen=True)
 class SwapPooling:
-    """Let a cell pool by the maximum instead of the average, or the other way round."""
+    """Change the pooling of a cell from average to maximum, or the other way round."""
 
     recovery_epochs: float = 0.25
     name = "swap_pooling"
@@ -56,14 +56,14 @@ class SwapPooling:
     def carry(
         self, weights: Weights, old: Topology, new: Topology, site: int, context: Context
     ) -> dict[str, Tensor]:
-        """Keep the weights, and fit the first dense layer to what it put out before."""
+        """Keep the weights, and fit the first dense layer to its former outputs."""
         return reconnect_first_dense(weights, new, context.activations(weights, old))
 
 
 # %%
 # The search
 # ----------
-# Beside the built-in morphisms, from a network with two cells that pool by the average.
+# We add it to the built-in morphisms, and start from a network with two average pooling cells.
 
 digits = load_digits()
 X_train, X_test, y_train, y_test = train_test_split(
@@ -76,7 +76,7 @@ clf = ECToNASClassifier(
 tell(clf, X_test, y_test)
 
 # %%
-# How the children of each morphism did: their scores after the first round of the first
+# The plot shows the scores of the children of each morphism after the first round of the first
 # generation.
 
 first = clf.history_.query("generation == 1 and phase == 'phase 1' and round == 0")

@@ -2,11 +2,11 @@
 Fashion-MNIST, a part of it
 ===========================
 
-Larger images: convolutional cells that come and go.
+A search on larger images, in which convolutional cells are added and removed.
 
 The images come from a local folder with the original idx files, such as that of Debian's
-package dataset-fashion-mnist, or else from OpenML; so this script is shown, and was not run
-when the site was built.
+package dataset-fashion-mnist, or from OpenML, so this script was not run when the site was
+built.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def load(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return all images and labels, the 60,000 for training first."""
+    """Return all images and labels, with the 60,000 training images first."""
     if not folder.exists():
         X, y = fetch_openml("Fashion-MNIST", version=1, return_X_y=True, as_frame=False)
         return X.reshape(-1, 28, 28).astype(np.uint8), y.astype(int)

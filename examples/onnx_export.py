@@ -2,9 +2,9 @@
 Export to ONNX
 ==============
 
-From the search to a file that runs without Python, torch or this package.
+This example writes a network to a file that runs without Python, torch or this package.
 
-Needs the exporter and, to run the file here, onnxruntime:
+It needs the exporter and, to run the file here, onnxruntime:
 ``pip install "skectonas[onnx]" onnxruntime``.
 """
 
@@ -34,8 +34,8 @@ with tempfile.TemporaryDirectory() as folder:
     session = onnxruntime.InferenceSession(path)
 
 # %%
-# Raw images go in, of the type and shape that ``fit`` saw, and any number of them: the scaling
-# of the input is part of the model.
+# The model takes any number of raw images of the same type and shape as in ``fit``. The
+# scaling of the input is part of the model.
 
 [images] = session.get_inputs()
 print(f"input: {images.name}, {images.type}, {images.shape}")

@@ -2,10 +2,10 @@
 Score against size: the Pareto front
 ====================================
 
-A search trains many networks. Those that no other beats, being smaller or better, are kept on
-request, and each of them can be made the model.
+A search trains many networks. It can keep those that no other network beats in both size and
+score, and each of them can be made the model.
 
-Needs matplotlib: ``pip install "skectonas[plot]"``.
+This example needs matplotlib: ``pip install "skectonas[plot]"``.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ clf.fit(X_train, y_train)
 # %%
 # The front
 # ---------
-# Validation score against the number of parameters, of all candidates.
+# The plot shows validation score against the number of parameters for all candidates.
 
 ParetoDisplay.from_estimator(clf)
 plt.show()
 
 # %%
-# The same as a table. The validation score has chosen these candidates among many, so that it
-# is optimistic; the accuracy on rows that nothing was chosen by is beside it.
+# The same data as a table. The candidates were chosen by their validation scores, so these are
+# optimistic. The last column is the accuracy on rows that were not used for any choice.
 
 front = clf.pareto_front_[["candidate", "topology", "n_parameters", "validation_score"]]
 models = {number: clf.with_candidate(number) for number in front["candidate"]}
@@ -47,8 +47,8 @@ print(
 # %%
 # Another model
 # -------------
-# The smallest candidate whose validation score is within two points of the best. It is an
-# estimator like the first, which stays as it is.
+# We take the smallest candidate whose validation score is within two points of the best. The
+# result is a new estimator; the first one does not change.
 
 best = front["validation_score"].max()
 good = front[front["validation_score"] >= best - 0.02]

@@ -2,9 +2,10 @@
 Pictures of a search
 ====================
 
-What happened in a search, drawn from the tables of the fitted estimator.
+These plots show what happened in a search. They are drawn from the tables of the fitted
+estimator.
 
-Needs matplotlib: ``pip install "skectonas[plot]"``.
+This example needs matplotlib: ``pip install "skectonas[plot]"``.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ clf = ECToNASClassifier(budget=200, random_state=0).fit(digits.images, digits.ta
 # %%
 # The way to the winner
 # ---------------------
-# Score and size along the winner's lineage, in front of all other candidates. A dotted line
-# shows how far the score fell right after a change.
+# Score and size along the winner's lineage, in front of all other candidates. Dotted lines show
+# how far the score fell right after a change.
 
 EvolutionDisplay.from_estimator(clf)
 plt.show()
@@ -30,8 +31,8 @@ plt.show()
 # %%
 # All candidates
 # --------------
-# Who descends from whom; colours and shapes tell the change that made a candidate, a filled
-# mark that it survived its generation.
+# The tree of descent. Colours and shapes show the change that made a candidate; a filled mark
+# means that it survived its generation.
 
 LineageDisplay.from_estimator(clf)
 plt.show()
@@ -39,15 +40,15 @@ plt.show()
 # %%
 # The network, to scale
 # ---------------------
-# Where the search began, and what it found.
+# The start of the search and the winner.
 
 TopologyDisplay.from_estimator(clf)
 plt.show()
 
 # %%
-# Displays in axes of your own
-# ----------------------------
-# All displays draw into axes that they are given, and leave what they drew in attributes.
+# Displays in your own axes
+# -------------------------
+# All displays can draw into given axes, and keep what they drew in attributes.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
 display = EvolutionDisplay.from_estimator(clf, ax=left)

@@ -3,10 +3,10 @@ Tables as pseudo-images
 =======================
 
 Every column of a table becomes a pixel, so that networks for images can be used on it. A
-convolution looks at neighbouring pixels: ``column_order="correlation"`` lays columns that go
-together side by side.
+convolution looks at neighbouring pixels; ``column_order="correlation"`` places correlated
+columns side by side.
 
-Needs matplotlib: ``pip install "skectonas[plot]"``.
+This example needs matplotlib: ``pip install "skectonas[plot]"``.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ scaled = pd.DataFrame(minmax_scale(X), columns=X.columns)
 # %%
 # Three orders
 # ------------
-# 30 measurements have room in 6×6 pixels; those that are left over are zero. Above the mean
-# image of one class, below that of the other.
+# 30 measurements fit into 6×6 pixels; the remaining pixels are zero. The top row shows the mean
+# image of one class, the bottom row that of the other.
 
 figure, axes = plt.subplots(2, 3, figsize=(7.5, 5.2), layout="constrained")
 for column, order in zip(axes.T, ["given", "shuffled", "correlation"], strict=True):
@@ -48,8 +48,8 @@ for row in names[:3]:
 # %%
 # Inside the estimator
 # --------------------
-# `ECToNASClassifier` scales and lays out tables by itself; a transformer of your own is only
-# needed where the images are wanted for something else.
+# `ECToNASClassifier` scales and lays out tables by itself. You only need the transformer if you
+# want to use the images for something else.
 
 clf = ECToNASClassifier(
     budget=60, start="large_cnn", column_order="correlation", random_state=0

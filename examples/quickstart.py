@@ -2,7 +2,7 @@
 From the first fit to what was found
 ====================================
 
-Images and a table, both shipped with scikit-learn: a minute on a laptop.
+This example uses images and a table that come with scikit-learn. It takes a minute on a laptop.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from skectonas import ECToNASClassifier
 # %%
 # Images
 # ------
-# Handwritten digits, 8×8 pixels. The search begins with a network that has a single dense
-# layer of 10 units (``start="small_ffnn"``), and trains no more than 300 epochs over all its
-# candidates together.
+# The images are handwritten digits with 8×8 pixels. The search begins with a network that has a
+# single dense layer of 10 units (``start="small_ffnn"``), and trains at most 300 epochs over
+# all candidates together.
 
 digits = load_digits()
 X_train, X_test, y_train, y_test = train_test_split(
@@ -27,7 +27,7 @@ X_train, X_test, y_train, y_test = train_test_split(
 clf = ECToNASClassifier(budget=300, random_state=0).fit(X_train, y_train)
 
 # %%
-# ``tell`` prints what is in the fitted attributes ``lineage_``, ``history_`` and
+# ``tell`` prints a summary of the fitted attributes ``lineage_``, ``history_`` and
 # ``best_topology_``: where the search began, what was changed, and what won.
 
 print("Handwritten digits, from a network with a single dense layer")
@@ -39,15 +39,15 @@ tell(clf, X_test, y_test)
 print(clf.summary().to_string(index=False))
 
 # %%
-# In a notebook, a fitted estimator shows what was found beside scikit-learn's diagram.
+# In a notebook, a fitted estimator shows the result beside scikit-learn's diagram.
 
 clf
 
 # %%
 # A table
 # -------
-# A data frame of 30 measurements. Each column becomes a pixel. With ``alpha=0.5`` a smaller
-# network may win although its score is lower.
+# The table is a data frame of 30 measurements. Each column becomes a pixel. With ``alpha=0.5``
+# a smaller network may win although its score is lower.
 
 X, y = load_breast_cancer(return_X_y=True, as_frame=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)

@@ -2,9 +2,9 @@
 Save and load
 =============
 
-A fitted estimator in one file of JSON and tensors: nothing in it is run when it is loaded.
+This example saves a fitted estimator to one file of JSON and tensors. Loading it runs no code.
 
-Needs safetensors: ``pip install "skectonas[save]"``.
+It needs safetensors: ``pip install "skectonas[save]"``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ clf.save(path)
 loaded = ECToNASClassifier.load(path)
 
 # %%
-# What was loaded predicts the same, and has its history with it.
+# The loaded estimator predicts the same, and has its history.
 
 same = np.array_equal(loaded.predict_proba(X_test), clf.predict_proba(X_test))
 print(f"{loaded.best_topology_}: a file of {path.stat().st_size:,} bytes")
@@ -38,7 +38,7 @@ print(f"the same probabilities, to the bit: {same}")
 print(f"trainings in its history: {len(loaded.history_)}")
 
 # %%
-# A file that was damaged on its way is not loaded: a checksum covers all of it.
+# A damaged file is not loaded: a checksum covers the whole file.
 
 damaged = bytearray(path.read_bytes())
 damaged[-10] ^= 1

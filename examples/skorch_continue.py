@@ -2,9 +2,9 @@
 Train on with skorch
 ====================
 
-The network that was found is trained on, with a schedule of the learning rate and checkpoints.
+This example continues the training of a winner with a learning rate schedule and checkpoints.
 
-Needs skorch and matplotlib: ``pip install "skectonas[skorch,plot]"``.
+It needs skorch and matplotlib: ``pip install "skectonas[skorch,plot]"``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ clf = ECToNASClassifier(budget=100, random_state=0).fit(X_train, y_train)
 print(f"found: {clf.best_topology_}, test accuracy {clf.score(X_test, y_test):.3f}")
 
 # %%
-# The digits are their own class indices; of other labels, y would be
+# The digits are their own class indices. For other labels, y would be
 # ``np.searchsorted(clf.classes_, y)``.
 
 with tempfile.TemporaryDirectory() as folder:
@@ -46,7 +46,7 @@ with tempfile.TemporaryDirectory() as folder:
     net.partial_fit(X_train, y_train)
 
 # %%
-# The best checkpoint is what is kept, with the history up to it.
+# We keep the best checkpoint, with the history up to it.
 
 losses = [epoch["valid_loss"] for epoch in net.history]
 epochs = range(1, len(losses) + 1)

@@ -1,4 +1,4 @@
-"""The story of a search in a few lines; shared by the examples."""
+"""Prints a search in a few lines; shared by the examples."""
 
 from __future__ import annotations
 

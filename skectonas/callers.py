@@ -1,4 +1,4 @@
-"""Which code called: the user's, or that of another estimator."""
+"""Whether the user or another estimator called."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import sys
 
 
 def inside_another_estimator() -> bool:
-    """Return whether fit was called by scikit-learn or joblib, and not by the user."""
+    """Return whether scikit-learn or joblib, rather than the user, called `fit`."""
     frame = sys._getframe()
-    # Steps of a pipeline are fitted once: the best so far is worth as much there.
+    # A step of a pipeline is fitted only once, so the best so far is as useful there.
     own = ("skectonas", "sklearn.base", "sklearn.pipeline", "sklearn.compose")
     others = ("sklearn", "joblib", "dask", "distributed")
     while frame.f_back is not None:
@@ -20,7 +20,7 @@ def inside_another_estimator() -> bool:
 
 
 def level_of_user() -> int:
-    """Return the `stacklevel` with which a warning of the caller names the line of the user."""
+    """Return the `stacklevel` that makes the caller's warning name the user's line."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None:
         if frame.f_globals.get("__name__", "").partition(".")[0] not in (

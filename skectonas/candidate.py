@@ -32,7 +32,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Ancestor:
-    """What a child keeps of its parent: all that Eq. 2 needs."""
+    """The values of a parent that Eq. 2 needs for its child."""
 
     id: int
     score: float
@@ -58,11 +58,11 @@ class Candidate:
     parent : Ancestor or None, default=None
         The parent as it was when the change was made.
     n_steps : int, default=0
-        Batches that the weights have been trained on, those of the ancestors included.
+        Number of batches that the weights have been trained on, including those of ancestors.
     evaluations : tuple of Evaluation, default=()
         All evaluations since it was born, oldest first.
     score_window : int, default=3
-        Number of last evaluations that score and loss are the means of.
+        Number of last evaluations over which score and loss are averaged.
     """
 
     id: int
@@ -98,5 +98,5 @@ class Candidate:
         return all(bool(value.isfinite().all()) for value in self.weights.values())
 
     def as_ancestor(self) -> Ancestor:
-        """Return what a child of this candidate keeps of it."""
+        """Return the values of this candidate that its children keep."""
         return Ancestor(self.id, self.score, self.n_parameters)

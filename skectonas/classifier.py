@@ -62,29 +62,29 @@ class ECToNASClassifier(
 ):
     """Classifier that finds the shape of a small neural network while it trains it.
 
-    A population of small sequential networks (dense layers, convolutional cells) is changed by
-    morphisms that carry the trained weights over, and competes in brackets while it trains,
-    until a budget of epochs is spent: evolutionary cross-topology neural architecture search
-    (ECToNAS).
+    A population of small sequential networks (dense layers, convolutional cells) competes in
+    brackets while it is trained, until a budget of epochs is spent. Morphisms change the
+    networks and carry the trained weights over. The method is evolutionary cross-topology
+    neural architecture search (ECToNAS).
 
     Parameters
     ----------
     alpha : float, default=1.0
-        Greediness, from 0 to 1. With 1 only the validation score counts; below it, a network
-        that is smaller than its parent by some fraction may score lower: Eq. 2 of the paper.
+        Greediness, from 0 to 1. With 1 only the validation score counts. With a lower value, a
+        network that is smaller than its parent may have a lower score (Eq. 2 of the paper).
     budget : float, default=1000
-        Epochs to train, over all candidates together; never exceeded.
+        Number of epochs to train, over all candidates together. It is never exceeded.
     start : str or Topology, default="small_ffnn"
         Where the search begins: "small_ffnn", "medium_ffnn", "large_ffnn", "small_cnn",
         "medium_cnn" or "large_cnn" (the paper's Table 6), or a `Topology` that fits the data.
     scoring : str or callable, default="accuracy"
-        What candidates are compared by on the validation rows: "accuracy", "neg_log_loss", any
-        other scorer name of scikit-learn for classifications, or a callable, called as
-        ``scorer(estimator, X, y)``, whose X are the validation rows as images; higher is
+        The score that candidates are compared by on the validation rows: "accuracy",
+        "neg_log_loss", any other name of a classification scorer of scikit-learn, or a callable
+        ``scorer(estimator, X, y)``, where X holds the validation rows as images. Higher is
         better.
     validation_fraction : float, default=0.1
-        Share of the rows that candidates are scored on and not trained on, stratified; at least
-        one row of each class that has two.
+        Fraction of the rows that are held out to score the candidates. The split is stratified
+        and holds out at least one row of each class that has two.
     optimizer : str or class, default="SGD"
         An optimiser of `torch.optim`, by name or class.
     optimizer_params : dict or None, default=None
@@ -92,88 +92,88 @@ class ECToNASClassifier(
     learning_rate : float, default=0.1
         Learning rate of the optimiser.
     batch_size : int, default=32
-        Rows of a batch, at the most.
+        Maximum number of rows in a batch.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes in the training loss, as in scikit-learn.
     image_shape : tuple of int or None, default=None
-        Shape of the images that flat rows are laid out in: (height, width) or (height, width,
-        channels). A flat array with exactly as many columns as pixels holds flattened images,
-        whose pixels share one scale. With None, a table becomes the smallest square that holds
-        it.
+        Shape of the images that flat rows are turned into: (height, width) or (height, width,
+        channels). A flat array with exactly as many columns as pixels is treated as flattened
+        images, whose pixels share one scale. With None, a table becomes the smallest square
+        that holds it.
     column_order : {"given", "shuffled", "correlation"}, default="given"
         How the columns of a table are laid out as pixels, see `PseudoImageTransformer`.
     column_scaling : {"quantile", "minmax"}, default="quantile"
-        How the columns of a table are scaled. With "quantile", a value becomes the normal score
-        of its rank, so that neither outliers nor skewness matter. With "minmax", the smallest
-        value becomes 0 and the largest 1, as in the paper.
+        How the columns of a table are scaled. With "quantile", a value is replaced by the
+        normal score of its rank, so that neither outliers nor skewness matter. With "minmax",
+        the smallest value becomes 0 and the largest 1, as in the paper.
     morphisms : "all" or sequence, default="all"
-        The changes to choose from, by name or as objects, such as
-        ``["identity", "add_units", AddCell(extra=(0, 5))]``. New cells are wide, or with
-        `alpha` below 1 sometimes narrow, which makes a network smaller.
+        The changes to use, by name or as objects, such as
+        ``["identity", "add_units", AddCell(extra=(0, 5))]``. With "all", new cells are wide if
+        `alpha` is 1, and narrower if it is below 1.
     averaging : int, default=8
         Number of snapshots of the weights during the last epoch. A network is scored and kept
-        with their mean. With 1 it is kept as the last batch leaves it, as in the paper.
+        with their mean. With 1, the weights after the last batch are kept, as in the paper.
     warmup_epochs : float, default=10
-        Training of the start before the first generation.
+        Number of epochs to train the start before the first generation.
     round_epochs : float, default=5
-        Training of each competitor in a round.
+        Number of epochs to train each competitor in a round.
     n_rounds : int, default=3
-        Rounds of each of the two competition phases of a generation.
+        Number of rounds in each of the two competition phases of a generation.
     n_parents : int, default=2
-        Winners of a generation, which are the parents of the next.
+        Number of winners of a generation, which are the parents of the next.
     score_window : int, default=3
-        Number of last evaluations that the score is the mean of. There is one evaluation after
+        Number of evaluations over which the score is averaged. There is one evaluation after
         each epoch and one at the end of each training.
     max_growth : float, default=3.0
-        Parameters that a child may add, as a multiple of its parent's.
+        Maximum number of parameters that a child may add, as a multiple of its parent's number.
     max_parameters : int, default=8_000_000
-        Parameters that a network may have at most.
+        Maximum number of parameters of a network.
     selection : {"fitness", "random"} or Fitness, default="fitness"
         What decides a bracket: Eq. 2 of the paper, chance (the paper's ablation, not meant for
-        use), or an object of your own, see `skectonas.search.Fitness`.
+        use), or your own object, see `skectonas.search.Fitness`.
     keep_candidates : {"pareto"} or None, default=None
-        Whose weights are kept besides the winner's: with "pareto" those of the candidates in
-        `pareto_front_`, so that `with_candidate` can make each of them the model.
+        Which weights are kept besides the winner's. With "pareto", those of the candidates in
+        `pareto_front_` are kept, so that `with_candidate` can make each of them the model.
     n_jobs : int or None, default=None
-        Workers that train parts of the population side by side, as in scikit-learn; the results
-        do not depend on it.
+        Number of workers that train parts of the population in parallel, as in scikit-learn.
+        The results do not depend on it.
     device : str or torch.device, default="auto"
-        Where to train; "auto" takes a GPU if there is one.
+        Where to train; "auto" uses a GPU if there is one.
     random_state : int, RandomState instance or None, default=None
-        The same number gives the same bits. None draws fresh entropy. Global random state is
-        neither read nor changed.
+        Seed of all random draws. The same number gives the same bits, and None draws fresh
+        entropy. The global random state is neither read nor changed.
     verbose : int, default=0
-        With 1, a line a generation is printed; with 0 nothing is.
+        With 1, a line is printed for each generation; with 0, nothing is printed.
     warm_start : bool, default=False
-        Whether another call of `fit` continues from the fitted network, with a fresh budget.
-        Then X has to be like that of the first fit, and `y` to hold the same classes; `start`,
-        `image_shape`, `column_order` and `column_scaling` do not count, and `seed_` takes the
-        place of `random_state`, so that on the same data the same rows are held out. The
-        fitted network is scored anew on the rows that are held out now, and remains the model
-        unless a better one is found. `scoring` has to be as before; scores of earlier fits stay
-        in `history_` and `lineage_` as they were measured. What `keep_candidates` kept of the
-        fit before is dropped.
+        Whether another call of `fit` continues from the fitted network, with a fresh budget. X
+        must then be like that of the first fit, and `y` must have the same classes. `start`,
+        `image_shape`, `column_order` and `column_scaling` are ignored, and `seed_` is used
+        instead of `random_state`, so that on the same data the same rows are held out. The
+        fitted network is scored again on the rows that are held out now, and remains the model
+        unless a better one is found. `scoring` must not change; scores of earlier fits stay in
+        `history_` and `lineage_` as they were measured. The candidates that `keep_candidates`
+        kept in the previous fit are dropped.
 
     Attributes
     ----------
     best_topology_ : Topology
         The topology that won.
     network_ : TopologyNetwork
-        The trained network, a `torch.nn.Module` on the CPU, in evaluation mode. Its input are
-        the scaled images, ``encoder_.scaling_.apply(encoder_.transform(X))`` as float32, its
-        output the logits.
+        The trained network, a `torch.nn.Module` on the CPU, in evaluation mode. It takes the
+        scaled images, ``encoder_.scaling_.apply(encoder_.transform(X))`` as float32, and
+        returns the logits.
     history_ : pandas.DataFrame
         A row for every training round of every candidate; the columns are described in
         `skectonas.search.Entry`.
     lineage_ : pandas.DataFrame
         A row for the start and for each of its descendants down to the winner.
     pareto_front_ : pandas.DataFrame
-        The candidates that no other beats, the smallest first, with the columns of
-        `lineage_`. A candidate beats another that has no fewer parameters and no higher
-        ``validation_score``, the score that selection goes by: the mean over the last
+        The candidates that no other beats, the smallest first, with the columns of `lineage_`.
+        A candidate beats another that has no fewer parameters and no higher
+        ``validation_score``. This is the score used for selection: the mean over the last
         `score_window` evaluations, after the last training of the candidate. Training at the
-        end of the budget counts only if it raised the score. The winner may be missing: who
-        lost a bracket to one that got worse later on may beat it.
+        end of the budget counts only if it raised the score. The winner may be missing, because
+        a candidate that lost a bracket may beat one whose score fell later.
     kept_ : dict of int to dict
         With ``keep_candidates="pareto"``, the network and the lineage of the winner and of each
         candidate in `pareto_front_`, by its number; see `with_candidate`.
@@ -181,39 +181,40 @@ class ECToNASClassifier(
         The winner's score on the validation rows: the mean over the last `score_window`
         evaluations.
     scoring_ : str
-        What the scores are: the name that was given as `scoring`, or that of the callable.
+        Name of the score: that given as `scoring`, or that of the callable.
     n_parameters_ : int
         The winner's number of trained weights.
     classes_ : ndarray of shape (n_classes,)
         The classes.
     image_shape_ : tuple of int
-        Height, width and channels of what the network sees.
+        Height, width and channels of the images that the network takes.
     n_features_in_ : int
-        Number of features; of images, the number of values.
+        Number of features; for images, the number of values.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, if X is a data frame whose column names are all strings.
     encoder_ : InputEncoder
-        What turns X into images.
+        The encoder that turns X into images.
     seed_ : int
-        Drawn from `random_state`; all other draws depend on it, those of a warm start too.
+        The seed drawn from `random_state`. All other draws depend on it, also those of a warm
+        start.
 
     See Also
     --------
-    PseudoImageTransformer : Lays the columns of a table out as an image.
+    PseudoImageTransformer : Lays out the columns of a table as an image.
     sklearn.neural_network.MLPClassifier : A dense network of a fixed shape.
 
     Notes
     -----
-    The pixels of images get a mean of zero and the same standard deviation in every channel.
-    Tables are scaled column by column, see `column_scaling`; what lies outside of the range
-    seen in `fit` counts as the nearer end. In a table values may be missing: NaN becomes the
-    middle of its column, and the column gets an indicator. The columns of a data frame are
-    encoded by what they hold: numbers, categories, dates, text; so are those of an array of
-    objects. All of this is learned from the rows that are trained on. Sparse rows become dense
-    a batch at a time; on a GPU all of them do.
+    Images are scaled to a mean of zero and the same standard deviation in every channel.
+    Tables are scaled column by column, see `column_scaling`; values outside the range seen in
+    `fit` are clipped to it. Tables may have missing values: NaN becomes the middle of its
+    column, and the column gets an indicator. The columns of a data frame, or of an array of
+    objects, are encoded according to their content: numbers, categories, dates or text. All of
+    this is learned from the training rows. Sparse rows are made dense a batch at a time; on a
+    GPU they are all made dense at once.
 
-    Ctrl-C ends the search and keeps the best so far, with a warning; inside a meta-estimator
-    such as `GridSearchCV` it is passed on.
+    Ctrl-C ends the search and keeps the best network so far, with a warning. Inside a
+    meta-estimator such as `GridSearchCV`, the interruption is passed on.
 
     References
     ----------
@@ -358,10 +359,10 @@ class ECToNASClassifier(
         ----------
         X : array-like, sparse matrix or data frame
             Images of shape (n, height, width) or (n, height, width, channels), flat rows of
-            shape (n, n_features), or a raw data frame of n rows: of pandas, polars, Arrow, or
-            any other that has `to_pandas` and speaks the Arrow or interchange protocol.
+            shape (n, n_features), or a raw data frame of n rows from pandas, polars, Arrow, or
+            any other library with `to_pandas` and the Arrow or interchange protocol.
         y : array-like of shape (n,)
-            Class labels: at least two classes, one of them with at least two rows.
+            Class labels. There must be at least two classes, one of them with two rows or more.
         sample_weight : array-like of shape (n,), default=None
             Weights of the rows, in the training loss and in the validation score. Rows with
             weight zero are left out.
@@ -374,8 +375,9 @@ class ECToNASClassifier(
         Raises
         ------
         ValueError
-            If a parameter or the data are not valid, before any training; or if the training
-            of the start diverges. Whatever is raised, the estimator is as it was before.
+            If a parameter or the data are not valid, which is checked before any training, or
+            if the training of the start diverges. After any error, the estimator is as it was
+            before.
         TypeError
             If X is a lazy frame.
         ImportError
@@ -385,9 +387,9 @@ class ECToNASClassifier(
         Warns
         -----
         UserWarning
-            If the shape of images suggests that the channels come first, or if a class has a
-            single row: it is trained on, and no candidate is scored by it. If the warm-up makes
-            the start far worse than guessing, as a learning rate that is too large does.
+            If the shape of images suggests that the channels come first; if a class has a
+            single row, which is only trained on; or if the warm-up makes the start far worse
+            than guessing, as happens if the learning rate is too large.
         """
         given = X, y, sample_weight
         is_further = self.warm_start and hasattr(self, "network_")
@@ -412,7 +414,7 @@ class ECToNASClassifier(
                     outcome = search.run(state, observers)
         finally:
             if device.type == "cuda":
-                torch.cuda.empty_cache()  # what the search held is for others to use
+                torch.cuda.empty_cache()  # return the memory of the search
         if outcome.interrupted:
             self._report_interruption()
         self.__dict__.update(attributes(outcome))
@@ -426,9 +428,9 @@ class ECToNASClassifier(
         Returns
         -------
         pandas.DataFrame
-            A row for each layer, with its name in ``layer`` (that of its weights in
-            `network_`), its ``kind``, its ``output_shape`` for one row of X, channels last, and
-            its ``n_parameters``, which add up to `n_parameters_`.
+            A row for each layer, with its name in ``layer`` (as for its weights in `network_`),
+            its ``kind``, its ``output_shape`` for one row of X, channels last, and its
+            ``n_parameters``, which add up to `n_parameters_`.
 
         Examples
         --------
@@ -459,14 +461,14 @@ class ECToNASClassifier(
         Returns
         -------
         ECToNASClassifier
-            A fitted estimator, whose `network_`, `best_topology_`, `n_parameters_`,
-            `validation_score_` and `lineage_` are those of the candidate. The rest is as here,
-            and this estimator stays as it is.
+            A fitted estimator whose `network_`, `best_topology_`, `n_parameters_`,
+            `validation_score_` and `lineage_` are those of the candidate. Everything else is
+            the same, and this estimator does not change.
 
         Raises
         ------
         ValueError
-            If there was no such candidate, or its weights were not kept.
+            If there is no such candidate, or its weights were not kept.
 
         Examples
         --------
@@ -510,8 +512,8 @@ class ECToNASClassifier(
         Returns
         -------
         ndarray of shape (n, n_classes)
-            Computed in float64, so that they do not depend on which rows are asked for
-            together.
+            The probabilities. They are computed in float64, so that those of a row do not
+            depend on the other rows.
         """
         check_is_fitted(self, "network_")
         X = check_X(self, X, reset=False)
@@ -523,7 +525,7 @@ class ECToNASClassifier(
             for images in self._images_of(X):
                 scaled = self.encoder_.scaling_.apply(images)
                 part = probabilities[done : done + len(images)]
-                # In memory of torch, whose place does not show in the last bits.
+                # Cloned into torch's memory, whose alignment does not change the last bits.
                 part[:] = network(torch.from_numpy(scaled).clone()).softmax(1).numpy()
                 done += len(images)
         return probabilities
@@ -539,7 +541,7 @@ class ECToNASClassifier(
         Returns
         -------
         ndarray of shape (n,)
-            Labels out of `classes_`.
+            The predicted labels.
         """
         chosen = self.predict_proba(X).argmax(1)
         labels: NDArray[Any] = self.classes_[chosen]
@@ -553,14 +555,14 @@ class ECToNASClassifier(
         X : array-like, sparse matrix or data frame
             Rows of the kind and shape that `fit` saw.
         y : array-like of shape (n,)
-            Labels, of any kind that `fit` takes.
+            Labels of any kind that `fit` accepts.
         sample_weight : array-like of shape (n,), default=None
             Weights of the rows.
 
         Returns
         -------
         float
-            Share of the rows, or of their weights, whose predicted class is right.
+            Fraction of the rows, or of their weights, whose class is predicted correctly.
         """
         labels = check_y(self, X, y)
         return float(accuracy_score(labels, self.predict(X), sample_weight=sample_weight))
@@ -580,11 +582,11 @@ class ECToNASClassifier(
         )
 
     def _html_repr(self) -> str:
-        """Return what a notebook shows: scikit-learn's diagram and what was found."""
+        """Return what a notebook shows: scikit-learn's diagram and the result."""
         diagram: str = super()._html_repr()
         if not hasattr(self, "network_"):
             return diagram
-        from skectonas.displays.notebook import beside  # only where it is shown
+        from skectonas.displays.notebook import beside  # only needed here
 
         history = self.history_
         found = {

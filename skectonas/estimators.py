@@ -1,7 +1,7 @@
-"""What scikit-learn asks of an estimator beside its algorithm.
+"""What scikit-learn asks of an estimator besides its algorithm.
 
-Parameters are checked, callbacks are served, a fit that fails leaves the estimator as it was,
-and a pickle says which version wrote it.
+Parameters are checked, callbacks are called, a fit that fails leaves the estimator as it was,
+and a pickle names the version that wrote it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from skectonas.surroundings import uninterrupted
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
 except ImportError:  # before scikit-learn 1.9
-    # The checker sees both branches; only one of them runs.
+    # The type checker sees both branches; only one of them runs.
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Stands in where there are no callbacks."""
+        """Replacement for releases without callbacks."""
 
     def with_callbacks(method: Any) -> Any:
-        """Return the method as it is."""
+        """Return the method unchanged."""
         return method
 
 
@@ -53,14 +53,14 @@ VERSION_KEY = "_skectonas_version"
 
 
 def tearing_down(fit: Fit) -> Fit:
-    """Let `fit` tear callbacks down at its end, however it ends, and keep its type."""
+    """Let `fit` tear down callbacks however it ends, and keep its type."""
     managed: Fit = with_callbacks(fit)
     return managed
 
 
 @contextmanager
 def one_task(estimator: BaseEstimator, X: Any, y: Any) -> Iterator[None]:
-    """Tell callbacks that a fit without parts begins, and that it has ended."""
+    """Tell callbacks when a fit without subtasks begins and ends."""
     if not hasattr(estimator, "_init_callback_context"):
         yield
         return
@@ -96,9 +96,9 @@ def all_or_nothing(fit: Fit) -> Fit:
 
 
 def with_plain_numbers(estimator: Estimator) -> Estimator:
-    """Return the estimator with Python's numbers for those of numpy among its parameters.
+    """Return the estimator with numpy numbers among its parameters replaced by Python's.
 
-    Unlike numpy's they do not overflow. What comes back shares all else with what came.
+    Unlike numpy's, they do not overflow. The returned estimator shares everything else.
     """
     twin: Estimator = object.__new__(type(estimator))
     vars(twin).update(vars(estimator))
@@ -109,7 +109,7 @@ def with_plain_numbers(estimator: Estimator) -> Estimator:
 
 
 class VersionedStateMixin:
-    """Writes the version into the state for pickles, and warns where another one reads it."""
+    """Writes the version into the pickled state, and warns if another version reads it."""
 
     def __getstate__(self) -> dict[str, Any]:
         state: Any = super().__getstate__()
@@ -132,7 +132,7 @@ class VersionedStateMixin:
 
 
 def check_device(device: Any) -> torch.device:
-    """Return the device that is meant; "auto" is the first CUDA device, or else the CPU.
+    """Return the device; "auto" is the first CUDA device, or else the CPU.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def check_device(device: Any) -> torch.device:
     try:
         found = torch.device(device)
         torch.zeros(1, device=found).cpu()  # the meta device has nothing to give back
-    # A build of torch without the device in question raises an AssertionError.
+    # A build of torch without support for the device raises an AssertionError.
     except (RuntimeError, AssertionError, ImportError, TypeError, NotImplementedError) as error:
         [reason] = str(error).splitlines()[:1] or [type(error).__name__]
         raise ValueError(
@@ -157,12 +157,12 @@ def check_device(device: Any) -> torch.device:
 def draw_seed(random_state: Any) -> int:
     """Return the number that every random draw of a fit depends on.
 
-    None gives fresh entropy: numpy's global generator is neither read nor moved.
+    None gives fresh entropy: numpy's global generator is neither read nor changed.
 
     Raises
     ------
     ValueError
-        If `random_state` is of no known kind.
+        If `random_state` is of an unknown type.
     """
     if random_state is None:
         return int(np.random.default_rng().integers(2**31))

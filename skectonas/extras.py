@@ -1,4 +1,4 @@
-"""Packages that are installed only by those who use them."""
+"""Optional packages, imported when they are used."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import ModuleType
 
 
 def import_extra(module: str, extra: str) -> ModuleType:
-    """Import a module that comes with an optional extra of this package.
+    """Import a module that an optional extra of this package installs.
 
     Parameters
     ----------

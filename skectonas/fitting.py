@@ -1,4 +1,4 @@
-"""From checked data and parameters to a search and what it begins with."""
+"""From checked data and parameters to a search and its initial state."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Sample(NamedTuple):
     X : data frame, ndarray or sparse array
         All rows that were given.
     rows : ndarray of shape (n,) or None
-        Numbers of the rows of X that have a weight; None stands for all.
+        Numbers of the rows of X that have a weight; None means all rows.
     classes : ndarray of shape (n_classes,)
         The classes.
     indices : ndarray of shape (n,)
@@ -73,7 +73,7 @@ class Sample(NamedTuple):
 
     @classmethod
     def of(cls, X: Data, labels: NDArray[Any], weights: NDArray[np.float64] | None) -> Sample:
-        """Leave out the rows without weight, and number the classes of the others."""
+        """Leave out the rows without weight, and encode the classes of the others."""
         rows = None
         if weights is not None and not weights.all():
             rows = np.flatnonzero(weights)
@@ -81,7 +81,7 @@ class Sample(NamedTuple):
         return cls(X, rows, *check_classes(labels), weights)
 
     def numbers_in_X(self, chosen: NDArray[np.int64]) -> NDArray[np.intp]:
-        """Return which rows of X some of the rows are."""
+        """Return the row numbers in X of some of the rows."""
         return chosen if self.rows is None else self.rows[chosen]
 
 
@@ -93,7 +93,7 @@ def first_fit(
     Raises
     ------
     ValueError
-        If a parameter does not go with the data.
+        If a parameter does not fit the data.
     """
     optimizer, settings = _optimizer_of(estimator), _settings_of(estimator)
     seed = draw_seed(estimator.random_state)
@@ -118,7 +118,7 @@ def further_fit(
     Raises
     ------
     ValueError
-        If a parameter does not go with the data, or classes or scores are not those of before.
+        If a parameter does not fit the data, or the classes or the scoring have changed.
     """
     _check_same_task(estimator, sample)
     optimizer, settings = _optimizer_of(estimator), _settings_of(estimator)
@@ -213,7 +213,7 @@ def _training_data(
 
 
 def _images(encoder: InputEncoder, sample: Sample) -> torch.Tensor | MappedImages:
-    """Return the rows as images, which stay where they are if they can."""
+    """Return the rows as images, without a copy if possible."""
     if sparse.issparse(sample.X) or mapping_of(sample.X) is not None:
         return MappedImages(sample.X, encoder.transform, sample.rows)
     images = encoder.transform(sample.X, sample.rows)

@@ -1,4 +1,4 @@
-"""What is set around a computation in torch, and is not meant for it."""
+"""Keeps a computation in torch independent of the settings around it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import torch
 
 @contextmanager
 def undisturbed(device: torch.device | str = "cpu") -> Iterator[None]:
-    """Keep out of the block what the user has set around it.
+    """Keep the user's torch settings from affecting the block.
 
-    That is a number of threads, an autocast, a default device, and that there are no gradients.
-    What is computed on a device is undisturbed there and on the CPU. The default dtype is not
-    among them, because it is that of all threads: dtypes are named where tensors are made.
+    These are the number of threads, autocast, the default device, and switched-off gradients.
+    A computation on a device is protected there and on the CPU. The default dtype is not
+    reset, because all threads share it; dtypes are named wherever tensors are made.
 
     Parameters
     ----------
     device : torch.device or str, default="cpu"
-        Where the block computes.
+        The device that the block computes on.
     """
-    # A default device, where one is in the way, takes time whenever torch is called.
+    # A default device costs time in every call of torch, so it is only reset if there is one.
     on_cpu = torch.empty(0).device.type == "cpu"
     with (
         one_thread(),
@@ -43,22 +43,22 @@ _setting = threading.Lock()
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch compute in one thread, and leave its setting as it was found.
+    """Let torch compute in one thread, and restore its setting afterwards.
 
-    The networks are too small to be shared out, and a sum that is cut in another way, as a
-    larger number of threads would cut it, has other last bits.
+    The networks are too small to be divided among threads, and dividing a sum in another way
+    changes its last bits.
 
-    This holds for the thread that runs the block, and for no other one. Whoever sets another
-    number within the block keeps it.
+    Only the thread that runs the block is affected. If another number is set within the block,
+    that number is kept.
     """
-    with _setting:  # a thread that is new to torch takes over what it finds
+    with _setting:  # a thread that is new to torch adopts the current setting
         own = torch.get_num_threads()
     before = getattr(_here, "inside", False)
     if before and own == 1:
         yield
         return
     try:
-        # Even where it is 1: the library of matrix products may have a number of its own.
+        # Even if it is 1: the library for matrix products may have its own number.
         _set_own(1)
         _here.inside = True
         yield
@@ -69,10 +69,10 @@ def one_thread() -> Iterator[None]:
 
 
 def _set_own(number: int) -> None:
-    """Set how many threads torch takes for what the calling thread computes.
+    """Set the number of threads that torch uses for the calling thread.
 
-    `torch.set_num_threads` sets the number for all threads that are new to torch, too. A thread
-    that stands by puts this back at once.
+    `torch.set_num_threads` also sets the number for all threads that are new to torch. A helper
+    thread undoes this at once.
     """
     known, go = threading.Event(), threading.Lock()
 
@@ -87,7 +87,7 @@ def _set_own(number: int) -> None:
             thread = threading.Thread(target=put_back)
             try:
                 thread.start()
-            except RuntimeError:  # none can begin when the interpreter ends
+            except RuntimeError:  # no thread can start while the interpreter exits
                 torch.set_num_threads(number)
                 return
             known.wait()
@@ -99,8 +99,8 @@ def _set_own(number: int) -> None:
 def uninterrupted() -> Iterator[None]:
     """Let Ctrl-C wait until the block has ended.
 
-    Only the main thread is ever interrupted. Elsewhere there is nothing to do, nor where the
-    signal is handled outside of Python.
+    Only the main thread is ever interrupted. There is nothing to do in other threads, nor if
+    the signal is handled outside Python.
     """
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):

@@ -1,4 +1,4 @@
-"""Which rows are trained on and which are held out, and what the rows weigh in the loss."""
+"""Which rows are trained on and which are held out, and the weights of rows in the loss."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def split(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows to train and to validate on, stratified.
 
-    Each class with at least two rows has one on either side. A class with a single row is on
-    the side that is trained on.
+    Each class with at least two rows has at least one on each side. A class with a single row
+    is only trained on.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def split(
     splitter = StratifiedShuffleSplit(1, test_size=n_validation, random_state=seed)
     train, validation = next(splitter.split(np.zeros(len(rows)), indices[rows]))
     train, validation = rows[train], rows[validation]
-    # In proportion to its rows, a rare class may have got none on one of the sides.
+    # The proportional split may leave a rare class without rows on one side.
     _complete(validation, train, indices)
     _complete(train, validation, indices)
     return np.concatenate([train, np.flatnonzero(counts[indices] == 1)]), validation
@@ -49,9 +49,9 @@ def split(
 def _complete(
     side: NDArray[np.int64], other: NDArray[np.int64], indices: NDArray[np.int64]
 ) -> None:
-    """Swap rows of two sides until each class of the other is on this one too.
+    """Swap rows between two sides until this side has every class of the other.
 
-    Each swap gives a row of the commonest class for one of a missing class.
+    Each swap exchanges a row of the commonest class for one of a missing class.
     """
     for missing in np.setdiff1d(indices[other], indices[side]):
         give = (indices[side] == np.bincount(indices[side]).argmax()).argmax()
@@ -62,7 +62,7 @@ def _complete(
 def training_weights(
     weights: NDArray[np.float64] | None, class_weight: Any, labels: NDArray[Any]
 ) -> NDArray[np.float64] | None:
-    """Return what the training loss is weighted by: sample times class weights, mean 1."""
+    """Return the weights of the training loss: sample times class weights, with mean 1."""
     if class_weight is not None:
         by_class = compute_sample_weight(class_weight, labels)
         weights = by_class if weights is None else weights * by_class

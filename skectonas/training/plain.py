@@ -1,4 +1,4 @@
-"""Training: what every trainer promises, and the plain loop that all others must equal."""
+"""The protocol of trainers, and the plain loop that all others must equal."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ OptimizerFactory: TypeAlias = Callable[[Iterable[torch.nn.Parameter]], torch.opt
 
 
 class Trainer(Protocol):
-    """Trains the competitors of a round; what the search needs to know of training."""
+    """Trains the competitors of a round: the interface that the search uses."""
 
     def train(
         self, candidates: Sequence[Candidate], n_steps: Sequence[int], key: Key
     ) -> list[Candidate]:
-        """Return the candidates, trained.
+        """Return the trained candidates.
 
         Parameters
         ----------
         candidates : sequence of Candidate
-            Competitors; they are left as they are.
+            The competitors; they are not changed.
         n_steps : sequence of int
-            Batches for each of them.
+            Number of batches for each of them.
         key : tuple of int
-            Fixes the batch order, which all competitors share.
+            Key of the batch order, which all competitors share.
 
         Returns
         -------
@@ -52,7 +52,7 @@ class Trainer(Protocol):
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """An optimiser that can be made anew for every training: its class and its settings."""
+    """The class and the settings of an optimiser, which is made anew for every training."""
 
     cls: type[torch.optim.Optimizer]
     settings: dict[str, Any]
@@ -67,7 +67,7 @@ def resolve_optimizer(
     learning_rate: float,
     params: dict[str, Any] | None = None,
 ) -> OptimizerSpec:
-    """Return the optimiser that is meant.
+    """Return the specification of an optimiser.
 
     Parameters
     ----------
@@ -95,8 +95,8 @@ def resolve_optimizer(
         for name, cls in vars(torch.optim).items()
         if isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer)
     }
-    # A base class; a method that evaluates the loss itself; one for sparse gradients only; one
-    # for matrices only.
+    # The base class; an optimiser that evaluates the loss itself; one for sparse gradients
+    # only; one for matrices only.
     for name in ("optimizer", "lbfgs", "sparseadam", "muon"):
         offered.pop(name, None)
     cls = offered.get(optimizer.lower()) if isinstance(optimizer, str) else optimizer
@@ -109,7 +109,8 @@ def resolve_optimizer(
         raise ValueError("optimizer_params holds 'lr': set learning_rate instead.")
     spec = OptimizerSpec(cls, {"lr": learning_rate, **(params or {})})
     with uninterrupted():
-        # The first step of any optimiser would do it. Cut in half, it fails ever after.
+        # The first step of any optimiser would import it. If that is interrupted, it fails ever
+        # after.
         import_module("torch._dynamo")
     try:
         _take_a_step(spec)
@@ -122,7 +123,7 @@ def resolve_optimizer(
 
 
 def _take_a_step(optimizer: OptimizerFactory) -> None:
-    """Try an optimiser out on a matrix and a vector, as the networks have them."""
+    """Try an optimiser on a matrix and a vector, like those of the networks."""
     parameters = [
         torch.nn.Parameter(torch.zeros(shape, dtype=torch.float32)) for shape in ((2, 2), (2,))
     ]
@@ -137,14 +138,15 @@ class PlainTrainer:
     Parameters
     ----------
     data : TrainingData
-        The rows, on the device that is to compute.
+        The rows, on the device to compute on.
     optimizer : callable
-        Parameters to a fresh optimiser; its state starts anew in every training.
+        Takes parameters and returns a fresh optimiser, whose state starts anew in every
+        training.
     scorer : callable
-        Probabilities of the validation rows to a score.
+        Takes the probabilities of the validation rows and returns a score.
     averaging : int, default=1
-        What is evaluated and returned is the mean of so many snapshots of the weights during
-        the last epoch: see `snapshot_steps`.
+        Number of snapshots of the weights during the last epoch. Their mean is evaluated and
+        returned, see `snapshot_steps`.
     """
 
     def __init__(
@@ -162,7 +164,7 @@ class PlainTrainer:
     def train(
         self, candidates: Sequence[Candidate], n_steps: Sequence[int], key: Key
     ) -> list[Candidate]:
-        """Return the candidates, trained: see `Trainer.train`."""
+        """Return the trained candidates, see `Trainer.train`."""
         return [
             self._train_one(candidate, self.data.batches(steps, key)) if steps else candidate
             for candidate, steps in zip(candidates, n_steps, strict=True)
@@ -203,7 +205,7 @@ class PlainTrainer:
         if rows.weights is None:
             return cross_entropy(logits, rows.labels[batch])
         losses = cross_entropy(logits, rows.labels[batch], reduction="none")
-        # The mean over the batch, not over its weights: a batch of light rows counts less.
+        # The mean over the rows, not over their weights: a batch of small weights counts less.
         return (losses * rows.weights[batch]).mean()
 
     @torch.no_grad()
@@ -221,19 +223,19 @@ class PlainTrainer:
 
 
 def snapshot_steps(n_steps: int, steps_per_epoch: int, averaging: int) -> list[int]:
-    """Return after which batches of an epoch the weights enter the mean that is evaluated.
+    """Return the batches of an epoch after which the weights are added to the evaluated mean.
 
-    Steps of constant size dance around the minimum, and the mean of what they pass lies nearer
-    to it than where they happen to stop.
+    With a constant step size, the weights move around the minimum. Their mean is nearer to it
+    than the point where they happen to stop.
 
     Parameters
     ----------
     n_steps : int
-        Batches that are trained: an epoch, or the part of one that ends a training.
+        Number of batches to train: an epoch, or the part of one at the end of a training.
     steps_per_epoch : int
-        Batches of an epoch.
+        Number of batches in an epoch.
     averaging : int
-        Snapshots of a whole epoch, at the most; 1 takes the weights as they are at the end.
+        Maximum number of snapshots in an epoch; with 1, the weights at the end are taken.
 
     Returns
     -------
@@ -254,19 +256,19 @@ def snapshot_steps(n_steps: int, steps_per_epoch: int, averaging: int) -> list[i
 
 @torch.no_grad()
 def move_average(averages: Iterable[Tensor], weights: Iterable[Tensor], rate: float) -> None:
-    """Move averages towards weights by a rate; with 1 / k for the k-th they are means."""
+    """Move averages towards weights by a rate; a rate of 1 / k for the k-th gives means."""
     for average, weight in zip(averages, weights, strict=True):
         average.lerp_(weight, rate)
 
 
 def evaluate(logits: Tensor, rows: Rows, scorer: Scorer, train_loss: float) -> Evaluation:
-    """Return what is recorded of a network that gives these logits on the validation rows."""
+    """Return the evaluation of a network with these logits on the validation rows."""
     if not bool(logits.isfinite().all()):
         return Evaluation(train_loss, float("inf"), float("-inf"))
     losses = cross_entropy(logits, rows.labels.to(logits.device), reduction="none")
     if rows.weights is not None and bool(rows.weights.any()):
         weights = rows.weights.to(logits.device)
-        # Where, because a row that counts nothing may have an infinite loss.
+        # `where`, because a row of weight zero may have an infinite loss.
         losses = torch.where(weights > 0, losses * weights, 0) / weights.mean()
     score = scorer(logits.softmax(1).cpu().numpy())
     if math.isnan(score):

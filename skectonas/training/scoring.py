@@ -35,27 +35,27 @@ def make_scorer(
     Parameters
     ----------
     scoring : str or callable
-        "accuracy", "neg_log_loss", any other name of `sklearn.metrics.get_scorer_names` that is
-        one of classifications, or a callable ``scorer(estimator, X, y)``, which gets
-        ``sample_weight`` too if it takes it.
+        "accuracy", "neg_log_loss", any other classification scorer in
+        `sklearn.metrics.get_scorer_names`, or a callable ``scorer(estimator, X, y)``, which is
+        also given ``sample_weight`` if it takes it.
     images : ndarray of shape (n, height, width, channels) or None
-        The validation rows; only handed on to a callable, a name needs none.
+        The validation rows; only needed for a callable.
     labels : ndarray of shape (n,)
         Class indices of the validation rows.
     classes : ndarray of shape (n_classes,)
         The classes as the user knows them.
     weights : ndarray of shape (n,) or None
-        Sample weights; a score that takes none is computed without.
+        Sample weights; ignored by a score that takes none.
 
     Returns
     -------
     callable
-        Probabilities, (n, n_classes), to a float.
+        A function from probabilities of shape (n, n_classes) to a float.
 
     Raises
     ------
     ValueError
-        If the name is unknown or that of a score of another task, or the score cannot be
+        If the name is unknown or belongs to a score of another task, or if the score cannot be
         computed on these rows.
     """
     if weights is not None and not weights.any():
@@ -85,8 +85,8 @@ def make_scorer(
     missing = classes[np.bincount(labels, minlength=len(classes)) == 0].tolist()
     but = f", which have no row of the class(es) {missing}" if missing else ""
     try:
-        # Found out now, before any training, rather than at the end of the first epoch. All
-        # classes are predicted, because with some of them a score may still work.
+        # Try the score before any training rather than at the end of the first epoch. All
+        # classes are predicted, because a score may fail for some of them only.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             value = score(_any_predictions(len(labels), len(classes)))
@@ -100,7 +100,7 @@ def make_scorer(
 
 
 def name_of(scoring: Scoring) -> str:
-    """Return what a score is called, the same in every process.
+    """Return the name of a score, which is the same in every process.
 
     Examples
     --------
@@ -132,7 +132,7 @@ def _refuse_other_tasks(name: str, scorer: Callable[..., float]) -> None:
 def _with_labels(scorer: Callable[..., float], classes: Array) -> Callable[..., float]:
     """Return a scorer that knows which class each column of probabilities belongs to.
 
-    Metrics of probabilities take it from the rows, and cannot if a class has none.
+    Metrics of probabilities infer this from the rows, and cannot if a class has none.
     """
     metric = getattr(scorer, "_score_func", None)
     by_probability = "predict_proba" in getattr(scorer, "_response_method", ())
@@ -145,7 +145,7 @@ def _with_labels(scorer: Callable[..., float], classes: Array) -> Callable[..., 
 
 
 def _any_predictions(n_rows: int, n_classes: int) -> Array:
-    """Return probabilities by which one row after the other is of the next class."""
+    """Return probabilities that predict the classes in turn, row by row."""
     certain: Array = np.eye(n_classes)[np.arange(n_rows) % n_classes]
     probabilities: Array = (certain + 1 / n_classes) / 2
     return probabilities
@@ -162,13 +162,13 @@ def _average(values: Array, weights: Array | None) -> float:
 
 
 def _takes_weights(scorer: Callable[..., float]) -> bool:
-    # scikit-learn's scorers take anything and hand it on to their metric.
+    # scikit-learn's scorers accept anything and pass it on to their metric.
     parameters = signature(getattr(scorer, "_score_func", scorer)).parameters.values()
     return any(p.name == "sample_weight" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 class _Predictions(ClassifierMixin, BaseEstimator):
-    """An estimator that has predicted already: what scikit-learn's scorers want to see."""
+    """An estimator with known predictions, as scikit-learn's scorers expect."""
 
     def __init__(self, probabilities: Array, classes: Array, images: Array | None) -> None:
         self.probabilities = probabilities
