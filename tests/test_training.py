@@ -34,7 +34,7 @@ KEY = (3, 1, 2, 0)
 N_TRAIN, N_VALIDATION, BATCH = 22, 9, 8  # three batches of eight: the last is filled up
 
 
-def some_rows(n: int, topology: Topology, weighted: bool, seed: int) -> Rows:
+def take_rows(n: int, topology: Topology, weighted: bool, seed: int) -> Rows:
     rng = np.random.default_rng(seed)
     labels = torch.from_numpy(rng.integers(0, topology.n_classes, n))
     images = rng.integers(0, 256, (n, *topology.input_shape)).astype(np.uint8)
@@ -44,8 +44,8 @@ def some_rows(n: int, topology: Topology, weighted: bool, seed: int) -> Rows:
 
 def some_data(topology: Topology, weighted: bool = False) -> TrainingData:
     return TrainingData(
-        some_rows(N_TRAIN, topology, weighted, 1),
-        some_rows(N_VALIDATION, topology, weighted, 2),
+        take_rows(N_TRAIN, topology, weighted, 1),
+        take_rows(N_VALIDATION, topology, weighted, 2),
         PixelScaling((20.0,), (1 / 200,)),
         batch_size=BATCH,
     )

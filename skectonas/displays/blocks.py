@@ -10,11 +10,11 @@ from skectonas.topology import SHORT, Topology
 
 Point: TypeAlias = tuple[float, float]
 
-# As in a cabinet projection, what recedes, the columns of a map, and what lies along the page,
-# its channels, is drawn shorter than the rows and units that stand upright.
+# A cabinet projection: the columns of a map, which recede, and its channels, which lie along
+# the page, are drawn shorter than rows and units, which stand upright.
 SHORTER = 0.35
 
-# In points of a font of 10 points.
+# In points, for a font of 10 points.
 MARGIN, TITLE, HEADER, COLUMN, LABEL, GAP = 8.0, 20.0, 58.0, 58.0, 38.0, 6.0
 THIN = 3.0  # the least thickness of a layer
 
@@ -101,7 +101,7 @@ def needed(rows: Sequence[Sequence[Block]], scale: float) -> Point:
 
 
 def largest_scale(rows: Sequence[Sequence[Block]], width: float, height: float) -> float:
-    """Return the most points for a pixel or unit with which networks take no more room.
+    """Return the largest scale, in points a pixel or unit, at which the networks fit.
 
     Where there is no room even for their labels, it is next to nothing.
     """

@@ -184,7 +184,7 @@ class ParetoDisplay:
         sizes, scores = self.candidates.to_numpy(float).T
         light: dict[str, Any] = {"color": GREY, "mfc": "none", "ls": "", "mew": 0.8, "ms": 4.5}
         low, high = ax.get_ylim()
-        inside = scores > low + 0.015 * (high - low)  # with all of its mark
+        inside = scores > low + 0.015 * (high - low)  # with its whole mark
         [self.points_] = ax.plot(
             sizes[inside], scores[inside], "o", label="candidate", zorder=2, **light
         )

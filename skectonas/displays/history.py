@@ -17,7 +17,7 @@ ROUNDING = 1e-9  # epochs: far below one batch
 
 
 def check_table(name: str, table: pd.DataFrame, columns: tuple[str, ...]) -> None:
-    """Look whether a table has rows and columns.
+    """Check that a table has rows and columns.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def check_table(name: str, table: pd.DataFrame, columns: tuple[str, ...]) -> Non
 
 
 def check_fitted(estimator: Any, caller: str) -> None:
-    """Look whether there is anything to show.
+    """Check that there is something to show.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def of_last_fit(history: pd.DataFrame) -> pd.DataFrame:
 
 
 def standings(history: pd.DataFrame, *, final: bool = True) -> pd.DataFrame:
-    """Return by candidate the row of history that it stands with.
+    """Return, by candidate, the row of history that counts.
 
     It is that of its last training. A training at the end of the budget counts only if it made
     the candidate better, and never with ``final=False``: descendants come from what was before.
@@ -74,7 +74,7 @@ def standings(history: pd.DataFrame, *, final: bool = True) -> pd.DataFrame:
     last = history["phase"] == "final"
     rows = history[~last].drop_duplicates("candidate", keep="last")
     if final:
-        # Stable, so that of equal rows the one before the final training stays.
+        # Stable, so that among equal rows the one before the final training is kept.
         rows = pd.concat([history[last], rows]).sort_values(
             ["mean_score", "mean_loss"], ascending=[True, False], kind="stable"
         )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.patches import Polygon
     from matplotlib.text import Text
 
-WIDE, TALL = 1000.0, 90.0  # points: the most that a figure of our own is wide, a network high
+WIDE, TALL = 1000.0, 90.0  # points: largest width of a figure, largest height of a network
 
 
 class TopologyDisplay:
@@ -138,7 +138,7 @@ class TopologyDisplay:
         from matplotlib import rcParams
 
         rows = [blocks_of(topology) for topology in self.topologies.values()]
-        # All is laid out in points of a font of 10 points; how large one of them is drawn:
+        # Lengths are in points for a font of 10 points. The unit adapts them to the font.
         self._unit = rcParams["font.size"] / 10
         if ax is None:
             self._scale = largest_scale(rows, WIDE, needed(rows, 0)[1] + TALL * len(rows))

@@ -9,7 +9,7 @@ import pandas as pd
 
 
 def beside(diagram: str, found: Mapping[str, str], layers: pd.DataFrame) -> str:
-    """Return HTML that shows what was found beside scikit-learn's diagram.
+    """Return HTML with the result of a search beside scikit-learn's diagram.
 
     Colours and fonts are the notebook's, whatever its theme.
 

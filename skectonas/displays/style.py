@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.text import Text
 
-# Colours of Okabe and Ito, which the colour blind tell apart.
+# Colours of Okabe and Ito, which colour-blind people can distinguish.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
 GREY, PALE, INK = "#8C8C8C", "#D0D0D0", "#333333"
@@ -66,7 +66,7 @@ def name_of_score(estimator: Any) -> str:
 
 
 def spread(wanted: ArrayLike, gap: float, low: float, high: float) -> NDArray[np.float64]:
-    """Return places near those that are wanted, none nearer to the next than a gap.
+    """Return positions near the wanted ones, with at least a gap between neighbours.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def spread(wanted: ArrayLike, gap: float, low: float, high: float) -> NDArray[np
     places = np.asarray(wanted, float)
     if not len(places):
         return places
-    # Neighbours that are too close are put side by side around their mean.
+    # Neighbours that are too close are spread around their mean.
     steps = min(gap, (high - low) / max(len(places) - 1, 1)) * np.arange(len(places))
     nearest = isotonic_regression(places - steps)
     inside: NDArray[np.float64] = np.clip(nearest, low, max(low, high - steps[-1])) + steps
@@ -109,7 +109,7 @@ def scale_of_sizes(ax: Axes, which: Literal["x", "y"], sizes: pd.Series[int]) ->
 
 
 def limits_of_scores(scores: pd.Series[float], shown: Iterable[float]) -> tuple[float, float]:
-    """Return the range of an axis that shows some scores, and of all others the better 90 %.
+    """Return the range of an axis that shows the given scores and the best 90 % of all.
 
     A few candidates that fail would else press all that matters together.
     """

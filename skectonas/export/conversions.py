@@ -41,17 +41,17 @@ def to_onnx(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
             _WithProbabilities(to_torch(estimator)).eval(),
             (_example(estimator.encoder_),),
             dynamo=True,
-            opset_version=20,  # older ones pool the last window of an odd side in another way
+            opset_version=20,  # older ones pool the last window of an odd side differently
             verbose=False,
             input_names=["X"],
             output_names=["probabilities", "logits"],
             dynamic_shapes={"X": {0: "batch"}},
         )
-    assert program is not None  # torch returns None only where it writes the file itself
+    assert program is not None  # torch returns None only if it writes the file itself
     model = program.model_proto
     graph = model.graph
     for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, graph):
-        # Names of the folders and lines of Python from which it was made.
+        # They name folders and lines of the Python source.
         part.ClearField("metadata_props")
     about = {
         "classes": estimator.classes_.tolist(),
@@ -86,25 +86,25 @@ def to_skorch(
         "classes": estimator.classes_,
         "verbose": estimator.verbose,
     }
-    if "optimizer" not in settings:  # the settings of one are not those of another
+    if "optimizer" not in settings:  # its settings would not fit another optimiser
         defaults |= _optimizer(estimator)
     if "device" not in settings:
         defaults["device"] = str(check_device(estimator.device))
     net = net_class(PortableNetwork, **(defaults | settings)).initialize()
     for epoch in _lineage_epochs(estimator):
         net.history.new_epoch()
-        net.history.new_batch()  # callbacks look for the last one
+        net.history.new_batch()  # callbacks read the last batch
         for name, value in epoch.items():
             net.history.record(name, value)
     for group in net.optimizer_.param_groups:
-        # What a schedule that has a history behind it starts from.
+        # A schedule that continues a history starts from this.
         group["initial_lr"] = group["lr"]
     return net
 
 
 @dataclass(frozen=True)
 class SearchSplit:
-    """Hold out the rows that the search has held out, if the rows are those of the search.
+    """Hold out the same rows as the search, if the rows are those of the search.
 
     What skorch calls ``train_split``. Other rows are split in the same way, stratified.
 
@@ -156,7 +156,7 @@ def _example(encoder: InputEncoder) -> Tensor:
     known = encoder.to_dict()
     if known["input_dtype"] is None:
         return torch.zeros(2, *known["image_shape_"], dtype=torch.float32)
-    # What torch has no dtype for, such as numpy's longdouble, goes in as float64.
+    # A dtype that torch lacks, such as numpy's longdouble, becomes float64.
     dtype = getattr(torch, known["input_dtype"], torch.float64)
     return torch.zeros(2, *known["input_shape"], dtype=dtype)
 
@@ -187,7 +187,7 @@ def _lineage_epochs(estimator: BaseEstimator) -> Iterator[dict[str, Any]]:
     """Yield what skorch would have recorded of the way to the winner, a training a line."""
     lineage = estimator.lineage_.set_index("candidate")["epochs_total"]
     history = estimator.history_
-    # The winner may have been trained on without getting better: what it had then is gone.
+    # Training that did not make the winner better is not part of it.
     kept = history["epochs_total"] <= history["candidate"].map(lineage)
     measured = {"train_loss": "train_loss", "valid_loss": "validation_loss"}
     if estimator.scoring_ == "accuracy":

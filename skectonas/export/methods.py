@@ -9,14 +9,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from skectonas.export.conversions import to_onnx, to_skorch, to_torch
 from skectonas.export.portable import PortableNetwork
-from skectonas.export.saving import load, plain_state, save, whole_state
+from skectonas.export.saving import load, plain_state, restored_state, save
 
 
 class ExportMixin:
     """Methods of the estimator that hand its network on, and its state to pickles."""
 
     def to_torch(self) -> PortableNetwork:
-        """Return the network with its input scaling as a plain module of torch.
+        """Return the network with its input scaling as a plain torch module.
 
         Returns
         -------
@@ -39,7 +39,7 @@ class ExportMixin:
         return to_torch(self)
 
     def to_onnx(self, path: str | os.PathLike[str]) -> None:
-        """Write the network with its input scaling as a model of ONNX.
+        """Write the network with its input scaling as an ONNX model.
 
         Parameters
         ----------
@@ -76,7 +76,7 @@ class ExportMixin:
         to_onnx(self, path)
 
     def to_skorch(self, net_class: type | None = None, **settings: Any) -> Any:
-        """Return an initialised net of skorch that holds the winner's weights and history.
+        """Return an initialised skorch net that holds the winner's weights and history.
 
         Parameters
         ----------
@@ -213,4 +213,4 @@ class ExportMixin:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         parent: Any = super()
-        parent.__setstate__(whole_state(state))
+        parent.__setstate__(restored_state(state))

@@ -15,7 +15,7 @@ from skectonas.topology import Topology
 
 
 class PortableNetwork(nn.Module):
-    """A network that takes X as the user has it, scales it, and gives the logits.
+    """A network that takes X as the user has it, scales it, and returns the logits.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class PortableNetwork(nn.Module):
         known = encoder.to_dict()
         self.scaling: ImagesOfPixels | ImagesOfColumns
         if known["columns"] is None or known["tables"] is not None:
-            # Of a frame, the images that the encoder makes of it are the input.
+            # For a frame, the input are the images that the encoder makes of it.
             seen = known["image_shape_" if known["tables"] is not None else "input_shape"]
             early = known["early"]
             self.scaling = ImagesOfPixels(
@@ -94,7 +94,7 @@ class NamedWeights(dict[str, Tensor]):
 
 
 class ImagesOfPixels(nn.Module):
-    """Images as the user has them to images as a network sees them.
+    """Turns images as the user has them into images as a network sees them.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ class ImagesOfPixels(nn.Module):
     def forward(self, X: Tensor, dtype: torch.dtype) -> Tensor:
         """Return images (n, height, width, channels), scaled, in the given dtype."""
         shapes = {self.input_shape}
-        if len(self.input_shape) > 1:  # a channel on its own need not be an axis
+        if len(self.input_shape) > 1:  # a single channel need not be an axis
             shapes |= {self.image_shape}
             shapes |= {self.image_shape[:2]} if self.image_shape[2] == 1 else set()
         _check_shape(X, shapes)
@@ -135,7 +135,7 @@ class ImagesOfPixels(nn.Module):
 
 
 class ImagesOfColumns(nn.Module):
-    """Columns of a numeric table to images as a network sees them.
+    """Turns columns of a numeric table into images as a network sees them.
 
     Parameters
     ----------
@@ -155,12 +155,12 @@ class ImagesOfColumns(nn.Module):
         image_shape: tuple[int, int, int],
     ) -> None:
         super().__init__()
-        # No buffers: these would be cast with the module, and belong to no state.
+        # Not buffers, which would be cast with the module and enter its state.
         knots, scores = scaling.knots / 2, scaling.scores
         self.knots = torch.from_numpy(knots)
         self.scores = torch.from_numpy(scores.copy())
-        # Numbers of their own would leave the exporter to ONNX as float32, in which the least
-        # width is zero.
+        # A tensor, because the ONNX exporter turns plain numbers into float32, in which the
+        # least width is zero.
         widths = np.diff(knots, append=knots[:, -1:])
         self.widths = torch.from_numpy(np.maximum(widths, np.finfo(np.float64).tiny))
         self.rises = torch.from_numpy(np.diff(scores, append=scores[:, -1:]))

@@ -103,7 +103,7 @@ def load(cls: type[Estimator], path: str | os.PathLike[str]) -> Estimator:
 
 
 def plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state of an estimator with its networks, encoder and frames as plain data.
+    """Return the state of an estimator, with networks, encoder and frames as plain data.
 
     Unlike these, plain data do not depend on the device, on private attributes or on the
     release of pandas, and skops can write them.
@@ -120,19 +120,19 @@ def _plain_value(value: Any) -> Any:
     try:
         return {"$plain": writer.write(value, ""), "$tensors": writer.tensors}
     except _NotPlainError:
-        return value  # a frame that somebody has changed
+        return value  # a frame that was changed
 
 
-def whole_state(state: Mapping[str, Any]) -> dict[str, Any]:
+def restored_state(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the state that `plain_state` was given."""
-    return {name: _whole_value(value) for name, value in state.items()}
+    return {name: _restored_value(value) for name, value in state.items()}
 
 
-def _whole_value(value: Any) -> Any:
+def _restored_value(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if value.keys() != {"$plain", "$tensors"}:
-        return {key: _whole_value(part) for key, part in value.items()}
+        return {key: _restored_value(part) for key, part in value.items()}
     return _Reader(value["$tensors"]).read(value["$plain"])
 
 
@@ -142,7 +142,7 @@ def _read_file(
     """Return the contents and the tensors of a file that is whole."""
     safetensors = import_extra("safetensors", "save")
     where = os.fspath(path)
-    with open(path, "rb"):  # an error of the system says best what is wrong with a path
+    with open(path, "rb"):  # the error of the system names what is wrong with a path
         pass
     try:
         with safetensors.safe_open(where, framework="numpy") as file:
@@ -241,7 +241,7 @@ class _Reader:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of values that JSON does not have.
+    """A type of values that JSON lacks.
 
     Parameters
     ----------

@@ -126,7 +126,7 @@ def _check_images(estimator: BaseEstimator, X: Any, reset: bool) -> Any:
         estimator=estimator,
         input_name="X",
     )
-    # A stand-in of as many values, because flattening copies what is not contiguous.
+    # Only the shape counts here. Flattening X itself would copy it if it is not contiguous.
     values = np.broadcast_to(0, (shape[0], math.prod(shape[1:])))
     validate_data(estimator, values, reset=reset, skip_check_array=True)
     return array
@@ -150,7 +150,7 @@ def _check_values(estimator: BaseEstimator, array: Any, reset: bool) -> None:
         array, estimator.image_shape, estimator.column_order
     )
     only_missing = reset
-    # Batch by batch, because it may take memory.
+    # In batches, because the checks take memory.
     for batch in batches_of(array):
         if batch.dtype == np.longdouble:  # the values must fit into float64
             with np.errstate(over="ignore"):
@@ -175,7 +175,7 @@ def _frame_of(X: Any) -> Any:
     others = [i for i, dtype in enumerate(frame.dtypes) if dtype.kind not in "biuf"]
     if others and not frame.iloc[:, others].isna().all(axis=None):
         return frame
-    # A column without values is one of numbers.
+    # Columns without values count as numbers.
     return frame.to_numpy(np.float64, na_value=np.nan) if others else X
 
 
@@ -206,7 +206,7 @@ def _is_array_of_arrays(X: Any) -> bool:
 def _stacked(X: Sequence[Any] | Array) -> Array:
     try:
         stacked = np.asarray([_of_torch(row) for row in X])
-        # Among texts, numbers would become texts.
+        # numpy would turn numbers among texts into texts.
         return stacked if stacked.dtype.kind not in "SU" else np.array(X, dtype=object)
     except ValueError as error:
         shapes = sorted({np.shape(row) for row in X})
@@ -311,7 +311,7 @@ def _of_numpy(y: Any) -> Any:
     if isinstance(y, pd.Series):
         dtype = getattr(y.dtype, "numpy_dtype", None)
         if dtype is not None and dtype.kind in "biu":
-            # Left alone they would become floats, in which large integers coincide.
+            # As floats, large integers would become equal.
             return y.to_numpy(dtype=dtype)
     if isinstance(y, np.ndarray | pd.Series) and y.ndim == 1 and y.dtype.kind == "O":
         inferred = pd.Series(y).infer_objects()
@@ -367,6 +367,6 @@ def check_weights(sample_weight: Any, X: Data) -> NDArray[np.float64] | None:
         )
     if not weights.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
-    # Only their proportions count, and sums of very large ones would overflow.
+    # Only their proportions count, and a sum of very large weights would overflow.
     scaled: NDArray[np.float64] = weights / weights.max()
     return scaled

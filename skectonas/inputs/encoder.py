@@ -1,4 +1,4 @@
-"""Whatever a classifier is given, as images.
+"""X of any kind as images.
 
 :class:`InputEncoder` turns data frames, numeric tables, flattened images and images into
 arrays of shape (n, height, width, channels).
@@ -20,7 +20,7 @@ from sklearn.utils import gen_batches
 
 from skectonas.callers import level_of_user
 from skectonas.inputs.frames import to_pandas
-from skectonas.inputs.layout import check_image_shape, places_of_columns, room_for
+from skectonas.inputs.layout import check_image_shape, image_shape_for, places_of_columns
 from skectonas.inputs.scaling import (
     METHODS,
     UNSCALED,
@@ -31,7 +31,7 @@ from skectonas.inputs.scaling import (
 )
 from skectonas.inputs.tables import TableEncoder
 
-__all__ = ["Data", "InputEncoder", "are_flattened_images", "batches_of", "some_rows"]
+__all__ = ["Data", "InputEncoder", "are_flattened_images", "batches_of", "take_rows"]
 
 _VALUES_AT_ONCE = 2**20
 _SAMPLE_VALUES = 2**22
@@ -160,7 +160,7 @@ class InputEncoder:
         self._early: PixelScaling | None = None
         self._seen: tuple[float, float] | None = None
         if isinstance(X, pd.DataFrame):
-            self._tables = TableEncoder().fit(X if rows is None else some_rows(X, rows))
+            self._tables = TableEncoder().fit(X if rows is None else take_rows(X, rows))
         elif X.ndim not in (2, 3, 4):
             raise ValueError(
                 f"X: expected an array of 2, 3 or 4 dimensions, got shape {X.shape}"
@@ -213,7 +213,7 @@ class InputEncoder:
         return images
 
     def warn_of_another_scale(self, X: Data) -> None:
-        """Warn if the values of X lie elsewhere than those seen in `fit`, as if scaled anew.
+        """Warn if the values of X look as if they were scaled in another way than in `fit`.
 
         Parameters
         ----------
@@ -254,14 +254,14 @@ class InputEncoder:
 
     def _of_another_scale(self, table: npt.NDArray[Any]) -> Found | None:
         assert self._columns is not None
-        ordered = np.sort(table.astype(np.float64), axis=0)  # what is missing at the end
+        ordered = np.sort(table.astype(np.float64), axis=0)  # missing values come last
         last = (~np.isnan(ordered)).sum(axis=0) - 1
         if len(table) < _FEW_ROWS or (last < 0).any():
             return None
         places = np.rint(np.multiply.outer([0, 0.05, 0.5, 0.95, 1], last)).astype(np.intp)
         smallest, low, middle, high, largest = np.take_along_axis(ordered, places, axis=0)
         lowest, highest = self._columns.knots[:, 0], self._columns.knots[:, -1]
-        # Extreme values are no measure of a range, but minmax knows nothing else.
+        # Extreme values say little about a range, but minmax has no others.
         by_ends = self.column_scaling == "minmax"
         begin, end = (lowest, highest) if by_ends else self._columns.bulk
         least = (end - begin) / (100 if by_ends else 8)
@@ -282,7 +282,7 @@ class InputEncoder:
             if isinstance(X, pd.DataFrame):
                 return X
             if isinstance(X, np.ndarray) and self._tables.labels_ == [*range(*X.shape[1:])]:
-                return pd.DataFrame(X)  # it was made of an array in fit, too
+                return pd.DataFrame(X)  # as for the array in fit
             raise ValueError(
                 f"X: expected a data frame with {self._shape[0]} columns as in fit, got "
                 f"{type(X).__name__} of shape {np.shape(X)}"
@@ -302,7 +302,7 @@ class InputEncoder:
         return X.dtype in (np.uint8, np.float32)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what the fitted encoder knows: plain data that `json` can write, and arrays.
+        """Return the state of the fitted encoder: plain data that `json` can write, and arrays.
 
         Returns
         -------
@@ -369,7 +369,7 @@ class InputEncoder:
         chosen = self._sample_of(X, rows, width)
         sample: Any
         if isinstance(X, pd.DataFrame):
-            sample = self._table_of(some_rows(X, chosen))
+            sample = self._table_of(take_rows(X, chosen))
         else:
             table: Any = X
             by_column = table[chosen].tocsc() if sparse.issparse(X) else None
@@ -408,7 +408,7 @@ class InputEncoder:
             for batch in batches_of(X, rows, columns):
                 yield self._columns.scale(self._table_of(batch)).astype(np.float32)
 
-        self.image_shape_: tuple[int, int, int] = room_for(columns, self.image_shape)
+        self.image_shape_: tuple[int, int, int] = image_shape_for(columns, self.image_shape)
         self._places = places_of_columns(
             columns, self.image_shape_, self.column_order, self.random_state, encoded
         )
@@ -449,7 +449,7 @@ class InputEncoder:
         self.scaling_ = PixelScaling.of(
             batch.reshape(len(batch), *self.image_shape_) for batch in batches_of(X, rows)
         )
-        # float32 may not tell apart, or not hold, what others do.
+        # Values of other dtypes may be equal or infinite in float32.
         if X.dtype not in (np.uint8, np.float32):
             self._early, self.scaling_ = self.scaling_, UNSCALED
         return self
@@ -473,22 +473,22 @@ def are_flattened_images(
     X: Data, image_shape: tuple[int, ...] | None, column_order: str
 ) -> bool:
     """Return whether the rows of an array are meant as images: see `InputEncoder`."""
-    # Another order of the pixels would destroy an image, so it was meant for a table.
+    # Another order would destroy images, so X is a table.
     if image_shape is None or column_order != "given" or isinstance(X, pd.DataFrame):
         return False
     return X.ndim == 2 and bool(X.shape[1] == math.prod(check_image_shape(image_shape)))
 
 
-def some_rows(X: Data, rows: RowNumbers | slice) -> Any:
+def take_rows(X: Data, rows: RowNumbers | slice) -> Any:
     """Return some rows of a frame or an array, dense."""
     some: Any = X.iloc[rows] if isinstance(X, pd.DataFrame) else X[rows]
     return some.toarray() if sparse.issparse(some) else some
 
 
 def batches_of(X: Data, rows: RowNumbers | None = None, width: int = 1) -> Iterator[Any]:
-    """Yield the rows of a frame or an array, as many at a time as bound the memory for them.
+    """Yield the rows of a frame or an array in batches of bounded memory.
 
-    Those of a sparse array are dense.
+    Rows of a sparse array are made dense.
 
     Parameters
     ----------
@@ -497,12 +497,12 @@ def batches_of(X: Data, rows: RowNumbers | None = None, width: int = 1) -> Itera
     rows : ndarray of int, default=None
         Which rows; None stands for all.
     width : int, default=1
-        Values that are made of a row, if they are more than it has.
+        Values that each row is turned into, if they are more than it has.
     """
     n_rows = X.shape[0] if rows is None else len(rows)
     size = max(_VALUES_AT_ONCE // max(width, math.prod(X.shape[1:])), 1)
     for part in gen_batches(n_rows, size):
-        yield some_rows(X, part if rows is None else rows[part])
+        yield take_rows(X, part if rows is None else rows[part])
 
 
 def _as_data(X: Any) -> Data:

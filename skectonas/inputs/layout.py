@@ -28,8 +28,8 @@ from skectonas.inputs.frames import to_pandas
 __all__ = [
     "PseudoImageTransformer",
     "check_image_shape",
+    "image_shape_for",
     "places_of_columns",
-    "room_for",
 ]
 
 Batches: TypeAlias = Callable[[], Iterable[npt.NDArray[Any]]]
@@ -180,7 +180,7 @@ class PseudoImageTransformer(
         table = self._checked(X, reset=True)
         with one_task(self, X, y):
             columns = self.n_features_in_
-            self.image_shape_ = room_for(columns, self.image_shape)
+            self.image_shape_ = image_shape_for(columns, self.image_shape)
             self.pixel_index_ = places_of_columns(
                 columns,
                 self.image_shape_,
@@ -297,7 +297,7 @@ def _dense(table: Any) -> npt.NDArray[Any]:
     return dense
 
 
-def room_for(columns: int, image_shape: tuple[int, ...] | None) -> tuple[int, int, int]:
+def image_shape_for(columns: int, image_shape: tuple[int, ...] | None) -> tuple[int, int, int]:
     """Return the shape of an image with a pixel for each column: see `PseudoImageTransformer`.
 
     Raises
@@ -366,7 +366,7 @@ def _absolute_correlation(batches: Batches) -> npt.NDArray[np.float64]:
     lows, highs = zip(*((X.min(axis=0), X.max(axis=0)) for X in batches()), strict=True)
     low, high = np.min(lows, axis=0), np.max(highs, axis=0)
     varies = high > low
-    # Squares of very large or small numbers leave float64.
+    # Squares of very large or small numbers would not fit into float64.
     largest = np.where(varies, np.maximum(np.abs(low), np.abs(high)), 1).astype(np.float64)
 
     def scaled() -> Iterator[npt.NDArray[np.float64]]:
@@ -381,7 +381,7 @@ def _absolute_correlation(batches: Batches) -> npt.NDArray[np.float64]:
         products += X.T @ X
     norms = np.sqrt(products.diagonal())
     norms = np.where(norms > 0, norms, 1.0)
-    # Last bits, which other sums of the same rows have otherwise, must not decide a draw.
+    # The last bits depend on the order of the sums, and must not decide a tie.
     return np.clip(np.abs(products / norms / norms[:, None]), 0.0, 1.0).round(10)
 
 

@@ -18,8 +18,8 @@ Array: TypeAlias = NDArray[Any]
 Encode: TypeAlias = Callable[[Any, Array], Array]
 """An array and the numbers of some of its rows to these rows as images."""
 
-ROWS_AT_ONCE = 1024  # on their way to a device
-COMPARED_ROWS = 100  # to see whether a file is still the same
+ROWS_AT_ONCE = 1024  # copied to a device at once
+COMPARED_ROWS = 100  # by which a file is recognised
 
 
 class MappedImages:
@@ -66,7 +66,7 @@ class MappedImages:
         return images
 
     def __getstate__(self) -> dict[str, Any]:
-        # numpy would write down all the values.
+        # numpy would pickle all values.
         return self.__dict__ | {"_X": FileArray.of(self._X) or self._X}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -86,7 +86,7 @@ def mapping_of(X: object) -> np.memmap[Any, Any] | None:
     """
     base: Any = X
     while isinstance(base, np.ndarray):
-        # What is computed from a memory map may have its type, but lies in memory.
+        # An array computed from a memory map can have its type, but lies in memory.
         if isinstance(base, np.memmap) and isinstance(base.base, mmap.mmap):
             return base
         base = base.base
@@ -144,7 +144,7 @@ class FileArray:
         place = cls(path, offset, X.dtype, X.shape, X.strides)
         some = slice(None, None, max(len(X) // COMPARED_ROWS, 1))
         try:
-            # Another file may have taken the name since.
+            # Another file may have the same name by now.
             same = np.array_equal(place.open()[some], X[some])
         except (OSError, TypeError, ValueError):
             return None

@@ -55,7 +55,7 @@ class PixelScaling:
 
     @classmethod
     def of(cls, batches: Iterable[Array]) -> Self:
-        """Find what gives every channel a mean of zero and a deviation of `PIXEL_DEVIATION`.
+        """Find the scaling to a mean of zero and a deviation of `PIXEL_DEVIATION`.
 
         Parameters
         ----------
@@ -73,7 +73,7 @@ class PixelScaling:
             If pixels differ by more than a float64 can square.
         """
         n, mean, squares = 0, np.zeros(1), np.zeros(1)
-        first = mean  # taken off all pixels, so that equal ones have no rounding to show
+        first = mean  # subtracted from all pixels, so that equal ones give exact zeros
         with np.errstate(over="ignore", invalid="ignore"):
             for batch in batches:
                 pixels = batch.reshape(-1, batch.shape[-1]).astype(np.float64)
@@ -82,7 +82,7 @@ class PixelScaling:
                 own = pixels.mean(axis=0)
                 pixels -= own
                 squares = squares + (pixels**2).sum(axis=0)
-                if n:  # the mean of both, and what its move adds
+                if n:  # combine the means, and correct the squares for it
                     share = len(pixels) / (n + len(pixels))
                     squares += (own - mean) ** 2 * (n * share)
                     own = mean + (own - mean) * share
@@ -90,7 +90,7 @@ class PixelScaling:
         mean, deviation = first + mean, np.sqrt(squares / n)
         if not (np.isfinite(mean).all() and np.isfinite(deviation).all()):
             raise ValueError("X: expected pixels whose squares are finite, got larger ones")
-        # What is left of a constant after rounding, and what has no finite reciprocal.
+        # Less than that is rounding of a constant, or has no finite reciprocal.
         varies = deviation > np.maximum(1e-12 * np.abs(mean), np.finfo(np.float64).tiny)
         scale = PIXEL_DEVIATION / np.where(varies, deviation, 1.0)
         return cls(tuple(mean.tolist()), tuple(scale.tolist()))
@@ -140,7 +140,7 @@ UNSCALED = PixelScaling()
 
 @dataclass(frozen=True)
 class ColumnRanges:
-    """What one pass over a table tells of each column.
+    """Statistics of each column that one pass over a table gives.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ class ColumnRanges:
         return cls(low.astype(np.float64), high.astype(np.float64), missing, n_rows)
 
     def with_one_indicator(self, source: NDArray[np.intp]) -> Self:
-        """Forget what is missing in all but the first of the columns with the same source.
+        """Drop the counts of missing values of all but the first column of each source.
 
         Parameters
         ----------
@@ -323,7 +323,7 @@ class ColumnScaling:
             The scaled columns in their order, each indicator after its column.
         """
         scaled = np.empty((len(X), len(self.origin)))
-        # A few rows at a time, because each takes ten times its memory.
+        # In batches, because the steps take ten times the memory of the rows.
         size = max(_VALUES_SCALED_AT_ONCE // len(self.knots), 1)
         for rows in gen_batches(len(X), size):
             self._scale(X[rows], scaled[rows])
@@ -331,7 +331,7 @@ class ColumnScaling:
 
     def _scale(self, X: Array, scaled: NDArray[np.float64]) -> None:
         missing = np.isnan(X)
-        # Halves, because differences may be more than the largest float64.
+        # Halved, because a difference may exceed the largest float64.
         half = np.clip(X, self.knots[:, 0], self.knots[:, -1], dtype=np.float64) / 2
         knots = self.knots / 2
         # All columns at once, knot by knot; `portable.ImagesOfColumns` does the same in torch.
@@ -401,7 +401,7 @@ def _map_of(
     else:
         knots = values
     knots = np.unique(np.concatenate([[low], knots, [high]]))
-    # The rank in the middle of equal values.
+    # Equal values get the rank in their middle.
     ends = (np.searchsorted(values, knots, side=side) for side in ("left", "right"))
     return knots, _scores_of(np.add(*ends) / (2 * len(values))), 0.0
 

@@ -115,7 +115,7 @@ class TableEncoder:
     """
 
     def fit(self, X: pd.DataFrame) -> Self:
-        """Find out what the columns hold.
+        """Learn an encoder for each column.
 
         Parameters
         ----------
@@ -326,8 +326,8 @@ class Dates:
         if times.dt.tz is not None:
             times = times.dt.tz_convert(self.time_zone)
         parts = _parts_of_dates(self.with_time).transform(times.rename("date"))
-        # The encoder itself would give the seconds in float32, in steps of two minutes.
-        epoch = pd.Timestamp(0, tz=times.dt.tz).as_unit("us")  # which reaches farther than ns
+        # skrub's encoder gives the seconds in float32, in steps of two minutes.
+        epoch = pd.Timestamp(0, tz=times.dt.tz).as_unit("us")  # has a wider range than ns
         seconds = (times - epoch).dt.total_seconds()
         return np.column_stack([parts.to_numpy(np.float64), seconds.to_numpy(np.float64)])
 
@@ -362,7 +362,7 @@ class Categories:
         _kinds_in(column, label)
         places = known.get_indexer(pd.Index(_texts_of(column, self.null_texts)))
         n_out = len(self.names(""))
-        # A last column for those that are unknown.
+        # Unknown values get a last column, which is dropped.
         places = np.where(places < 0, n_out, np.minimum(places, n_out - 1))
         return np.eye(n_out + 1)[places, :-1]
 
@@ -394,7 +394,7 @@ class Texts:
         texts = _texts_of(column, null_texts)
         some = texts[texts.notna()].iloc[:: len(texts) // TEXT_ROWS + 1]
         n_grams = _n_grams(some.to_numpy(object))
-        # A sum that is cut in another way, as by more threads, has other last bits.
+        # With more threads the sums would have other last bits.
         with _ONE_AT_A_TIME, threadpool_limits(1, user_api="blas"):
             directions = TruncatedSVD(TEXT_COMPONENTS, random_state=0).fit(n_grams)
         strengths = directions.singular_values_
@@ -508,7 +508,7 @@ def _learned_from_text(column: Column, label: object) -> tuple[ColumnEncoder, st
 
 
 def _strays_among_numbers(values: Column) -> list[str] | None:
-    """Return what is no number in a column of numbers, None if it is no such column.
+    """Return the texts in a column of numbers that are none; None if numbers are too few.
 
     Few different texts among many different numbers are limits of detection, units, notes.
     A few numbers among texts, or of a few different values, may be anything.
@@ -524,7 +524,7 @@ def _strays_among_numbers(values: Column) -> list[str] | None:
 
 def _dates_of(column: Column, label: object, written: str | None) -> Dates:
     times = _times_of(column, label, written)
-    # Text and objects are brought to UTC, whatever they say.
+    # Times in text and objects are converted to UTC.
     has_zone = column.dtype.kind == "M" and times.dt.tz is not None
     given = times.dropna()
     with_time = bool((given.dt.normalize() != given).any())
@@ -539,14 +539,14 @@ def _times_of(column: Column, label: object, written: str | None) -> Any:
     if isinstance(dtype, pd.PeriodDtype):
         return column.dt.to_timestamp()
     if dtype.kind == "M":
-        # Those of Arrow as pandas has them.
+        # Dates of Arrow become those of pandas.
         return pd.Series(pd.DatetimeIndex(column), index=column.index)
     if dtype.kind in "biufcm":
         raise ValueError(f"Column {label!r}: expected dates, got dtype {dtype}")
     _kinds_in(column, label)
     objects = column.astype(object)
     legible = np.array([isinstance(value, (str, *_TIMES)) for value in objects], bool)
-    # One by one they may have other zones, which together they could not have.
+    # Values may have different time zones; a column has one.
     return pd.to_datetime(
         objects.where(legible), format=written or "ISO8601", errors="coerce", utc=True
     )
@@ -562,7 +562,7 @@ def _parts_of_dates(with_time: bool) -> Any:
         add_total_seconds=False,
         periodic_encoding="circular",
     )
-    # All that it learns is whether there are times of day.
+    # The encoder only learns whether there are times of day.
     return encoder.fit(pd.Series([pd.Timestamp("2000-01-01 12:00")], name="date"))
 
 
@@ -643,12 +643,12 @@ def _finite(values: Any) -> NDArray[np.float64]:
 
 def _texts_of(column: Column, null_texts: Sequence[str]) -> Column:
     """Return a column as text without white space around it, None where a value is missing."""
-    if column.dtype == object:  # some values are equal and have other texts
+    if column.dtype == object:  # equal values such as 1 and True have different texts
         column = column.map(_text, na_action="ignore")
     codes, values = pd.factorize(column)
     texts = [_text(value) for value in values]
     known = np.array([*(None if t in null_texts else t for t in texts), None], dtype=object)
-    # The code of a missing value is -1, the last place.
+    # Missing values have the code -1, which is the last place.
     return pd.Series(known[codes], dtype=object)
 
 
@@ -660,5 +660,5 @@ def _text(value: object) -> str:
 
 
 def _plain_label(label: object) -> Any:
-    # They name columns in messages, where the looks of a label do as well.
+    # Labels of other types only appear in messages.
     return label if isinstance(label, str | int | float) else repr(label)
