@@ -28,7 +28,8 @@ def quick(budget: float = 25, **settings: Any) -> ECToNASClassifier:
 
 def watch_batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that collects the number of rows in each batch of mapped or sparse
-    images."""
+    images.
+    """
     taken: list[int] = []
     take = MappedImages.take
 
