@@ -27,9 +27,7 @@ def quick(budget: float = 25, **settings: Any) -> ECToNASClassifier:
 
 
 def watch_batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list that collects the number of rows in each batch of mapped or sparse
-    images.
-    """
+    """Return a list that collects the numbers of rows of mapped or sparse batches."""
     taken: list[int] = []
     take = MappedImages.take
 
