@@ -104,7 +104,7 @@ def accuracy(trainer: FusedTrainer, topology: Topology, weights: Weights) -> flo
 
 
 def narrowing(seeds: int) -> Iterator[Row]:
-    """Units and channels removed from a medium CNN, by us and by the usual means."""
+    """Units and channels removed from a medium CNN, by our method and the usual ones."""
     trainer = fashion_trainer()
     images = trainer.data.scaled(trainer.data.calibration, torch.float32)
     topology = starting_topology("medium_cnn", (28, 28, 1), 10)
@@ -272,7 +272,7 @@ def widening(seeds: int) -> Iterator[Row]:
 
 
 def averaging(seeds: int) -> Iterator[Row]:
-    """Networks as the last batch leaves them, and as means of eight snapshots."""
+    """Networks with the weights after the last batch, and with the mean of eight snapshots."""
     trainers = {"last batch": fashion_trainer(1), "mean of 8 snapshots": fashion_trainer(8)}
     for start in ("medium_cnn", "small_ffnn"):
         topology = starting_topology(start, (28, 28, 1), 10)

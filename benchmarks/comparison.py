@@ -1,16 +1,16 @@
-"""Skectonas beside other tools: every feature is tried with every tool.
+"""Skectonas and other tools: every feature is tried with every tool.
 
     python benchmarks/comparison.py --interpreter scikeras=/path/to/its/python ...
 
-Each pair of tool and feature is a process of its own (`comparison_probes.py`) of the
-interpreter that was named for the tool, or else of this one, in an empty folder, with one
-thread. The rows of ``results/comparison.csv`` are replaced as they come, so that a part can be
-run again: ``--tools skectonas --features "polars frame of numbers"``. Afterwards the tables of
+Each pair of tool and feature runs in its own process (`comparison_probes.py`), with one thread,
+in an empty folder, with the interpreter that was named for the tool or else this one. The rows
+of ``results/comparison.csv`` are replaced one by one, so that a part can be run again:
+``--tools skectonas --features "polars frame of numbers"``. Afterwards the tables of
 ``docs/comparison.md`` are written anew, which ``--page`` alone does as well.
 
 ``--try-install nni autokeras+tensorflow-cpu+scikit-learn:autokeras`` installs the newest
-packages in environments of their own, imports the module after the colon, fits once if it is
-one of the tools, and notes what came of it.
+packages in separate environments, imports the module after the colon, fits once if it is one of
+the tools, and records the outcome.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def try_features(interpreter: str, tool: str, features: list[str]) -> Iterator[R
 
 
 def try_install(packages: str, module: str) -> Row:
-    """Install packages in an environment of their own; return the row that tells of it."""
+    """Install packages in a separate environment; return the row with the outcome."""
     first, *_ = names = packages.split("+")
     row = {"tool": first, "version": "", "feature": INSTALLS, "outcome": "no"}
     row |= {"note": "", "surroundings": f"Python {sys.version.split()[0]}"}
@@ -206,7 +206,7 @@ def accuracy_table(rows: list[Row]) -> str:
 
 
 def in_common(rows: list[Row]) -> list[Row]:
-    """Return the rows with the seeds that all models have: a mean over others is another."""
+    """Return the rows with the seeds that all models have, so that means are comparable."""
     seeds = [
         {row["seed"] for row in rows if row["model"] == model}
         for model in {row["model"] for row in rows}

@@ -1,15 +1,15 @@
-"""Test accuracy of the tools of `comparison.py`, used as somebody would who tries them.
+"""Test accuracy of the tools of `comparison.py`, used as a new user would use them.
 
     python benchmarks/comparison_accuracy.py [--interpreter scikeras=/path/to/its/python ...]
 
-Default settings, and what is obviously needed before: the dense networks get standardised
-numbers and one-hot categories, gradient boosting categories, skectonas what comes. skorch and
-scikeras have no network of their own: one hidden layer of 100 units as scikit-learn's, Adam, 20
-epochs. The search of AutoKeras is cut short, since its default of 100 trials takes hours. Each
-fit is a process of its own with one thread; the rows of ``results/comparison_accuracy.csv`` are
-appended as they come. ``cpu_seconds`` are those of `fit` and `predict`, ``size`` is the number
-of trained weights, of gradient boosting the number of nodes. What takes longer than ``--limit``
-is ended.
+Settings are the defaults, with the obvious preprocessing: the dense networks get standardised
+numbers and one-hot categories, gradient boosting gets categories, and skectonas gets the raw
+data. skorch and scikeras have no default network; they get one hidden layer of 100 units as in
+scikit-learn, Adam, and 20 epochs. The search of AutoKeras is cut short, since its default of
+100 trials takes hours. Each fit runs in its own process with one thread; the rows of
+``results/comparison_accuracy.csv`` are appended as they come. ``cpu_seconds`` are those of
+`fit` and `predict`, ``size`` is the number of trained weights, of gradient boosting the number
+of nodes. Fits that take longer than ``--limit`` are stopped.
 """
 
 from __future__ import annotations

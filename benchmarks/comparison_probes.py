@@ -2,10 +2,10 @@
 
     python comparison_probes.py TOOL FEATURE ...
 
-Runs with the tool's interpreter in the current folder, which should be empty, and prints a
-line of JSON for each feature. A probe returns nothing where the outcome is yes, or what was
-measured; it raises where the outcome is no. The tool is imported once and the process forked
-for each probe, but for those in `FRESH`.
+Runs with the tool's interpreter in the current folder, which should be empty, and prints a line
+of JSON for each feature. A probe returns nothing if the outcome is yes, or returns the
+measurement; it raises if the outcome is no. The tool is imported once and the process forked
+for each probe, except those in `FRESH`.
 """
 
 from __future__ import annotations
@@ -99,13 +99,13 @@ def raw_frame(strings: bool) -> tuple[Any, np.ndarray]:
 
 
 def overlapping() -> tuple[np.ndarray, np.ndarray]:
-    """Return two classes that nothing tells apart but their weights."""
+    """Return two classes that differ only in their weights."""
     X = np.random.default_rng(0).normal(size=(600, 8)).astype(np.float32)
     return X, np.arange(600) % 2
 
 
 def score(tool: Tool, model: Any, X: Any, y: Any) -> float:
-    # As text, since AutoKeras gives back numbers as text.
+    # As text, since AutoKeras returns numbers as text.
     found = np.asarray(tool.predict(model, X)).astype(str)
     return float((found == np.asarray(y).astype(str)).mean())
 
@@ -117,7 +117,7 @@ def need(condition: Any, message: str) -> None:
 
 
 class ShortfallError(Exception):
-    """It ran, but did not do what was asked."""
+    """The tool ran, but did not do what was asked."""
 
 
 # Data that go in -------------------------------------------------------------------------

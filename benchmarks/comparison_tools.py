@@ -1,9 +1,9 @@
-"""The tools that are compared: what their users would write, and nothing cleverer.
+"""The tools that are compared, used as their users would, and nothing cleverer.
 
-A tool is imported when it is used, since each has an environment of its own. What a tool does
-not have is asked of it all the same, under the name that skectonas or scikit-learn gives it,
-and fails with the tool's own error. skorch and scikeras train a network that the user writes:
-here one hidden layer, behind a layer that flattens and scales the input.
+A tool is imported when it is used, since each has an environment of its own. If a tool lacks a
+feature, it is called all the same by the name that skectonas or scikit-learn uses, and fails
+with the tool's own error. skorch and scikeras train a network that the user writes: here one
+hidden layer after a layer that flattens and scales the input.
 """
 
 from __future__ import annotations
@@ -343,7 +343,7 @@ class AutoKeras(Tool):
     def make(self, shape, seed=None, **settings):
         import autokeras
 
-        # Without `overwrite` it takes what an earlier fit has left in the folder for its own.
+        # Without `overwrite` it reuses what an earlier fit has left in the folder.
         settings = {"seed": seed, "overwrite": True} | settings
         if len(shape) > 1:  # its second network for images is a large one
             return autokeras.ImageClassifier(**({"max_trials": 1} | settings))

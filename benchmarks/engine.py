@@ -4,7 +4,7 @@
 
 Prints a table and writes it as CSV. Times are milliseconds per 1,000 samples and candidate;
 skorch trains the candidates one by one, as the plain loop does. GFLOP/s counts the operations
-of a plain implementation, those that folding saves included: it may pass the rate of `sgemm`.
+of a plain implementation, including those that folding saves, so it may exceed that of `sgemm`.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Timing:
         self.best = {1: np.inf, n_steps + 1: np.inf}
 
     def measure(self) -> None:
-        """Take both times once more."""
+        """Measure both times again."""
         for steps in self.best:
             start = time.perf_counter()
             self.trainer.train(self.population, [steps] * len(self.population), (0,))

@@ -4,8 +4,8 @@
 
 Random populations are trained in double precision on both devices, and their weights compared.
 Steps are timed in three ways: by the kernel that trains all candidates in one launch, by stacks
-of them as CUDA graphs, and by the same without graphs. The time of a step is what a longer
-training takes more than a shorter one, so that setting up counts for nothing. At the end, whole
+of them as CUDA graphs, and by the same without graphs. The time of a step is the difference
+between a longer and a shorter training, so that the setup does not count. At the end, whole
 fits on Fashion-MNIST (FOLDER has its four files).
 """
 

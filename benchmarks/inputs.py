@@ -1,8 +1,8 @@
 """Untidy tables and images of any contrast, next to a scaled dense network and boosting.
 
-Every data set is one and the same problem, told in other ways: a table whose columns are bent,
-or an image whose grey levels are moved. Writes ``results/inputs.csv``: test accuracies, means
-over seeds.
+Every data set is the same problem in another form: a table whose columns are transformed, or an
+image whose grey levels are changed. Writes ``results/inputs.csv``: test accuracies, means over
+seeds.
 """
 
 from __future__ import annotations

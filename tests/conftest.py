@@ -12,8 +12,8 @@ from sklearn.datasets import load_digits
 
 from skectonas import ECToNASClassifier
 
-# The machines that tests run on are too unlike for deadlines. A run has to be repeatable,
-# unless it is there to look where none has looked before.
+# The machines that run the tests differ too much for deadlines. A run has to be repeatable,
+# unless it explores new examples.
 settings.register_profile(
     "skectonas",
     deadline=None,
@@ -40,5 +40,5 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def fitted(digits: tuple[np.ndarray, np.ndarray]) -> ECToNASClassifier:
-    """Return a classifier of them; tests leave it as it is."""
+    """Return a classifier fitted on them; tests do not change it."""
     return quick(60).fit(*digits)

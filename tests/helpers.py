@@ -1,4 +1,4 @@
-"""What several of the estimator's test files use."""
+"""Helpers that several test files of the estimator share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ USUAL_EXAMPLES = 50
 
 
 def examples(n: int) -> settings:
-    """Return settings with so many examples, or with more where the profile explores."""
+    """Return settings with this number of examples, or more if the profile explores."""
     return settings(max_examples=n * settings.default.max_examples // USUAL_EXAMPLES)
 
 
@@ -27,7 +27,7 @@ def quick(budget: float = 25, **settings: Any) -> ECToNASClassifier:
 
 
 def watch_batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list that will hold how many rows each batch of mapped or sparse images has."""
+    """Return a list that collects the numbers of rows of mapped or sparse batches."""
     taken: list[int] = []
     take = MappedImages.take
 

@@ -1,4 +1,4 @@
-"""What layers see, computed fast, against the plain network; and the fit that rests on it."""
+"""The fast activations against the plain network, and the ridge regression that uses them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def in_precision(weights: Weights, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def changed_from(weights: Weights, topology: Topology, cell: int) -> dict[str, Tensor]:
-    """Weights of another network that has the very same cells in front of one."""
+    """Weights of another network that shares the cells before the given one."""
     other = in_precision(calibrated(topology, seed=1), weights["output.weight"].dtype)
     same = tuple(f"cells.{i}." for i in range(cell))
     return {k: weights[k] if k.startswith(same) else value for k, value in other.items()}
@@ -129,7 +129,7 @@ def test_only_the_very_same_cells_are_shared(cell: int) -> None:
     for n_cells in range(1, 4):
         shared = seen.maps_after(n_cells) is parent.maps_after(n_cells)
         assert shared == (n_cells <= cell)
-    # The same tensors in another cell, and equal ones that are not the same.
+    # The same tensors in another cell, and equal tensors that are other objects.
     cells = list(DEEP.cells)
     cells[1] = ConvCell(5, "max")
     other = replace(DEEP, cells=tuple(cells))
@@ -173,7 +173,7 @@ def test_chunks_change_nothing(values: int, monkeypatch: pytest.MonkeyPatch) -> 
 def plainly_reconnected(
     weights: Weights, topology: Topology, layer: int, wanted: Tensor, images: Tensor
 ) -> dict[str, Tensor]:
-    """Return what `reconnect` should, with the network itself and nothing shared."""
+    """Compute the result of `reconnect` with the network itself, sharing nothing."""
     network = build(topology, weights).double().eval()
     network.calibrate(images.double())
     name = linear_name(topology, layer)
@@ -220,7 +220,7 @@ def test_ridge_regression_is_least_squares(shape: tuple[int, int], dtype: torch.
     rng = np.random.default_rng(0)
     inputs, targets = rng.normal(size=shape), rng.normal(size=(shape[0], 4))
     penalty = 1e-2 * np.square(inputs).sum() / shape[1]
-    # The penalty as further rows, of which zero is wanted.
+    # The penalty as additional rows whose target is zero.
     rows = np.concatenate([inputs, np.sqrt(penalty) * np.eye(shape[1])])
     wanted = np.concatenate([targets, np.zeros((shape[1], 4))])
     expected = torch.from_numpy(np.linalg.lstsq(rows, wanted, rcond=None)[0])

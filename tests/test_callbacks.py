@@ -20,7 +20,7 @@ callback = pytest.importorskip("sklearn.callback", reason="new in scikit-learn 1
 
 
 class Watch:
-    """Writes down all that it is told; stops at the end of a task if asked to."""
+    """Records all calls; stops at the end of a task if asked to."""
 
     def __init__(self, stop: tuple[str, int] | None = None) -> None:
         self.stop = stop
@@ -56,7 +56,7 @@ class Watch:
 
 
 class Propagated(Watch):
-    """The same, for meta-estimators to hand down."""
+    """The same, passed on by meta-estimators."""
 
     max_propagation_depth = None
 
@@ -109,7 +109,7 @@ def test_each_generation_comes_with_the_model_as_if_fit_had_stopped(digits: Any)
             model.predict_proba(digits[0]), clf.predict_proba(digits[0])
         )
         assert model.kept_.keys() == clf.kept_.keys()
-    # As long a fit that ends there has the same network.
+    # A fit that ends there has the same network.
     shorter = quick(spent[1]).fit(*digits)
     np.testing.assert_array_equal(
         shorter.predict_proba(digits[0]), watch.models[1][1].predict_proba(digits[0])

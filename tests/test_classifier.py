@@ -200,7 +200,7 @@ def test_nullable_labels_keep_their_kind() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_tensors_of_a_training_of_ones_own(dtype: torch.dtype, digits: Any) -> None:
+def test_tensors_that_the_user_has_trained_on(dtype: torch.dtype, digits: Any) -> None:
     X, y = digits
     X = torch.tensor(X, dtype=dtype, requires_grad=True)  # digits have whole numbers, up to 16
     weights = torch.ones(len(y), requires_grad=True)
@@ -314,7 +314,8 @@ def test_fused_training_finds_what_plain_training_finds(
     assert fused.best_topology_ == plain.best_topology_
     columns = ["candidate", "morphism", "topology", "epochs_total", "budget_spent"]
     pd.testing.assert_frame_equal(fused.history_[columns], plain.history_[columns])
-    # Training enlarges what single precision rounds differently: a few rows may be further off.
+    # Training amplifies rounding differences of single precision: a few rows may be further
+    # off.
     apart = np.abs(fused.predict_proba(digits[0]) - plain.predict_proba(digits[0]))
     assert np.quantile(apart.max(axis=1), 0.9) < 0.02
 
@@ -395,11 +396,11 @@ class Smallest:
         return -candidate.n_parameters
 
 
-def test_a_fitness_of_ones_own(digits: Any) -> None:
+def test_a_fitness_of_the_user(digits: Any) -> None:
     clf = quick(200, selection=Smallest()).fit(*digits)
     decided = clf.history_[clf.history_["phase"] == "phase 2"]
     assert (decided["fitness"] == -decided["n_parameters"]).all()
-    # Phase 1 is greedy whatever the fitness; of what it lets through, the smallest wins.
+    # Phase 1 is greedy whatever the fitness; the smallest of its winners wins.
     assert clf.n_parameters_ == decided["n_parameters"].min()
 
 

@@ -1,4 +1,4 @@
-"""Same seed, same bits; what is global stays; what is interrupted or fails leaves no mess."""
+"""Determinism, global state, interruptions and failed fits."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_an_unfrozen_network_is_still_evaluated(digits: Any) -> None:
 
 
 class Interrupt:
-    """A scorer that presses Ctrl-C once it has been asked so many times."""
+    """A scorer that raises KeyboardInterrupt after a number of calls."""
 
     def __init__(self, after: int) -> None:
         self.left = after

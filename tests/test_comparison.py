@@ -1,4 +1,4 @@
-"""The page that compares tools says what was measured."""
+"""The page that compares tools matches the measured results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documents say can be done, done."""
+"""The documents against the code and the files that they name."""
 
 from __future__ import annotations
 

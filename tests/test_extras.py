@@ -1,4 +1,4 @@
-"""What is optional is imported only by those who use it."""
+"""Optional packages are imported only when they are used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OPTIONAL = {
 
 
 def loaded_by(modules: str) -> set[str]:
-    """Return the packages that are loaded once these modules are imported."""
+    """Return the packages that importing these modules loads."""
     script = f"import sys, {modules}; print(*{{m.partition('.')[0] for m in sys.modules}})"
     run = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True
@@ -48,7 +48,7 @@ def test_the_extras_that_errors_name_install_what_is_missing() -> None:
 
 
 def test_the_progress_bar_is_drawn_in_notebooks() -> None:
-    # There rich draws with ipywidgets, and warns over and over where they are missing.
+    # In notebooks rich draws with ipywidgets, and warns repeatedly if they are missing.
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extra = " ".join(project["optional-dependencies"]["progress"])
     assert "rich" in extra

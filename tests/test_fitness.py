@@ -1,4 +1,4 @@
-"""Fitness: Eq. 2 by hand, and what surrounds it."""
+"""Fitness: Eq. 2 against values computed by hand, and its properties."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def of_size(
         (0.5, (-1.0, 100), (-0.5, 100), 0.25),
         (0.5, (-1.0, 100), (-2.0, 80), -0.5 + 0.1),
         (0.5, (-0.5, 100), (0.5, 100), 1.0),
-        # From a score of zero every gain is infinite or as good as; size alone still counts.
+        # From a score of zero every gain is practically infinite; size alone still counts.
         (0.0, (0.0, 100), (0.7, 80), 0.2),
         (0.5, (0.0, 100), (0.0, 80), 0.1),
     ],

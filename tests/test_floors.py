@@ -1,4 +1,4 @@
-"""The house: packages import only from lower floors, and only what is offered there."""
+"""Packages import only from lower floors, and only names that are exported there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FLOORS = (
     *("displays", "export", "fitting", "classifier", "fitness", "__init__"),
 )
 
-# What the order does not say: who does not know of whom, although it lies below.
+# Imports that are forbidden although the order would allow them.
 STRANGERS = {
     "inputs": {"candidate", "network", "topology"},
     "morphisms": {"candidate", "estimators", "inputs"},
@@ -47,7 +47,7 @@ def room_of(module: str) -> str:
 
 
 def imports(module: str) -> Iterator[tuple[str, str]]:
-    """Yield the modules that a module imports from, wherever in it, each with a name."""
+    """Yield each module that a module imports from, anywhere in it, with the imported name."""
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.Import):
             yield from ((alias.name, "") for alias in node.names)

@@ -1,4 +1,4 @@
-"""What this format of files and pickles has written is read, and predicts the same."""
+"""Files and pickles written earlier in this format are read, and predict the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The account of the budget: never overdrawn, and nothing of it is rounded."""
+"""The ledger of the budget is never overdrawn and does not round."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def images_for(topology: Topology) -> torch.Tensor:
 
 @cache
 def trained(topology: Topology) -> Weights:
-    """Weights after some steps of training, running statistics those of a moving average."""
+    """Weights after some steps of training, with running statistics from a moving average."""
     network = build(topology, initial_weights(topology, np.random.default_rng(0))).double()
     images = images_for(topology)
     labels = (images.flatten(1).mean(1).argsort().argsort() * topology.n_classes) // len(images)
@@ -189,7 +189,8 @@ def test_the_constant_of_a_channel_passes_through_a_second_cell() -> None:
     weights = random_network(topology)
     weights["cells.0.norm.weight"][1] = 0.0
     weights["cells.0.norm.bias"][1] = 0.7
-    # Without the frame that zero padding gives a constant map, nothing may change at all.
+    # Zero padding would frame a constant map; with the centre of the kernel alone, nothing may
+    # change.
     weights["cells.1.conv.weight"][:, 1] = 0.0
     weights["cells.1.conv.weight"][:, 1, 1, 1] = 2.0
     network = build(topology, weights)
@@ -235,7 +236,7 @@ def test_both_poolings_and_widths_are_drawn() -> None:
 
 
 def test_fresh_units_and_channels_learn() -> None:
-    """A step of training must move what was added, and differently from unit to unit."""
+    """A step of training must change the added weights, and differently for each unit."""
     topology = TOPOLOGIES["medium_cnn"]
     images = images_for(topology)
     labels = torch.arange(len(images)) % topology.n_classes

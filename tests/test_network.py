@@ -144,7 +144,7 @@ def test_pooling_counts_the_valid_pixels_only(
 ) -> None:
     maps = torch.arange(1.0, 10).reshape(1, 1, 3, 3)
     assert pool(maps, pooling)[0, 0].tolist() == expected
-    # Nor does a maximum see a zero that is not there.
+    # A maximum does not see the zeros of the padding either.
     assert pool(-maps - 10, "max").max() < -10
 
 

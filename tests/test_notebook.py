@@ -20,7 +20,7 @@ VOID = {"br", "hr", "img", "input", "meta", "link", "path"}
 
 
 class Checker(HTMLParser):
-    """Collects the text, and looks whether every element is closed where it should be."""
+    """Collects the text, and checks that every element is closed in the right place."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ def test_what_was_found_is_shown(fitted: ECToNASClassifier) -> None:
         "Candidates": str(fitted.history_["candidate"].nunique()),
         "Epochs spent": f"{fitted.history_['epochs'].sum():.1f}",
     }
-    # scikit-learn may have a table of the fitted attributes before.
+    # scikit-learn may show a table of the fitted attributes before it.
     begin = len(texts) - 1 - texts[::-1].index("Topology")
     shown = texts[begin : begin + 2 * len(facts)]
     assert dict(zip(shown[::2], shown[1::2], strict=True)) == facts

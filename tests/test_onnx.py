@@ -1,4 +1,4 @@
-"""The file of ONNX: what onnxruntime computes from raw rows is what the estimator predicts."""
+"""ONNX export: onnxruntime computes the estimator's predictions from raw rows."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_any_topology_is_the_same(
         np.testing.assert_allclose(found["probabilities"], likely, rtol=0, atol=1e-5)
 
 
-def test_a_frame_is_encoded_before(tmp_path: Path) -> None:
+def test_a_frame_is_encoded_beforehand(tmp_path: Path) -> None:
     X, y = census()
     clf = quick(11, start="medium_cnn").fit(X, y)
     clf.to_onnx(tmp_path / "model.onnx")
@@ -144,7 +144,7 @@ def test_nothing_else_is_told_or_moved(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert torch.equal(torch.get_rng_state(), before)
     assert logging.getLogger("torch.onnx").level == level
-    # Neither where the package lies nor what its code looks like.
+    # Neither the location of the package nor its code.
     assert str(Path(skectonas.__file__).parent).encode() not in first
     assert b"forward" not in first
 

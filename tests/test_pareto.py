@@ -1,4 +1,4 @@
-"""The candidates that no other beats: who they are, and what can be made of them."""
+"""The candidates that no other beats, and the models made of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from skectonas.search.fitness import Balanced, Greedy, Random
 from skectonas.search.front import unbeaten
 from skectonas.training.holdout import split
 
-# --- who is on the front ---------------------------------------------------------------------
+# --- members of the front --------------------------------------------------------------------
 
 
 def beats(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
@@ -53,7 +53,7 @@ def test_unbeaten_are_those_that_no_other_beats(points: list[tuple[int, float, f
 
 
 def noisy(levels: int, failing: float = 0.1) -> Any:
-    """Return a score by chance, with many ties, and now and then none."""
+    """Return a random score, with many ties, and sometimes none."""
 
     def score(candidate: Candidate) -> float:
         rng = np.random.default_rng([candidate.id, candidate.n_steps])
@@ -64,7 +64,7 @@ def noisy(levels: int, failing: float = 0.1) -> Any:
 
 
 class Lossy(FakeTrainer):
-    """Losses by chance too, in whole numbers."""
+    """Random losses, as whole numbers."""
 
     def train(self, *arguments: Any) -> list[Candidate]:
         return [
@@ -78,7 +78,7 @@ class Lossy(FakeTrainer):
 
 
 class Interrupted(Lossy):
-    """Presses Ctrl-C instead of training for the last time."""
+    """Raises KeyboardInterrupt instead of training for the last time."""
 
     last = 10**9
 
@@ -135,12 +135,12 @@ def test_only_the_front_is_kept() -> None:
     assert not any(c.weights for c in state.known.values())
 
 
-# --- what the estimator makes of it ----------------------------------------------------------
+# --- the front of an estimator ---------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def kept(digits: Any) -> ECToNASClassifier:
-    """Return a classifier that has kept its front; tests leave it as it is."""
+    """Return a classifier that has kept its front; tests do not change it."""
     return quick(170, score_window=1, validation_fraction=0.3, keep_candidates="pareto").fit(
         *digits
     )
@@ -195,7 +195,7 @@ def test_each_of_the_front_can_be_the_model(kept: ECToNASClassifier, digits: Any
         assert dict(clf.lineage_.iloc[-1]) == {
             name: getattr(row, name) for name in clf.lineage_.columns
         }
-        # With a window of one evaluation, the score is that of the very weights.
+        # With a window of one evaluation, the score is that of the final weights.
         assert clf.score(X[rows], y[rows]) == pytest.approx(row.validation_score)
         assert not clf.network_.training
         predictions.append(clf.predict_proba(X))

@@ -34,7 +34,7 @@ def routing() -> Iterator[None]:
 
 
 def weighted(**settings: Any) -> Any:
-    """Return an estimator that wants weights to fit and to score."""
+    """Return an estimator that requests weights for `fit` and `score`."""
     clf = quick(12, **settings).set_fit_request(sample_weight=True)
     return clf.set_score_request(sample_weight=True)
 
@@ -80,7 +80,7 @@ def test_pipeline() -> None:
     expected = quick(12).fit(images, Y, WEIGHTS)
     np.testing.assert_array_equal(pipeline.predict_proba(X), expected.predict_proba(images))
     assert pipeline.score(X, Y, sample_weight=WEIGHTS) == expected.score(images, Y, WEIGHTS)
-    # scikit-learn 1.7 does not ask the last step of a pipeline what its score takes.
+    # scikit-learn 1.7 does not ask the last step of a pipeline what its `score` takes.
     scorer = make_scorer(accuracy_score).set_score_request(sample_weight=True)
     alphas = {"ectonasclassifier__alpha": [0.5, 1.0]}
     grid = GridSearchCV(pipeline, alphas, cv=FOLDS, scoring=scorer)

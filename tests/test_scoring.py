@@ -103,7 +103,7 @@ def test_roc_auc(weights: NDArray[np.float64] | None, classes: NDArray[Any]) -> 
 
 
 def test_a_score_that_is_ill_defined_on_the_trial_only() -> None:
-    # Equal probabilities for all predict the first class alone: no matter, they are no result.
+    # Equal probabilities predict only the first class; this is harmless, as they are no result.
     p = np.eye(3)[LABELS]
     p[[0, 1]] = p[[1, 0]]
     score = make_scorer("precision_macro", IMAGES, LABELS, CLASSES, None)

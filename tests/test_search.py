@@ -1,4 +1,4 @@
-"""The search against a trainer that costs nothing, and its rules as properties."""
+"""The search with a trainer that costs nothing, and its rules as properties."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 class FakeTrainer:
-    """Trains nothing; scores by a formula, and remembers what it was asked for."""
+    """Trains nothing, scores by a formula, and records its calls."""
 
     def __init__(self, score=lambda candidate: candidate.n_steps / 1e4) -> None:
         self.score = score
@@ -120,7 +120,7 @@ def test_budget_is_a_hard_limit(
     assert spent == state.ledger.spent
     assert spent / STEPS_PER_EPOCH <= budget + 1e-9
     assert np.isclose(history["budget_spent"].iloc[-1], spent / STEPS_PER_EPOCH)
-    # What no round could be paid with has trained the best on, but for a part of an epoch.
+    # What was too little for a round trained the best candidate, except for part of an epoch.
     assert state.ledger.left < STEPS_PER_EPOCH
     assert np.isfinite(outcome.winner.score)
 
@@ -135,7 +135,7 @@ def test_the_last_round_is_shortened_equally() -> None:
     assert state.ledger.left < len(candidates)
 
 
-def test_what_pays_for_no_round_trains_the_best_on() -> None:
+def test_what_is_too_little_for_a_round_trains_the_best() -> None:
     outcome, history, trainer, state = run(45)
     candidates, steps, _ = trainer.calls[-1]
     assert history["phase"].iloc[-1] == "final"
@@ -350,7 +350,7 @@ def test_interruption_keeps_the_best_so_far() -> None:
 
 
 class Log:
-    """An observer that writes down what it is told, and stops at a task if asked to."""
+    """An observer that records its calls, and stops at a task if asked to."""
 
     def __init__(self, stop: tuple[str, int] | None = None) -> None:
         self.stop = stop
@@ -423,7 +423,7 @@ def test_an_observer_can_stop_the_search_after_any_task(task: str, generation: i
     )
 
 
-def test_a_search_goes_on_from_a_candidate() -> None:
+def test_a_search_continues_from_a_candidate() -> None:
     first, *_ = run(60)
     weights = first.winner.weights
     start = Candidate(

@@ -1,4 +1,4 @@
-"""The state of a search: plain data, never changed, and all that a search continues from."""
+"""The state of a search is plain data, never changes, and is enough to continue from."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def bits(candidate: Candidate) -> tuple[Any, ...]:
 
 
 def found(outcome: Outcome) -> tuple[Any, ...]:
-    """Return all that a search has found in a form that can be compared, without times."""
+    """Return the results of a search in a form that can be compared, without times."""
     history = outcome.state.ledger.to_frame().drop(columns="seconds").to_csv()
     lines = [[bits(candidate) for candidate in line] for line in outcome.front]
     return history, [bits(candidate) for candidate in outcome.lineage], lines
 
 
 def a_fit(digits: Any, monkeypatch: Any, case: str) -> tuple[Search, SearchState]:
-    """Return a search as a classifier sets it up, and the state that it begins with."""
+    """Return a search as a classifier sets it up, and its initial state."""
     given: list[tuple[Search, SearchState]] = []
     run = Search.run
 

@@ -1,4 +1,4 @@
-"""The net of skorch: the estimator's network, ready to be trained on."""
+"""The skorch net: the estimator's network, ready for further training."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _one_thread_and_one_seed() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def searched(digits: Any) -> ECToNASClassifier:
-    """Return a classifier with a lineage; tests leave it as it is."""
+    """Return a classifier with a lineage; tests do not change it."""
     clf = quick(200, start="medium_cnn").fit(*digits)
     assert len(clf.lineage_) > 1
     return clf
@@ -61,7 +61,7 @@ def test_the_probabilities_are_the_same(kind: str) -> None:
     assert len(net.partial_fit(X, y, epochs=1).history) > 1
 
 
-def test_a_frame_is_encoded_before(digits: Any) -> None:
+def test_a_frame_is_encoded_beforehand(digits: Any) -> None:
     X, y = census()
     clf = quick(30).fit(X, y)
     net = make_pipeline(
@@ -125,7 +125,7 @@ def test_settings_are_those_of_the_estimator(digits: Any) -> None:
     assert net.get_iterator(net.get_dataset(X, y), training=True).batch_size == 20
     assert net.verbose == 0
     assert net.device == str(check_device("auto"))
-    # Another optimiser has settings of its own.
+    # Another optimiser has other settings.
     other = clf.to_skorch(optimizer=torch.optim.SGD, optimizer__momentum=0.9, batch_size=7)
     [group] = other.optimizer_.param_groups
     assert (group["lr"], group["momentum"]) == (NeuralNetClassifier(None).lr, 0.9)
@@ -196,7 +196,7 @@ def test_callbacks(searched: ECToNASClassifier, digits: Any, tmp_path: Path) -> 
     assert net.history[:, "event_lr"] == [0.1 * 0.5**k for k in range(epochs)]
     [*_, best] = np.flatnonzero(net.history[:, "event_cp"])
     assert best >= before
-    # Another net goes on from the checkpoint, history and all.
+    # Another net continues from the checkpoint, including its history.
     other = searched.to_skorch(max_epochs=1, callbacks=[LoadInitState(checkpoint)])
     other.partial_fit(X, y)
     assert other.history[: best + 1, "train_loss"] == net.history[: best + 1, "train_loss"]
@@ -277,7 +277,7 @@ def test_grid_of_pipelines() -> None:
 
 
 class AcceleratedNet(AccelerateMixin, NeuralNetClassifier):
-    """As skorch's documentation has it."""
+    """As in skorch's documentation."""
 
 
 def test_accelerate(searched: ECToNASClassifier, digits: Any) -> None:
@@ -292,7 +292,7 @@ def test_accelerate(searched: ECToNASClassifier, digits: Any) -> None:
     before = len(net.history)
     net.partial_fit(X, y)
     assert len(net.history) == before + 2
-    # What two epochs of half precision lead to is another thing on every processor.
+    # Two epochs of half precision give other results on every processor.
     assert precisions == {torch.bfloat16}
     assert np.isfinite(net.history[-2:, "train_loss"]).all()
     for name, value in weights_of(network).items():

@@ -1,4 +1,4 @@
-"""What is set in torch around a fit or prediction does not show in it, and is left as it is."""
+"""torch settings around a fit or prediction do not affect it, and are left unchanged."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_what_leaves_the_estimator(
 
 @pytest.mark.parametrize("around", ["float64", "float16", "meta device", "inference_mode"])
 def test_weights_and_morphisms(around: str) -> None:
-    """The parts that take no shelter name what they make."""
+    """Parts that run unprotected name the dtype and device of what they make."""
     images = torch.rand(30, 8, 8, 1)
 
     def children() -> list[dict[str, torch.Tensor]]:
@@ -223,7 +223,7 @@ def test_one_thread(found: int) -> None:
 @pytest.mark.parametrize("first_out", ["first", "second"])
 @pytest.mark.parametrize("known", [True, False])
 def test_overlapping_threads(first_out: str, known: bool) -> None:
-    """The first in leaves first or last; threads that torch has seen before or has not."""
+    """The first thread leaves first or last; threads are new to torch or not."""
     inside = {name: threading.Event() for name in ("first", "second")}
     leave = {name: threading.Event() for name in inside}
     begin = threading.Barrier(2)
@@ -285,7 +285,7 @@ def test_many_overlapping_fits_and_predictions(
         assert torch.get_num_threads() == in_a_thread(torch.get_num_threads) == 3
 
 
-def test_whoever_sets_a_number_within_keeps_it() -> None:
+def test_a_number_set_within_is_kept() -> None:
     with threads(2):
         with one_thread():
             in_a_thread(lambda: torch.set_num_threads(4))  # by another thread

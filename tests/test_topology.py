@@ -1,4 +1,4 @@
-"""Topologies: counted and shaped as the real networks are, and safe to write down."""
+"""Topologies: counts and shapes match real networks, and survive serialisation."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def topologies(draw: st.DrawFn) -> Topology:
 
 
 def activations(topology: Topology) -> dict[str, tuple[int, ...]]:
-    """Return the shape, channels last, that each layer of a real network puts out."""
+    """Return the output shape, channels last, of each layer of a real network."""
     shapes: dict[str, tuple[int, ...]] = {}
     network = TopologyNetwork(topology)
 

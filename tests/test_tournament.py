@@ -1,4 +1,4 @@
-"""Brackets: everybody plays, and the pool gets down to the winners in the rounds there are."""
+"""Brackets: every candidate plays, and the rounds narrow the pool to the winners."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every trainer promises; a new one is added to `TRAINERS`."""
+"""The contract of every trainer; add a new one to `TRAINERS`."""
 
 from __future__ import annotations
 

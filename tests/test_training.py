@@ -391,7 +391,7 @@ def test_every_optimiser_trains(name: str) -> None:
 
 
 class MySGD(torch.optim.SGD):
-    """A user's own."""
+    """An optimiser of the user."""
 
 
 def test_own_classes_and_settings() -> None:

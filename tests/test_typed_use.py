@@ -1,4 +1,4 @@
-"""What a user writes has types: mypy and pyright check them, pytest that they are true."""
+"""User code with types: mypy and pyright check the types, pytest checks the behaviour."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Mine(ECToNASClassifier):
 
 @dataclass(frozen=True)
 class Nothing:
-    """A morphism of one's own."""
+    """A user's morphism."""
 
     recovery_epochs: float = 0.1
     name = "nothing"
@@ -48,7 +48,7 @@ class Nothing:
 
 
 class Smallest:
-    """A fitness of one's own."""
+    """A user's fitness."""
 
     def __call__(self, candidate: Candidate) -> float:
         return -candidate.n_parameters
@@ -62,7 +62,7 @@ def digits() -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     return bunch.data, bunch.target
 
 
-def test_parts_of_ones_own() -> None:
+def test_parts_of_a_user() -> None:
     own: Morphism = Nothing()
     built_in: Sequence[Morphism] = [AddCell(), *MORPHISMS]
     assert {part.recovery_epochs > 0 for part in [own, *built_in]} == {True}

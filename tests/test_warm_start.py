@@ -1,4 +1,4 @@
-"""Going on from a fitted network, with a fresh budget."""
+"""Continuing from a fitted network with a fresh budget."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from skectonas.training.holdout import split
 from skectonas.training.plain import PlainTrainer
 
 
-def test_it_goes_on_from_the_weights_at_hand(digits: Any, monkeypatch: Any) -> None:
+def test_it_continues_from_the_fitted_weights(digits: Any, monkeypatch: Any) -> None:
     begun = []
     trainer = PlainTrainer
 
@@ -41,8 +41,8 @@ def test_it_goes_on_from_the_weights_at_hand(digits: Any, monkeypatch: Any) -> N
     assert key[:2] == (clf.seed_, start.generation)
 
 
-def test_history_and_lineage_go_on(digits: Any) -> None:
-    # So little at first that the second fit finds something better in any case.
+def test_history_and_lineage_are_continued(digits: Any) -> None:
+    # The first budget is so small that the second fit always finds something better.
     clf = quick(4, warm_start=True, keep_candidates="pareto").fit(*digits)
     history, lineage = clf.history_, clf.lineage_
     clf.set_params(budget=60).fit(*digits)
@@ -75,12 +75,12 @@ def test_without_it_fit_begins_anew(digits: Any) -> None:
     np.testing.assert_array_equal(once.predict_proba(digits[0]), first.predict_proba(digits[0]))
 
 
-def test_the_same_seed_goes_on_with_the_same_bits(digits: Any) -> None:
+def test_the_same_seed_continues_with_the_same_bits(digits: Any) -> None:
     first, second = (quick(40, warm_start=True).fit(*digits).fit(*digits) for _ in range(2))
     np.testing.assert_array_equal(
         first.predict_proba(digits[0]), second.predict_proba(digits[0])
     )
-    # Of the second fit nothing depends on the parameter, which may draw fresh entropy.
+    # The second fit does not depend on the parameter, which may draw fresh entropy.
     third = quick(40, warm_start=True).fit(*digits).set_params(random_state=None).fit(*digits)
     np.testing.assert_array_equal(
         first.predict_proba(digits[0]), third.predict_proba(digits[0])
@@ -121,7 +121,7 @@ def test_frames_keep_their_encoding() -> None:
         clf.fit(X.rename(columns={"age": "years"}), y)
 
 
-def test_a_saved_fit_can_be_gone_on_with(digits: Any, tmp_path: Any) -> None:
+def test_a_saved_fit_can_be_continued(digits: Any, tmp_path: Any) -> None:
     pytest.importorskip("safetensors")
     clf = quick(40, warm_start=True).fit(*digits)
     clf.save(tmp_path / "half.safetensors")
@@ -139,7 +139,7 @@ def test_a_saved_fit_can_be_gone_on_with(digits: Any, tmp_path: Any) -> None:
         (lambda X, y: (X.reshape(len(X), 4, 16), y), "images of shape"),
     ],
 )
-def test_what_does_not_go_with_the_network_is_refused_and_nothing_is_lost(
+def test_what_does_not_fit_the_network_is_refused_and_nothing_is_lost(
     digits: Any, change: Any, message: str
 ) -> None:
     clf = quick(30, warm_start=True).fit(*digits)
@@ -149,7 +149,7 @@ def test_what_does_not_go_with_the_network_is_refused_and_nothing_is_lost(
     np.testing.assert_array_equal(clf.predict_proba(digits[0]), expected)
 
 
-def test_pictures_of_a_search_that_went_on(digits: Any) -> None:
+def test_pictures_of_a_continued_search(digits: Any) -> None:
     pytest.importorskip("matplotlib").use("Agg")
     clf = quick(4, warm_start=True).fit(*digits).set_params(budget=60).fit(*digits)
     assert "warm start" in clf.lineage_["morphism"].tolist()
@@ -159,7 +159,7 @@ def test_pictures_of_a_search_that_went_on(digits: Any) -> None:
     assert front.index.tolist() == clf.pareto_front_["candidate"].tolist()
 
 
-def test_the_network_at_hand_stays_unless_a_better_one_is_found(digits: Any) -> None:
+def test_the_fitted_network_stays_unless_a_better_one_is_found(digits: Any) -> None:
     clf = quick(60, warm_start=True, keep_candidates="pareto").fit(*digits)
     expected, lineage, topology = clf.predict_proba(digits[0]), clf.lineage_, clf.best_topology_
     with pytest.warns(UserWarning, match="worse than guessing"):
@@ -175,7 +175,7 @@ def test_the_network_at_hand_stays_unless_a_better_one_is_found(digits: Any) -> 
         .front
     )
     assert front.index.tolist() == clf.pareto_front_["candidate"].tolist()
-    # Its score is measured anew, and it can be gone on with as before.
+    # Its score is measured again, and it can be continued as before.
     X, y = digits
     _, held_out = split(np.searchsorted(clf.classes_, y), 0.1, clf.seed_)
     assert clf.validation_score_ == pytest.approx(clf.score(X[held_out], y[held_out]))
@@ -213,7 +213,7 @@ def test_another_score_is_refused_and_nothing_is_lost(digits: Any) -> None:
 
 
 @pytest.mark.parametrize("change", ["validation_fraction", "rows"])
-def test_the_network_at_hand_is_scored_on_the_rows_held_out_now(
+def test_the_fitted_network_is_scored_on_the_rows_held_out_now(
     digits: Any, change: str
 ) -> None:
     X, y = digits
@@ -223,14 +223,14 @@ def test_the_network_at_hand_is_scored_on_the_rows_held_out_now(
         X, y = X[:200], y[:200]
     else:
         clf.set_params(validation_fraction=0.3)
-    # What goes on with such a learning rate is worse.
+    # Continuing with such a learning rate makes it worse.
     with pytest.warns(UserWarning, match="worse than guessing"):
         clf.set_params(learning_rate=1e4).fit(X, y)
     expected = weights_of(first).values()
     assert all(map(torch.equal, weights_of(clf.network_).values(), expected))
     _, held_out = split(y, clf.validation_fraction, clf.seed_)
     assert clf.validation_score_ == pytest.approx(clf.score(X[held_out], y[held_out]))
-    # What was measured before stays as it was.
+    # Earlier scores do not change.
     pd.testing.assert_frame_equal(clf.history_.iloc[: len(history)], history)
 
 
