@@ -517,7 +517,7 @@ class ECToNASClassifier(
         """
         check_is_fitted(self, "network_")
         X = check_X(self, X, reset=False)
-        self.encoder_.warn_of_another_scale(X)
+        self.encoder_.warn_if_scaled_differently(X)
         probabilities = np.empty((X.shape[0], len(self.classes_)))
         done = 0
         with undisturbed(), torch.no_grad():

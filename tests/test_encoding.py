@@ -225,7 +225,7 @@ IMAGES = PIXELS.astype(np.uint8)
 def assert_silent(encoder: InputEncoder, X: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        encoder.warn_of_another_scale(X)
+        encoder.warn_if_scaled_differently(X)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_images_on_another_scale(seen: np.ndarray, later: np.ndarray) -> None:
         encoder = InputEncoder(image_shape).fit(seen.reshape(shape))
         for n in (1, 5, N):
             with pytest.warns(UserWarning, match=r"X has pixels from .*another way\?"):
-                encoder.warn_of_another_scale(later.reshape(shape)[:n])
+                encoder.warn_if_scaled_differently(later.reshape(shape)[:n])
             assert_silent(encoder, seen.reshape(shape)[:n])
 
 
@@ -264,7 +264,7 @@ def test_tables_on_another_scale(seen: np.ndarray, later: np.ndarray) -> None:
         encoder = InputEncoder(column_scaling=column_scaling).fit(seen)
         for X in (later, pd.DataFrame(later)):
             with pytest.warns(UserWarning, match=r"X has values in column \d from .*another"):
-                encoder.warn_of_another_scale(X)
+                encoder.warn_if_scaled_differently(X)
         assert_silent(encoder, seen)
         assert_silent(encoder, seen[:20])
         assert_silent(encoder, later[:5])  # too few to tell

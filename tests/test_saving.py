@@ -28,7 +28,7 @@ from skectonas.morphisms import AddCell, AddUnits, Identity
 from skectonas.network import weights_of
 from skectonas.search.fitness import Greedy
 
-KINDS = rows_of_all_kinds()
+CODECS = rows_of_all_kinds()
 
 
 def accuracy(estimator: Any, X: Any, y: Any) -> float:
@@ -81,9 +81,9 @@ def there_and_back(clf: ECToNASClassifier, folder: Path) -> ECToNASClassifier:
     return type(clf).load(folder / "clf.safetensors")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CODECS)
 def test_all_comes_back(kind: str, tmp_path: Path) -> None:
-    X, y, parameters = KINDS[kind]
+    X, y, parameters = CODECS[kind]
     clf = quick(30, **parameters).fit(X, y)
     loaded = there_and_back(clf, tmp_path)
     assert_equal(loaded, clf)
@@ -173,7 +173,7 @@ def test_a_frame_comes_back(tmp_path: Path) -> None:
     ids=lambda labels: labels.dtype.str,
 )
 def test_classes_of_any_type_come_back(labels: Any, tmp_path: Path) -> None:
-    X, y, _ = KINDS["table"]
+    X, y, _ = CODECS["table"]
     clf = quick(5, warmup_epochs=1).fit(X, labels[y % 2])
     loaded = there_and_back(clf, tmp_path)
     assert_equal(loaded, clf)
@@ -459,7 +459,7 @@ def test_an_attribute_that_cannot_be_written_is_named(
 
 @pytest.mark.parametrize("kind", ["8-bit images", "digits", "table", "frame"])
 def test_skops(kind: str, tmp_path: Path) -> None:
-    X, y, parameters = (*census(), {}) if kind == "frame" else KINDS[kind]
+    X, y, parameters = (*census(), {}) if kind == "frame" else CODECS[kind]
     clf = quick(11, **parameters).fit(X, y)
     skops.io.dump(clf, tmp_path / "clf.skops")
     trusted = skops.io.get_untrusted_types(file=tmp_path / "clf.skops")

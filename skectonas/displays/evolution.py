@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import pandas as pd
 
+from skectonas.displays.base import ScoreDisplay
 from skectonas.displays.history import (
-    HISTORY,
-    LINEAGE,
     births,
-    check_fitted,
-    check_table,
     course,
     settled,
     standings,
@@ -24,7 +20,6 @@ from skectonas.displays.style import (
     legend_below,
     limits_of_scores,
     marks_of,
-    name_of_score,
     outlined,
     scale_of_sizes,
     spread,
@@ -37,7 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class EvolutionDisplay:
+class EvolutionDisplay(ScoreDisplay):
     """Score and size along the winner's lineage, with its changes, before all candidates.
 
     Above is the validation score, the mean over the last ``score_window`` evaluations, at the
@@ -97,58 +92,6 @@ class EvolutionDisplay:
     True
     >>> plt.close(display.figure_)
     """
-
-    def __init__(
-        self,
-        *,
-        history: pd.DataFrame,
-        lineage: pd.DataFrame,
-        score_name: str = "validation score",
-    ) -> None:
-        check_table("history", history, HISTORY)
-        check_table("lineage", lineage, LINEAGE)
-        self.history = history
-        self.lineage = lineage
-        self.score_name = score_name
-
-    @classmethod
-    def from_estimator(
-        cls,
-        estimator: Any,
-        *,
-        ax: Axes | Sequence[Axes] | None = None,
-        score_name: str | None = None,
-    ) -> Self:
-        """Draw the evolution of a fitted estimator.
-
-        Parameters
-        ----------
-        estimator : ECToNASClassifier
-            A fitted estimator.
-        ax : matplotlib Axes or two of them, default=None
-            Where to draw, see `plot`.
-        score_name : str or None, default=None
-            What the axis of the score says; None takes the name of the scoring.
-
-        Returns
-        -------
-        EvolutionDisplay
-
-        Raises
-        ------
-        ImportError
-            If there is no matplotlib.
-        NotFittedError
-            If the estimator is not fitted.
-        """
-        import_extra("matplotlib", "plot")
-        check_fitted(estimator, f"{cls.__name__}.from_estimator")
-        display = cls(
-            history=estimator.history_,
-            lineage=estimator.lineage_,
-            score_name=name_of_score(estimator) if score_name is None else score_name,
-        )
-        return display.plot(ax=ax)
 
     def plot(self, ax: Axes | Sequence[Axes] | None = None) -> Self:
         """Draw.

@@ -7,11 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 
+from skectonas.displays.base import ScoreDisplay
 from skectonas.displays.history import (
-    HISTORY,
-    LINEAGE,
-    check_fitted,
-    check_table,
     of_last_fit,
     standings,
 )
@@ -22,7 +19,6 @@ from skectonas.displays.style import (
     VERMILLION,
     legend_below,
     limits_of_scores,
-    name_of_score,
     outlined,
     scale_of_sizes,
     tidy,
@@ -34,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class ParetoDisplay:
+class ParetoDisplay(ScoreDisplay):
     """Validation score against number of parameters of all candidates, and their front.
 
     A candidate is shown with the score that selection goes by, the mean over the last
@@ -95,50 +91,11 @@ class ParetoDisplay:
         lineage: pd.DataFrame,
         score_name: str = "validation score",
     ) -> None:
-        check_table("history", history, HISTORY)
-        check_table("lineage", lineage, LINEAGE)
-        self.history = history
-        self.lineage = lineage
-        self.score_name = score_name
+        super().__init__(history=history, lineage=lineage, score_name=score_name)
         rows = standings(of_last_fit(history))
         sizes, scores = rows["n_parameters"].tolist(), rows["mean_score"].tolist()
         self.candidates = rows[["n_parameters", "mean_score"]]
         self.front = self.candidates.iloc[unbeaten(sizes, scores, rows["mean_loss"].tolist())]
-
-    @classmethod
-    def from_estimator(
-        cls, estimator: Any, *, ax: Axes | None = None, score_name: str | None = None
-    ) -> Self:
-        """Draw the candidates of a fitted estimator.
-
-        Parameters
-        ----------
-        estimator : ECToNASClassifier
-            A fitted estimator.
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
-        score_name : str or None, default=None
-            What the axis of the score says; None takes the name of the scoring.
-
-        Returns
-        -------
-        ParetoDisplay
-
-        Raises
-        ------
-        ImportError
-            If there is no matplotlib.
-        NotFittedError
-            If the estimator is not fitted.
-        """
-        import_extra("matplotlib", "plot")
-        check_fitted(estimator, f"{cls.__name__}.from_estimator")
-        display = cls(
-            history=estimator.history_,
-            lineage=estimator.lineage_,
-            score_name=name_of_score(estimator) if score_name is None else score_name,
-        )
-        return display.plot(ax=ax)
 
     def plot(self, ax: Axes | None = None) -> Self:
         """Draw.

@@ -4,7 +4,7 @@ The file is one of safetensors. Its metadata have ``skectonas``, which is JSON: 
 version of what is described here; ``written_by``, the versions of the packages; ``class``,
 ``parameters`` and ``attributes`` of the estimator; ``left_out``, the parameters that are no
 plain data; and ``sha256``, over all of that and the tensors. In it, ``{"$tensor": name}``
-stands for an array, and ``{"$<tag>": parts}`` for a value of one of the `KINDS`.
+stands for an array, and ``{"$<tag>": parts}`` for a value that one of the `CODECS` has written.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ class _Writer:
 
     def write(self, value: Any, name: str) -> Any:
         """Return a value as JSON; `name` says where it comes from."""
-        for kind in KINDS:
+        for kind in CODECS:
             if kind.holds(value):
                 return {f"${kind.tag}": self.write(kind.parts(value), name)}
         if isinstance(value, np.ndarray):
@@ -240,7 +240,7 @@ class _Reader:
 
 
 @dataclass(frozen=True)
-class Kind:
+class Codec:
     """A type of values that JSON lacks.
 
     Parameters
@@ -248,7 +248,7 @@ class Kind:
     tag : str
         What it is called in a file.
     holds : callable
-        Whether a value is of this kind.
+        Whether a value is of this type.
     parts : callable
         A value to simpler ones that it consists of.
     whole : callable
@@ -343,38 +343,38 @@ def _optimizer(name: str) -> type[torch.optim.Optimizer]:
 
 
 # The first that holds is taken.
-KINDS: tuple[Kind, ...] = (
-    Kind("tuple", lambda v: isinstance(v, tuple), list, tuple),
-    Kind("pairs", _is_mapping_of_others, lambda v: [list(p) for p in v.items()], dict),
-    Kind(
+CODECS: tuple[Codec, ...] = (
+    Codec("tuple", lambda v: isinstance(v, tuple), list, tuple),
+    Codec("pairs", _is_mapping_of_others, lambda v: [list(p) for p in v.items()], dict),
+    Codec(
         "number",
         lambda v: isinstance(v, Real) and not math.isfinite(v),
         lambda v: str(float(v)),
         float,
     ),
-    Kind(
+    Codec(
         "strings",
         _is_array_of("U"),
         lambda v: {"dtype": v.dtype.str, "values": v.tolist()},
         _strings,
     ),
-    Kind("texts", _holds_texts, _texts, _array_of_texts),
-    Kind(
+    Codec("texts", _holds_texts, _texts, _array_of_texts),
+    Codec(
         "times",
         _is_array_of("mM"),
         lambda v: {"dtype": v.dtype.str, "values": v.view(np.int64)},
         _times,
     ),
-    Kind("masked", lambda v: isinstance(v, MASKED), _masked, _masked_array),
-    Kind("frame", lambda v: isinstance(v, pd.DataFrame), _columns, _frame),
-    Kind("topology", lambda v: isinstance(v, Topology), Topology.to_dict, Topology.from_dict),
-    Kind(
+    Codec("masked", lambda v: isinstance(v, MASKED), _masked, _masked_array),
+    Codec("frame", lambda v: isinstance(v, pd.DataFrame), _columns, _frame),
+    Codec("topology", lambda v: isinstance(v, Topology), Topology.to_dict, Topology.from_dict),
+    Codec(
         "encoder",
         lambda v: isinstance(v, InputEncoder),
         InputEncoder.to_dict,
         InputEncoder.from_dict,
     ),
-    Kind(
+    Codec(
         "network",
         lambda v: isinstance(v, TopologyNetwork),
         lambda v: {
@@ -383,18 +383,18 @@ KINDS: tuple[Kind, ...] = (
         },
         _network,
     ),
-    Kind(
+    Codec(
         "morphism",
         lambda v: type(v) is MORPHISM_CLASSES.get(type(v).__name__),
         lambda v: [type(v).__name__, {f.name: getattr(v, f.name) for f in fields(v)}],
         lambda parts: MORPHISM_CLASSES[parts[0]](**parts[1]),
     ),
-    Kind(
+    Codec(
         "optimizer",
         lambda v: isinstance(v, type) and vars(torch.optim).get(v.__name__) is v,
         lambda v: v.__name__,
         _optimizer,
     ),
-    Kind("device", lambda v: isinstance(v, torch.device), str, torch.device),
+    Codec("device", lambda v: isinstance(v, torch.device), str, torch.device),
 )
-BY_TAG = {f"${kind.tag}": kind for kind in KINDS}
+BY_TAG = {f"${kind.tag}": kind for kind in CODECS}

@@ -62,7 +62,7 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
     UserWarning
         If the channels of the images seem to come first.
     """
-    X = to_pandas(_of_torch(X), "X")
+    X = to_pandas(_to_cpu(X), "X")
     if isinstance(X, list | tuple) or _is_array_of_arrays(X):
         with _overflow_named("X"):
             X = _stacked(X)
@@ -183,7 +183,7 @@ def _is_table_of_objects(X: Any) -> bool:
     return isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "OSUmM"
 
 
-def _of_torch(values: Any) -> Any:
+def _to_cpu(values: Any) -> Any:
     """Return a tensor as one that numpy can read, and all else as it is."""
     if not isinstance(values, torch.Tensor):
         return values
@@ -205,7 +205,7 @@ def _is_array_of_arrays(X: Any) -> bool:
 
 def _stacked(X: Sequence[Any] | Array) -> Array:
     try:
-        stacked = np.asarray([_of_torch(row) for row in X])
+        stacked = np.asarray([_to_cpu(row) for row in X])
         # numpy would turn numbers among texts into texts.
         return stacked if stacked.dtype.kind not in "SU" else np.array(X, dtype=object)
     except ValueError as error:
@@ -274,11 +274,11 @@ def check_y(estimator: BaseEstimator, X: Data, y: Any) -> Array:
             f"This {type(estimator).__name__} estimator requires y to be passed, but the "
             "target y is None."
         )
-    y = to_pandas(_of_torch(y), "y")
+    y = to_pandas(_to_cpu(y), "y")
     _check_one_label_a_row(y)
     if np.any(pd.isna(y)):
         raise ValueError("Input y contains NaN.")
-    labels: Array = column_or_1d(_of_numpy(y), warn=True)
+    labels: Array = column_or_1d(_to_numpy_labels(y), warn=True)
     assert_all_finite(labels, input_name="y")
     check_consistent_length(X, labels)
     check_classification_targets(labels)
@@ -301,10 +301,10 @@ def _check_one_label_a_row(y: Any) -> None:
         )
 
 
-def _of_numpy(y: Any) -> Any:
+def _to_numpy_labels(y: Any) -> Any:
     """Return nullable and object labels as the integers or booleans that they are."""
     if isinstance(y, pd.DataFrame):
-        column = _of_numpy(y.iloc[:, 0])
+        column = _to_numpy_labels(y.iloc[:, 0])
         return column[:, None] if isinstance(column, np.ndarray) else y
     if isinstance(y, pd.Index | pd.api.extensions.ExtensionArray):
         y = pd.Series(y)
@@ -360,7 +360,7 @@ def check_weights(sample_weight: Any, X: Data) -> NDArray[np.float64] | None:
     """
     if sample_weight is None:
         return None
-    given = to_pandas(_of_torch(sample_weight), "sample_weight")
+    given = to_pandas(_to_cpu(sample_weight), "sample_weight")
     with _overflow_named("sample_weight"):
         weights: NDArray[np.float64] = _check_sample_weight(
             given, X, dtype=np.float64, ensure_non_negative=True

@@ -20,7 +20,7 @@ from sklearn.utils import gen_batches
 
 from skectonas.callers import level_of_user
 from skectonas.inputs.frames import to_pandas
-from skectonas.inputs.layout import check_image_shape, image_shape_for, places_of_columns
+from skectonas.inputs.layout import check_image_shape, image_shape_for, pixels_of_columns
 from skectonas.inputs.scaling import (
     METHODS,
     UNSCALED,
@@ -156,9 +156,9 @@ class InputEncoder:
         self._dtype = None if isinstance(X, pd.DataFrame) else X.dtype.name
         self._tables: TableEncoder | None = None
         self._columns: ColumnScaling | None = None
-        self._places: npt.NDArray[np.intp] | None = None
-        self._early: PixelScaling | None = None
-        self._seen: tuple[float, float] | None = None
+        self._pixel_index: npt.NDArray[np.intp] | None = None
+        self._early_scaling: PixelScaling | None = None
+        self._pixel_range: tuple[float, float] | None = None
         if isinstance(X, pd.DataFrame):
             self._tables = TableEncoder().fit(X if rows is None else take_rows(X, rows))
         elif X.ndim not in (2, 3, 4):
@@ -208,11 +208,11 @@ class InputEncoder:
                 self._convert(batch.reshape(part.shape), part)
             else:
                 scaled = self._columns.scale(self._table_of(batch))
-                part.reshape(len(part), -1)[:, self._places] = scaled
+                part.reshape(len(part), -1)[:, self._pixel_index] = scaled
             first += len(batch)
         return images
 
-    def warn_of_another_scale(self, X: Data) -> None:
+    def warn_if_scaled_differently(self, X: Data) -> None:
         """Warn if the values of X look as if they were scaled in another way than in `fit`.
 
         Parameters
@@ -230,7 +230,7 @@ class InputEncoder:
         if isinstance(X, pd.DataFrame) or not X.shape[0]:
             return
         first = next(batches_of(X))
-        if self._seen is not None:
+        if self._pixel_range is not None:
             found = self._of_another_span(first)
         else:
             found = self._of_another_scale(first)
@@ -243,13 +243,13 @@ class InputEncoder:
             )
 
     def _of_another_span(self, images: npt.NDArray[Any]) -> Found | None:
-        assert self._seen is not None
+        assert self._pixel_range is not None
         low, high = float(images.min()), float(images.max())
-        span, seen = high - low, self._seen[1] - self._seen[0]
+        span, seen = high - low, self._pixel_range[1] - self._pixel_range[0]
         # A single image may have little contrast.
         least = seen / (10 if len(images) >= _FEW_ROWS else 50)
         if span > 10 * seen > 0 or 0 < span < least:
-            return "pixels", low, high, *self._seen
+            return "pixels", low, high, *self._pixel_range
         return None
 
     def _of_another_scale(self, table: npt.NDArray[Any]) -> Found | None:
@@ -297,7 +297,7 @@ class InputEncoder:
 
     def _is_stored(self, X: npt.NDArray[Any]) -> bool:
         """Whether X holds the very images."""
-        if self._places is not None or self._early is not None:
+        if self._pixel_index is not None or self._early_scaling is not None:
             return False
         return X.dtype in (np.uint8, np.float32)
 
@@ -315,7 +315,7 @@ class InputEncoder:
             `TableEncoder` of a frame, or None; and ``pixel_index``, the pixel of each column,
             or None for images.
         """
-        early, columns, tables = self._early, self._columns, self._tables
+        early, columns, tables = self._early_scaling, self._columns, self._tables
         return {
             "image_shape": self.image_shape,
             "column_order": self.column_order,
@@ -326,10 +326,10 @@ class InputEncoder:
             "image_shape_": self.image_shape_,
             "scaling": asdict(self.scaling_),
             "early": None if early is None else asdict(early),
-            "seen": self._seen,
+            "seen": self._pixel_range,
             "columns": None if columns is None else columns.to_dict(),
             "tables": None if tables is None else tables.to_dict(),
-            "pixel_index": self._places,
+            "pixel_index": self._pixel_index,
         }
 
     @classmethod
@@ -351,13 +351,13 @@ class InputEncoder:
         early, columns, tables = plain["early"], plain["columns"], plain["tables"]
         encoder._shape = tuple(plain["input_shape"])
         encoder._dtype = plain["input_dtype"]
-        encoder._early = None if early is None else PixelScaling(**early)
-        encoder._seen = plain["seen"]
+        encoder._early_scaling = None if early is None else PixelScaling(**early)
+        encoder._pixel_range = plain["seen"]
         encoder._columns = None if columns is None else ColumnScaling.from_dict(columns)
         encoder._tables = None if tables is None else TableEncoder.from_dict(tables)
         encoder.image_shape_ = check_image_shape(plain["image_shape_"])
         encoder.scaling_ = PixelScaling(**plain["scaling"])
-        encoder._places = plain["pixel_index"]
+        encoder._pixel_index = plain["pixel_index"]
         encoder.feature_names_out_ = encoder._names()
         return encoder
 
@@ -409,7 +409,7 @@ class InputEncoder:
                 yield self._columns.scale(self._table_of(batch)).astype(np.float32)
 
         self.image_shape_: tuple[int, int, int] = image_shape_for(columns, self.image_shape)
-        self._places = places_of_columns(
+        self._pixel_index = pixels_of_columns(
             columns, self.image_shape_, self.column_order, self.random_state, encoded
         )
         self.scaling_ = UNSCALED
@@ -445,13 +445,13 @@ class InputEncoder:
         ranges = ColumnRanges.of(b.reshape(len(b), -1) for b in batches_of(X, rows))
         if ranges.n_missing.any():
             raise ValueError("X: images must have no missing values, got NaN among the pixels")
-        self._seen = float(ranges.low.min()), float(ranges.high.max())
+        self._pixel_range = float(ranges.low.min()), float(ranges.high.max())
         self.scaling_ = PixelScaling.of(
             batch.reshape(len(batch), *self.image_shape_) for batch in batches_of(X, rows)
         )
         # Values of other dtypes may be equal or infinite in float32.
         if X.dtype not in (np.uint8, np.float32):
-            self._early, self.scaling_ = self.scaling_, UNSCALED
+            self._early_scaling, self.scaling_ = self.scaling_, UNSCALED
         return self
 
     def _table_of(self, batch: Any) -> npt.NDArray[Any]:
@@ -461,7 +461,9 @@ class InputEncoder:
     def _convert(self, batch: npt.NDArray[Any], images: npt.NDArray[np.float32]) -> None:
         """Turn some images into float32."""
         with np.errstate(over="ignore"):
-            images[:] = batch if self._early is None else self._early.apply(batch)
+            images[:] = (
+                batch if self._early_scaling is None else self._early_scaling.apply(batch)
+            )
         if not np.isfinite(images).all():
             raise ValueError(
                 "X: expected pixels that are finite in float32 once scaled, got values from "
@@ -506,7 +508,7 @@ def batches_of(X: Data, rows: RowNumbers | None = None, width: int = 1) -> Itera
 
 
 def _as_data(X: Any) -> Data:
-    """Return X as `check_X` does, which leaves what that function returned as it is."""
+    """Convert X to one of the types of `Data`; what `check_X` returned is not converted."""
     if sparse.issparse(X):
         return X.tocsr()
     if isinstance(X, pd.DataFrame) or type(X) is np.ndarray:

@@ -29,7 +29,7 @@ __all__ = [
     "PseudoImageTransformer",
     "check_image_shape",
     "image_shape_for",
-    "places_of_columns",
+    "pixels_of_columns",
 ]
 
 Batches: TypeAlias = Callable[[], Iterable[npt.NDArray[Any]]]
@@ -181,7 +181,7 @@ class PseudoImageTransformer(
         with one_task(self, X, y):
             columns = self.n_features_in_
             self.image_shape_ = image_shape_for(columns, self.image_shape)
-            self.pixel_index_ = places_of_columns(
+            self.pixel_index_ = pixels_of_columns(
                 columns,
                 self.image_shape_,
                 self.order,
@@ -317,7 +317,7 @@ def image_shape_for(columns: int, image_shape: tuple[int, ...] | None) -> tuple[
     return shape
 
 
-def places_of_columns(
+def pixels_of_columns(
     columns: int,
     shape: tuple[int, int, int],
     order: str,
