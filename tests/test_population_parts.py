@@ -15,6 +15,7 @@ from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Candidate
 from skectonas.network import initial_weights
 from skectonas.population.devices.sharing import Shared
+from skectonas.population.groups.group_training import evaluation_steps
 from skectonas.population.groups.grouping import (
     common_topology,
     group_candidates,
@@ -22,7 +23,6 @@ from skectonas.population.groups.grouping import (
     seconds_per_member,
 )
 from skectonas.population.groups.stack import stacked
-from skectonas.population.groups.training import evaluation_steps
 from skectonas.population.layers.average import AverageConvolution
 from skectonas.population.layers.maximum import MaxConvolution
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from skectonas.displays.base import ScoreDisplay
 from skectonas.displays.history import (
     births,
     course,
     settled,
     standings,
 )
+from skectonas.displays.scores import ScoreDisplay
 from skectonas.displays.style import (
     BLUE,
     PALE,

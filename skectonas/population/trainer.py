@@ -13,13 +13,13 @@ from skectonas.network import dtype_of
 from skectonas.population.devices.kernels.compiled import can_compile
 from skectonas.population.devices.kernels.launches import KernelComputation, split_for_kernels
 from skectonas.population.devices.sharing import Shared
-from skectonas.population.groups.grouping import Group, assign_to_workers, group_candidates
-from skectonas.population.groups.training import (
+from skectonas.population.groups.group_training import (
     GroupTask,
     GroupTraining,
     TrainingSetup,
     segments,
 )
+from skectonas.population.groups.grouping import Group, assign_to_workers, group_candidates
 from skectonas.population.run.computation import ComputationFactory, StackComputation
 from skectonas.population.run.feed import Feed, batches_at_once, without_hidden_layers
 from skectonas.population.run.optimizer import is_stackable

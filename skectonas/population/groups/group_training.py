@@ -41,7 +41,7 @@ def evaluation_steps(n_steps: Sequence[int], per_epoch: int) -> list[int]:
 
     Examples
     --------
-    >>> from skectonas.population.groups.training import evaluation_steps
+    >>> from skectonas.population.groups.group_training import evaluation_steps
     >>> evaluation_steps([25, 5], per_epoch=10)
     [5, 10, 20, 25]
     """
@@ -53,7 +53,7 @@ def segments(stops: Sequence[int], max_steps: int) -> Iterator[range]:
 
     Examples
     --------
-    >>> from skectonas.population.groups.training import segments
+    >>> from skectonas.population.groups.group_training import segments
     >>> list(segments([5, 8], max_steps=3))
     [range(0, 2), range(2, 5), range(5, 8)]
     """

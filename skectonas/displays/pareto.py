@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 
-from skectonas.displays.base import ScoreDisplay
 from skectonas.displays.history import (
     of_last_fit,
     standings,
 )
+from skectonas.displays.scores import ScoreDisplay
 from skectonas.displays.style import (
     BLACK,
     BLUE,
