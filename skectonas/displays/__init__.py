@@ -5,8 +5,8 @@ fitted estimator, or from its tables ``history_`` and ``lineage_``, which may ha
 """
 
 from skectonas.displays.evolution import EvolutionDisplay
-from skectonas.displays.layers import TopologyDisplay
 from skectonas.displays.lineage import LineageDisplay
+from skectonas.displays.networks import TopologyDisplay
 from skectonas.displays.pareto import ParetoDisplay
 
 __all__ = ["EvolutionDisplay", "LineageDisplay", "ParetoDisplay", "TopologyDisplay"]
