@@ -30,7 +30,7 @@ from skectonas import ConvCell, Dense, ECToNASClassifier, Topology
 from skectonas.candidate import Candidate
 from skectonas.network import initial_weights
 from skectonas.population import FusedTrainer
-from skectonas.population.devices.graph import EagerSteps
+from skectonas.population.run.graph import EagerSteps
 from skectonas.training.data import TrainingData
 from skectonas.training.plain import resolve_optimizer
 

@@ -3,6 +3,13 @@
 from skectonas.classifier import ECToNASClassifier
 from skectonas.estimators import __version__ as __version__
 from skectonas.inputs import PseudoImageTransformer
-from skectonas.topology import ConvCell, Dense, Topology
+from skectonas.topology import ConvCell, Dense, Topology, starting_topology
 
-__all__ = ["ConvCell", "Dense", "ECToNASClassifier", "PseudoImageTransformer", "Topology"]
+__all__ = [
+    "ConvCell",
+    "Dense",
+    "ECToNASClassifier",
+    "PseudoImageTransformer",
+    "Topology",
+    "starting_topology",
+]

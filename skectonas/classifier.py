@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -20,7 +19,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skectonas.callers import inside_another_estimator
+from skectonas.callers import inside_another_estimator, level_of_user
 from skectonas.estimators import (
     CallbackSupportMixin,
     VersionedStateMixin,
@@ -29,9 +28,7 @@ from skectonas.estimators import (
     check_parameters,
     with_plain_numbers,
 )
-from skectonas.export import (
-    ExportMixin,
-)
+from skectonas.export import ExportMixin
 from skectonas.fitting import Sample, first_fit, further_fit
 from skectonas.inputs import (
     Data,
@@ -402,13 +399,12 @@ class ECToNASClassifier(
             with undisturbed(device):
                 sample = Sample.of(X, labels, weights)
                 search, state, basis = prepare(with_plain_numbers(self), sample, device)
-                attributes = partial(basis.attributes, keep_front=search.settings.keep_front)
                 observers: list[Observer] = (
                     [Printer(type(self).__name__)] if self.verbose else []
                 )
                 tasks = None
                 if hasattr(self, "_init_callback_context"):
-                    tasks = CallbackTasks(self, *given, attributes)
+                    tasks = CallbackTasks(self, *given, basis.attributes)
                     observers.append(tasks)
                 with read_at_random(X):
                     outcome = search.run(state, observers)
@@ -417,7 +413,7 @@ class ECToNASClassifier(
                 torch.cuda.empty_cache()  # return the memory of the search
         if outcome.interrupted:
             self._report_interruption()
-        self.__dict__.update(attributes(outcome))
+        self.__dict__.update(basis.attributes(outcome))
         if tasks is not None:
             tasks.finish()
         return self
@@ -578,7 +574,8 @@ class ECToNASClassifier(
         if inside_another_estimator():
             raise KeyboardInterrupt
         warnings.warn(
-            "The search was interrupted; the best network so far is kept.", stacklevel=5
+            "The search was interrupted; the best network so far is kept.",
+            stacklevel=level_of_user(),
         )
 
     def _html_repr(self) -> str:

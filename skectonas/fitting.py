@@ -45,7 +45,7 @@ from skectonas.training import (
     training_weights,
 )
 
-ROWS_AT_ONCE = 1024  # that are scored together before a warm start
+SCORED_ROWS = 1024  # per forward pass, when the fitted network is scored again
 
 
 class Sample(NamedTuple):
@@ -81,7 +81,7 @@ class Sample(NamedTuple):
         return cls(X, rows, *check_classes(labels), weights)
 
     def numbers_in_X(self, chosen: NDArray[np.int64]) -> NDArray[np.intp]:
-        """Return the row numbers in X of some of the rows."""
+        """Return the row numbers in X of the chosen rows of the sample."""
         return chosen if self.rows is None else self.rows[chosen]
 
 
@@ -107,7 +107,8 @@ def first_fit(
     scorer = _scorer(estimator, sample, data, validation)
     search = _search(estimator, data, scorer, optimizer, settings, seed, device)
     state = search.initial_state(topology, Ledger(estimator.budget, data.steps_per_epoch))
-    return search, state, Basis(encoder, sample.classes, seed, name_of(estimator.scoring))
+    scoring = name_of(estimator.scoring)
+    return search, state, Basis(encoder, sample.classes, seed, scoring, settings.keep_front)
 
 
 def further_fit(
@@ -139,8 +140,16 @@ def further_fit(
     )
     ledger = Ledger(estimator.budget, data.steps_per_epoch)
     state = search.initial_state(start, ledger, incumbent, _first_start(estimator))
-    earlier = history, estimator.lineage_
-    return search, state, Basis(encoder, sample.classes, seed, estimator.scoring_, *earlier)
+    basis = Basis(
+        encoder,
+        sample.classes,
+        seed,
+        estimator.scoring_,
+        settings.keep_front,
+        history,
+        estimator.lineage_,
+    )
+    return search, state, basis
 
 
 def _check_same_task(estimator: BaseEstimator, sample: Sample) -> None:
@@ -172,7 +181,7 @@ def _incumbent(estimator: BaseEstimator, data: TrainingData, scorer: Scorer) -> 
     network, rows = build(estimator.best_topology_, weights).eval(), data.validation
     with torch.no_grad():
         logits = [
-            network(data.scaled(part, torch.float32)) for part in rows.chunks(ROWS_AT_ONCE)
+            network(data.scaled(part, torch.float32)) for part in rows.chunks(SCORED_ROWS)
         ]
     return Candidate(
         id=int(last["candidate"]),

@@ -224,17 +224,18 @@ class Topology:
     @property
     def layers(self) -> tuple[Layer, ...]:
         """Every layer with its name, kind, output shape (channels last) and parameters."""
+        shapes = self.weight_shapes
         rows = []
         for i, (channels, sizes) in enumerate(
             zip(self.channels[1:], self.map_sizes[1:], strict=True)
         ):
             kind = f"conv 3x3, {self.cells[i].pooling} pooling, batch norm, relu"
             name = cell_name(i)
-            rows.append(Layer(name, kind, (*sizes, channels), self._n_weights(name)))
+            rows.append(Layer(name, kind, (*sizes, channels), _n_weights(shapes, name)))
         for i, units in enumerate(self.widths[1:]):
             name = linear_name(self, i)
             kind = "dense, softmax" if i == len(self.dense) else "dense, relu"
-            rows.append(Layer(name, kind, (units,), self._n_weights(name)))
+            rows.append(Layer(name, kind, (units,), _n_weights(shapes, name)))
         return tuple(rows)
 
     @property
@@ -259,13 +260,6 @@ class Topology:
     def n_parameters(self) -> int:
         """Number of trained weights."""
         return sum(math.prod(shape) for shape in self.weight_shapes.values())
-
-    def _n_weights(self, layer: str) -> int:
-        return sum(
-            math.prod(shape)
-            for name, shape in self.weight_shapes.items()
-            if name.startswith(f"{layer}.")
-        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that `json` can write."""
@@ -361,6 +355,12 @@ def linear_name(topology: Topology, index: int) -> str:
     return OUTPUT if index == len(topology.dense) else dense_name(index)
 
 
+def _n_weights(shapes: Mapping[str, tuple[int, ...]], layer: str) -> int:
+    return sum(
+        math.prod(shape) for name, shape in shapes.items() if name.startswith(f"{layer}.")
+    )
+
+
 # name: (channels of the cells, units of the dense layers)
 STARTS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "small_ffnn": ((), (10,)),
@@ -399,7 +399,7 @@ def starting_topology(
 
     Examples
     --------
-    >>> from skectonas.topology import starting_topology
+    >>> from skectonas import starting_topology
     >>> print(starting_topology("medium_cnn", (28, 28, 1), 10))
     28x28x1 > conv 3 avg > conv 6 avg > dense 10 > dense 10 > 10 classes
     """

@@ -133,9 +133,10 @@ def test_ctrl_c_stops_a_grid(digits: Any) -> None:
 def test_ctrl_c_in_a_pipeline_keeps_the_best_so_far(digits: Any) -> None:
     X, y = digits
     pipeline = make_pipeline(StandardScaler(), quick(200, scoring=Interrupt(40)))
-    with pytest.warns(UserWarning, match="interrupted"):
+    with pytest.warns(UserWarning, match="interrupted") as caught:
         pipeline.fit(X.reshape(len(X), -1), y)
     assert pipeline.predict(X.reshape(len(X), -1)).shape == (300,)
+    assert {warning.filename for warning in caught} == {__file__}
 
 
 # --- a failed refit --------------------------------------------------------------------------

@@ -27,6 +27,9 @@ STRANGERS = {
     "search": {"population"},
     "displays": {"candidate", "inputs", "morphisms", "population", "training"},
 }
+POPULATION = ("layers", "batches", "groups", "run", "kernels", "workers", "trainer", "__init__")
+"""The same for what is inside of `population`."""
+
 WITHOUT_TORCH = (
     *("topology", "extras", "callers", "inputs/frames", "training/scoring", "training/holdout"),
     *("search/ledger", "search/tournament", "search/fitness", "search/front"),
@@ -79,10 +82,22 @@ def test_rooms_import_from_lower_floors() -> None:
     assert {("search", "training"), ("fitting", "population"), ("search", "search")} <= seen
 
 
+def test_the_population_has_floors_of_its_own() -> None:
+    for module in MODULES:
+        if not module.startswith("population"):
+            continue
+        mine = (*module.split("."), "__init__")[1]
+        for source, _ in own_imports(module):
+            theirs = (*source.split("."), "__init__")[1]
+            if source.startswith("population") and mine != theirs:
+                lower = POPULATION.index(theirs) < POPULATION.index(mine)
+                assert lower, f"{module} imports {source}"
+
+
 def test_rooms_take_from_a_package_what_it_offers() -> None:
     for module in MODULES:
         for source, name in own_imports(module):
-            if room_of(module) != room_of(source) and room_of(source) != "displays":
+            if room_of(module) != room_of(source) and source != "displays.notebook":
                 assert "." not in source, f"{module} reaches into {source}"
                 package = ROOT / source
                 if package.is_dir() and name:

@@ -15,7 +15,7 @@ from populations import KEY, SGD, assert_same_bits, candidate, scorer_for, train
 from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Candidate
 from skectonas.population import FusedTrainer
-from skectonas.population.run.slots import CACHE_LINE, empty_slots
+from skectonas.population.layers.slots import CACHE_LINE, empty_slots
 
 
 class Round(NamedTuple):

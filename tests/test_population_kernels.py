@@ -17,14 +17,14 @@ from populations import topologies
 from torch.torch_version import TorchVersion
 
 from skectonas import ConvCell, Dense, Topology
-from skectonas.population.devices.kernels import compiled, program
-from skectonas.population.devices.kernels.launches import is_built_in, split_for_kernels
-from skectonas.population.devices.kernels.program import LAYOUT, OpKind, build_program, fits
 from skectonas.population.groups.grouping import Group
 from skectonas.population.groups.stack import Stack
+from skectonas.population.kernels import compiled, program
+from skectonas.population.kernels.launches import is_built_in, split_for_kernels
+from skectonas.population.kernels.program import LAYOUT, OpKind, build_program, fits
 from skectonas.training.plain import resolve_optimizer
 
-SOURCE = files("skectonas.population.devices.kernels").joinpath("train.cu").read_text()
+SOURCE = files("skectonas.population.kernels").joinpath("train.cu").read_text()
 
 
 def stack_of(topology: Topology, n: int) -> Stack:

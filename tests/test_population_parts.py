@@ -14,7 +14,6 @@ from torch.nn.functional import avg_pool2d, conv2d, max_pool2d
 from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Candidate
 from skectonas.network import initial_weights
-from skectonas.population.devices.sharing import Shared
 from skectonas.population.groups.group_training import evaluation_steps
 from skectonas.population.groups.grouping import (
     common_topology,
@@ -25,6 +24,7 @@ from skectonas.population.groups.grouping import (
 from skectonas.population.groups.stack import stacked
 from skectonas.population.layers.average import AverageConvolution
 from skectonas.population.layers.maximum import MaxConvolution
+from skectonas.population.workers.sharing import Shared
 
 SIDES = [(2, 2), (2, 3), (3, 2), (5, 4), (7, 7), (8, 6)]
 

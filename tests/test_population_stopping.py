@@ -14,7 +14,7 @@ from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Candidate
 from skectonas.network import initial_weights
 from skectonas.population import FusedTrainer
-from skectonas.population.run.stopping import Stopped, Workers
+from skectonas.population.workers.stopping import Stopped, Workers
 from skectonas.training.data import Rows, TrainingData
 from skectonas.training.plain import resolve_optimizer
 

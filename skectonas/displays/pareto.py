@@ -35,9 +35,9 @@ class ParetoDisplay(ScoreDisplay):
 
     A candidate is shown with the score that selection goes by, the mean over the last
     ``score_window`` evaluations, after its last training. The front joins those that no other
-    beats, and gives their numbers. The winner need not be among them: who lost a bracket to
-    one that got worse later on may beat it. Candidates whose scores are among the worst tenth
-    may stand at the lower edge of the frame instead.
+    beats, and gives their numbers. The winner may be missing, because a candidate that lost
+    a bracket may beat one whose score fell later. Candidates whose scores are among the worst
+    tenth may stand at the lower edge of the frame instead.
 
     Parameters
     ----------

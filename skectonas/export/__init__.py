@@ -1,4 +1,4 @@
-"""Ways out of the process for a fitted estimator.
+"""Export of fitted estimators: files, pickles, torch, ONNX, skorch.
 
 `ExportMixin` has the methods of the estimator. `saving` writes an estimator to a file, and into
 plain state for pickles. `conversions` turn it into a torch module, an ONNX file or a skorch

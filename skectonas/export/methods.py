@@ -1,4 +1,4 @@
-"""The methods by which a fitted estimator leaves the process."""
+"""Methods that export a fitted estimator."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skectonas.export.saving import load, plain_state, restored_state, save
 
 
 class ExportMixin:
-    """Methods of the estimator that hand its network on, and its state to pickles."""
+    """Methods that export the network, and define the state for pickles."""
 
     def to_torch(self) -> PortableNetwork:
         """Return the network with its input scaling as a plain torch module.

@@ -191,9 +191,9 @@ class _Writer:
 
     def write(self, value: Any, name: str) -> Any:
         """Return a value as JSON; `name` says where it comes from."""
-        for kind in CODECS:
-            if kind.holds(value):
-                return {f"${kind.tag}": self.write(kind.parts(value), name)}
+        for codec in CODECS:
+            if codec.holds(value):
+                return {f"${codec.tag}": self.write(codec.parts(value), name)}
         if isinstance(value, np.ndarray):
             return self._put_aside(value, name)
         if isinstance(value, dict):
@@ -397,4 +397,4 @@ CODECS: tuple[Codec, ...] = (
     ),
     Codec("device", lambda v: isinstance(v, torch.device), str, torch.device),
 )
-BY_TAG = {f"${kind.tag}": kind for kind in CODECS}
+BY_TAG = {f"${codec.tag}": codec for codec in CODECS}

@@ -205,8 +205,8 @@ class ColumnScaling:
     knots : ndarray of shape (n_columns, n_knots)
         Values of each column, ascending; the last one may be repeated.
     scores : ndarray of shape (n_columns, n_knots)
-        What they become. Values between two knots lie on the line between them, values beyond
-        the ends count as the nearer end.
+        What they become. Values between two knots lie on the line between them, and values
+        outside the range are clipped to it.
     missing : ndarray of shape (n_columns,)
         What a missing value becomes.
     indicated : ndarray of shape (n_indicated,)

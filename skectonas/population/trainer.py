@@ -10,9 +10,7 @@ from joblib import Parallel, delayed, effective_n_jobs
 
 from skectonas.candidate import Candidate
 from skectonas.network import dtype_of
-from skectonas.population.devices.kernels.compiled import can_compile
-from skectonas.population.devices.kernels.launches import KernelComputation, split_for_kernels
-from skectonas.population.devices.sharing import Shared
+from skectonas.population.batches.feed import Feed, batches_at_once, without_hidden_layers
 from skectonas.population.groups.group_training import (
     GroupTask,
     GroupTraining,
@@ -20,10 +18,12 @@ from skectonas.population.groups.group_training import (
     segments,
 )
 from skectonas.population.groups.grouping import Group, assign_to_workers, group_candidates
+from skectonas.population.kernels.compiled import can_compile
+from skectonas.population.kernels.launches import KernelComputation, split_for_kernels
 from skectonas.population.run.computation import ComputationFactory, StackComputation
-from skectonas.population.run.feed import Feed, batches_at_once, without_hidden_layers
 from skectonas.population.run.optimizer import is_stackable
-from skectonas.population.run.stopping import Workers
+from skectonas.population.workers.sharing import Shared
+from skectonas.population.workers.stopping import Workers
 from skectonas.surroundings import undisturbed
 from skectonas.topology import Topology
 from skectonas.training import Key, OptimizerSpec, PlainTrainer, Scorer, TrainingData

@@ -46,7 +46,7 @@ class Observer(Protocol):
         """Handle the beginning of a task, which has at most `n_subtasks` subtasks."""
 
     def end(self, search: Search, state: SearchState, task: str) -> bool | None:
-        """Handle the end of the innermost open task, or a stop of the search within it.
+        """Handle the end of the innermost open task, also if it is cut short by a stop.
 
         Returns
         -------
@@ -199,7 +199,14 @@ class Search:
         -------
         Outcome
             What was found.
+
+        Raises
+        ------
+        ValueError
+            If nothing has been trained yet.
         """
+        if not state.survivors:
+            raise ValueError("Nothing has been trained yet.")
         winner = self._select(state)
         front = tuple(state.lineage_of(c) for c in self._front(state, state.survivors))
         return Outcome(state, winner, state.lineage_of(winner), front, interrupted)

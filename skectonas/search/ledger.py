@@ -58,7 +58,7 @@ class Entry:
     won : bool or None
         Whether the candidate won its bracket; None outside phases 1 and 2.
     seconds : float
-        Share of the candidate, by batches, in the time that all trainings of the round took.
+        Time of the round's training, divided among its candidates by their batches.
     """
 
     generation: int

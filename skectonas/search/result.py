@@ -15,7 +15,7 @@ from skectonas.search.state import Outcome
 
 
 class Basis(NamedTuple):
-    """What a fit rests on, apart from the search.
+    """What the fitted attributes need besides the outcome of the search.
 
     Parameters
     ----------
@@ -27,6 +27,8 @@ class Basis(NamedTuple):
         The seed of all random draws.
     scoring : str
         What the scores are called.
+    keep_front : bool
+        Whether the networks of the front are kept.
     history, lineage : DataFrame or None, default=None
         Of the fits before a warm start, as the estimator has them.
     """
@@ -35,21 +37,20 @@ class Basis(NamedTuple):
     classes: NDArray[Any]
     seed: int
     scoring: str
+    keep_front: bool
     history: pd.DataFrame | None = None
     lineage: pd.DataFrame | None = None
 
-    def attributes(self, outcome: Outcome, *, keep_front: bool) -> dict[str, Any]:
+    def attributes(self, outcome: Outcome) -> dict[str, Any]:
         """Return the fitted attributes of the estimator.
 
         Parameters
         ----------
         outcome : Outcome
             What the search has found.
-        keep_front : bool
-            Whether the networks of the front are kept.
         """
         steps_per_epoch = outcome.state.ledger.steps_per_epoch
-        kept = [outcome.lineage, *outcome.front] if keep_front else []
+        kept = [outcome.lineage, *outcome.front] if self.keep_front else []
         return {
             "kept_": {line[-1].id: self._model(line, steps_per_epoch) for line in kept},
             "classes_": self.classes,

@@ -89,15 +89,14 @@ def draw_round(
     Draw
         All candidates, each in a bracket.
     """
-    brackets = [
-        [pool[i] for i in bracket]
-        for pool in pools
-        for bracket in draw_brackets(len(pool), n_winners, rounds_left, rng)
-    ]
-    return Draw(
-        tuple(candidate for bracket in brackets for candidate in bracket),
-        tuple(number for number, bracket in enumerate(brackets) for _ in bracket),
-    )
+    competitors: list[Candidate] = []
+    brackets: list[int] = []
+    for pool in pools:
+        for drawn in draw_brackets(len(pool), n_winners, rounds_left, rng):
+            number = brackets[-1] + 1 if brackets else 0
+            competitors += [pool[i] for i in drawn]
+            brackets += [number] * len(drawn)
+    return Draw(tuple(competitors), tuple(brackets))
 
 
 def draw_brackets(

@@ -11,7 +11,7 @@ import numpy as np
 
 from skectonas.candidate import Candidate
 from skectonas.network import dtype_of
-from skectonas.population.run.feed import kind_of_input
+from skectonas.population.batches.feed import kind_of_input
 from skectonas.topology import ConvCell, Dense, Topology, ceil_div
 
 # A rough model of the time of a step on one core. It only has to tell when padding a narrow

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from skectonas.network import BATCH_NORM_EPSILON
+from skectonas.population.batches.columns import Inputs
 from skectonas.population.groups.stack import Stack
 from skectonas.population.layers.average import AverageConvolution
 from skectonas.population.layers.convolution import convolution_of
 from skectonas.population.layers.first import SharedMaxConvolution
 from skectonas.population.layers.maximum import MaxConvolution
-from skectonas.population.run.columns import Inputs
 from skectonas.topology import conv_name, linear_name, norm_name
 from skectonas.training import TrainingData
 

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from skectonas.network import BATCH_NORM_EPSILON
 from skectonas.population.layers.maximum import MaximumOfFour
+from skectonas.population.layers.moments import Moments
 from skectonas.population.layers.patches import POSITIONS, PatchKernels
 from skectonas.population.layers.pieces import Piece, where_positive
-from skectonas.population.run.feed import Moments
 from skectonas.topology import conv_name, norm_name, pooled
 
 

@@ -1,1 +1,1 @@
-"""The training steps of a round: batches, forward and backward passes, the optimiser."""
+"""The steps of a round: forward and backward of all groups, and the optimiser."""

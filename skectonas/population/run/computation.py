@@ -8,9 +8,9 @@ from typing import Protocol
 
 from torch import Tensor
 
-from skectonas.population.devices.graph import steps_on
+from skectonas.population.batches.feed import Feed
 from skectonas.population.groups.stack import Stack
-from skectonas.population.run.feed import Feed
+from skectonas.population.run.graph import steps_on
 from skectonas.population.run.lockstep import Lockstep
 from skectonas.population.run.optimizer import StackOptimizer, sgd_learning_rate
 from skectonas.training import OptimizerSpec

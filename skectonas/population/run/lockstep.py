@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from skectonas.population.batches.feed import Feed
 from skectonas.population.groups.stack import Stack
 from skectonas.population.layers.average import AverageConvolution
 from skectonas.population.layers.convolution import Convolution, convolution_of
@@ -17,7 +18,6 @@ from skectonas.population.layers.loss import CrossEntropy
 from skectonas.population.layers.maximum import MaxConvolution
 from skectonas.population.layers.norm import NormRelu
 from skectonas.population.layers.pieces import Piece, single_piece
-from skectonas.population.run.feed import Feed
 from skectonas.topology import conv_name, linear_name, norm_name
 
 

@@ -37,7 +37,7 @@ def empty_slots(like: Tensor, n: int, *shape: int) -> Tensor:
     Examples
     --------
     >>> import torch
-    >>> from skectonas.population.run.slots import empty_slots
+    >>> from skectonas.population.layers.slots import empty_slots
     >>> empty_slots(torch.zeros(()), 3, 5, 7).stride()
     (48, 7, 1)
     """

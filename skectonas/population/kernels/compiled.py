@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.torch_version import TorchVersion
 
+from skectonas.callers import level_of_user
 from skectonas.network import BATCH_NORM_EPSILON
 
 Launch = Callable[[int, int, Sequence[Any]], None]
@@ -50,7 +51,7 @@ def can_compile(device: torch.device) -> bool:
             "The CUDA kernel that trains all candidates at once cannot be compiled here; they "
             f"are trained in stacks, which takes longer: {error}",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=level_of_user(),
         )
         return False
     return True
@@ -67,9 +68,7 @@ def compiled(device: torch.device, dtype: torch.dtype, threads: int) -> Launch:
         f"typedef {_REALS[dtype]} real;\nconst int THREADS = {threads};\n"
         f"const int BLOCKS = {BLOCKS};\nconst double EPSILON = {BATCH_NORM_EPSILON!r};\n"
     )
-    source = (
-        head + files("skectonas.population.devices.kernels").joinpath("train.cu").read_text()
-    )
+    source = head + files("skectonas.population.kernels").joinpath("train.cu").read_text()
     with torch.cuda.device(device):
         kernel = torch.cuda._compile_kernel(source, "train")
 

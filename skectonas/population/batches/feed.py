@@ -8,8 +8,8 @@ from collections.abc import Hashable
 import torch
 from torch import Tensor
 
-from skectonas.population.run.columns import Inputs
-from skectonas.population.run.slots import empty_slots
+from skectonas.population.batches.columns import Inputs
+from skectonas.population.layers.moments import Moments
 from skectonas.topology import Topology
 from skectonas.training import TrainingData
 
@@ -19,39 +19,6 @@ LOADED_VALUES = 2**19
 MAX_BATCHES = 16
 """Maximum number of batches prepared at once. More batches are not faster, and take longer to
 capture on a device."""
-
-
-class Moments:
-    """Centred columns of the first layer, with a last row of ones, and their covariance.
-
-    Parameters
-    ----------
-    columns : Tensor of shape (n_batches, k, n)
-        See `Inputs`.
-
-    Attributes
-    ----------
-    columns : Tensor of shape (n_batches, k + 1, n)
-        The columns minus their means, and a row of ones.
-    covariance : Tensor of shape (n_batches, k, k)
-        Covariance of the rows; it divides by n.
-    """
-
-    def __init__(self, columns: Tensor) -> None:
-        n_batches, k, n = columns.shape
-        self._source = columns
-        self.columns = empty_slots(columns, n_batches, k + 1, n).fill_(1)
-        self.covariance = empty_slots(columns, n_batches, k, k)
-        self._centred = self.columns[:, :-1]
-        # One product per batch, so that the bits do not depend on the number of batches.
-        self._pairs = list(zip(self._centred, self.covariance, strict=True))
-
-    def load(self) -> None:
-        """Update from the columns that are loaded now."""
-        torch.sub(self._source, self._source.mean(-1, keepdim=True), out=self._centred)
-        rate = 1 / self._source.shape[-1]
-        for centred, covariance in self._pairs:
-            torch.addmm(covariance, centred, centred.mT, beta=0, alpha=rate, out=covariance)
 
 
 class Feed:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from skectonas.population.layers.patches import PATCH
+from skectonas.population.layers.slots import empty_slots
 from skectonas.population.layers.windows import BoxWindows
-from skectonas.population.run.slots import empty_slots
 from skectonas.topology import KERNEL, Topology, pooled
 from skectonas.training import TrainingData
 

@@ -8,17 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skectonas.population.devices.graph import steps_on
-from skectonas.population.devices.kernels.compiled import compiled, threads_for
-from skectonas.population.devices.kernels.program import (
+from skectonas.population.batches.feed import Feed
+from skectonas.population.groups.grouping import Group
+from skectonas.population.groups.stack import Stack
+from skectonas.population.kernels.compiled import compiled, threads_for
+from skectonas.population.kernels.program import (
     LAYOUT,
     build_program,
     fits,
     multiplications,
 )
-from skectonas.population.groups.grouping import Group
-from skectonas.population.groups.stack import Stack
-from skectonas.population.run.feed import Feed
+from skectonas.population.run.graph import steps_on
 from skectonas.population.run.optimizer import StackOptimizer
 from skectonas.training import OptimizerSpec
 

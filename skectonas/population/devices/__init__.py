@@ -1,1 +1,0 @@
-"""Worker processes, CUDA graphs and a CUDA kernel."""

@@ -1,0 +1,1 @@
+"""Threads and processes that train groups of a round side by side."""
