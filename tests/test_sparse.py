@@ -146,7 +146,7 @@ def test_errors_are_those_of_the_dense_array(X: np.ndarray, message: str) -> Non
 def test_indices_that_lead_outside_are_refused(index: int) -> None:
     X = sparse.csr_array(np.eye(20))
     X.indices[3] = index
-    with pytest.raises(ValueError, match="X is no valid sparse array: .*ind"):
+    with pytest.raises(ValueError, match=r"X is no valid sparse array: .*ind"):
         quick(12).fit(X, np.arange(20) % 2)
 
 
