@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -33,19 +33,9 @@ Array = NDArray[Any]
 Row = dict[str, Any]
 
 
-@contextmanager
-def pixels_as_they_are() -> Iterator[None]:
-    """Let the classifier see images as they are given to it."""
-    before = PixelScaling.of
-    PixelScaling.of = classmethod(lambda cls, batches: cls())  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        PixelScaling.of = before  # type: ignore[method-assign]
-
-
 def searched(X_train: Array, y_train: Array, X_test: Array, y_test: Array, **how: Any) -> float:
-    with pixels_as_they_are():
+    # The classifier sees images as they are given to it.
+    with patch.object(PixelScaling, "of", lambda batches: PixelScaling()):
         clf = ECToNASClassifier(**how).fit(X_train.astype(np.float32), y_train)
         return float(clf.score(X_test.astype(np.float32), y_test))
 

@@ -178,8 +178,8 @@ def test_objects_are_the_frame_of_them(convert: Any) -> None:
 
 
 def test_an_array_of_numbers_after_one_of_objects() -> None:
-    X = OBJECTS[:, [0, 2]]
-    X = np.where(X == None, "", X)  # noqa: E711
+    rows = [["" if x is None else x for x in row] for row in OBJECTS[:, [0, 2]]]
+    X = np.array(rows, dtype=object)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         clf = brief().fit(X, LABELS)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pickle
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from golden.make import table
 from sklearn.datasets import load_digits
 from sklearn.exceptions import InconsistentVersionWarning
 
@@ -17,9 +17,6 @@ import skectonas.estimators
 from skectonas import ECToNASClassifier, PseudoImageTransformer
 
 GOLDEN = Path(__file__).parent / "golden"
-sys.path.append(str(GOLDEN))
-
-from make import table  # noqa: E402
 
 
 def rows_of(name: str) -> Any:

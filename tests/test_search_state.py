@@ -87,7 +87,7 @@ def test_advance_leaves_its_state_as_it_was(digits: Any, monkeypatch: Any) -> No
         state = following
     assert steps - {"final"} == {*PHASES, "mutation"} - {"final"}
     with pytest.raises(FrozenInstanceError):
-        state.round = 1  # type: ignore[misc]
+        state.round = 1
     with pytest.raises(ValueError, match="done"):
         search.advance(state)
 

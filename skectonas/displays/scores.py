@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Self
 
 import pandas as pd
@@ -11,7 +12,7 @@ from skectonas.displays.style import name_of_score
 from skectonas.extras import import_extra
 
 
-class ScoreDisplay:
+class ScoreDisplay(ABC):
     """Base of the displays of scores, which are drawn from ``history_`` and ``lineage_``."""
 
     def __init__(
@@ -63,6 +64,6 @@ class ScoreDisplay:
         )
         return display.plot(ax)
 
+    @abstractmethod
     def plot(self, ax: Any = None) -> Self:
         """Draw."""
-        raise NotImplementedError
