@@ -31,6 +31,8 @@ from skectonas.estimators import (
 from skectonas.export import ExportMixin
 from skectonas.fitting import Sample, first_fit, further_fit
 from skectonas.inputs import (
+    METHODS,
+    ORDERS,
     Data,
     InputEncoder,
     batches_of,
@@ -244,8 +246,8 @@ class ECToNASClassifier(
         "batch_size": [Interval(Integral, 2, None, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "image_shape": [tuple, list, None],
-        "column_order": [StrOptions({"given", "shuffled", "correlation"})],
-        "column_scaling": [StrOptions({"quantile", "minmax"})],
+        "column_order": [StrOptions(set(ORDERS))],
+        "column_scaling": [StrOptions(set(METHODS))],
         "morphisms": [str, "array-like"],
         "averaging": [Interval(Integral, 1, None, closed="left")],
         "warmup_epochs": [Interval(Real, 0, None, closed="neither")],

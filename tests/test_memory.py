@@ -21,8 +21,9 @@ from sklearn.model_selection import GridSearchCV
 
 from skectonas import ConvCell, Dense, ECToNASClassifier, Topology
 from skectonas.candidate import Candidate
-from skectonas.inputs.encoder import InputEncoder, batches_of
+from skectonas.inputs.encoder import InputEncoder
 from skectonas.inputs.mapped import FileArray, MappedImages, mapping_of, read_at_random
+from skectonas.inputs.rows import batches_of
 from skectonas.inputs.scaling import PixelScaling
 from skectonas.network import initial_weights
 from skectonas.population import FusedTrainer
@@ -178,7 +179,7 @@ def test_the_size_of_the_parts_does_not_matter(kind: str, monkeypatch: Any) -> N
     X, settings = KINDS[kind]
     whole = InputEncoder(**settings).fit(X)
     expected = whole.transform(X)
-    monkeypatch.setattr("skectonas.inputs.encoder._VALUES_AT_ONCE", 700)
+    monkeypatch.setattr("skectonas.inputs.rows._VALUES_AT_ONCE", 700)
     assert len(list(batches_of(X, None, 64))) > 5
     parts = InputEncoder(**settings).fit(X)
     # Sums of another order have other last bits.
@@ -258,7 +259,7 @@ def test_a_grid_over_a_memory_map(tmp_path: Path) -> None:
 def test_values_that_are_not_finite_are_found_before_the_training(
     value: float, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("skectonas.inputs.encoder._VALUES_AT_ONCE", 700)
+    monkeypatch.setattr("skectonas.inputs.rows._VALUES_AT_ONCE", 700)
     X = PIXELS.astype(np.float32)
     clf = quick(12).fit(X, LABELS)
     X[-1, -1, -1] = value

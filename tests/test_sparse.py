@@ -116,7 +116,7 @@ def test_the_size_of_the_parts_does_not_matter(order: str, rows: Any, monkeypatc
     X = sparse.csr_array(DENSE)
     whole = InputEncoder(column_order=order).fit(X, rows)
     expected = whole.transform(X, rows)
-    monkeypatch.setattr("skectonas.inputs.encoder._VALUES_AT_ONCE", 300)
+    monkeypatch.setattr("skectonas.inputs.rows._VALUES_AT_ONCE", 300)
     parts = InputEncoder(column_order=order).fit(X, rows)
     np.testing.assert_array_equal(parts.transform(X, rows), expected)
     dense = DENSE if rows is None else DENSE[rows]

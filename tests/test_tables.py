@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skectonas.inputs.tables import TEXT_COMPONENTS, TableEncoder
+from skectonas.inputs.column_kinds import TEXT_COMPONENTS
+from skectonas.inputs.tables import TableEncoder
 
 NAN = np.nan
 RNG = np.random.default_rng(0)

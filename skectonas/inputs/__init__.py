@@ -3,17 +3,21 @@
 `checks` refuses what cannot be learned from. `frames` turns the frames of other libraries into
 those of pandas. `InputEncoder` turns every kind of X into images: `tables` encodes the columns
 of a frame as numbers, `scaling` scales columns and pixels, and `layout` gives each column of a
-table its pixel. `mapped` reads the rows of files and of sparse arrays when a batch needs them.
+table its pixel. `rows` takes X in batches. `mapped` reads the rows of files and sparse arrays
+when a batch needs them.
 """
 
 from skectonas.inputs.checks import check_classes, check_weights, check_X, check_y
-from skectonas.inputs.encoder import Data, InputEncoder, batches_of
-from skectonas.inputs.layout import PseudoImageTransformer
+from skectonas.inputs.encoder import InputEncoder
+from skectonas.inputs.layout import ORDERS, PseudoImageTransformer
 from skectonas.inputs.mapped import MappedImages, mapping_of, read_at_random
-from skectonas.inputs.scaling import UNSCALED, ColumnScaling, PixelScaling
+from skectonas.inputs.rows import Data, batches_of
+from skectonas.inputs.scaling import METHODS, UNSCALED, ColumnScaling, PixelScaling
 from skectonas.inputs.tables import TableEncoder
 
 __all__ = [
+    "METHODS",
+    "ORDERS",
     "UNSCALED",
     "ColumnScaling",
     "Data",

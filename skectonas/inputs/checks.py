@@ -24,8 +24,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from skectonas.callers import level_of_user
-from skectonas.inputs.encoder import Data, are_flattened_images, batches_of
+from skectonas.inputs.encoder import are_flattened_images
 from skectonas.inputs.frames import to_pandas
+from skectonas.inputs.rows import Data, batches_of
 
 Array: TypeAlias = NDArray[Any]
 Fit = TypeVar("Fit", bound=Callable[..., Any])

@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
-from sklearn.utils import gen_batches
 
 from skectonas.callers import level_of_user
 from skectonas.inputs.frames import to_pandas
 from skectonas.inputs.layout import check_image_shape, image_shape_for, pixels_of_columns
+from skectonas.inputs.rows import Data, RowNumbers, batches_of, take_rows
 from skectonas.inputs.scaling import (
     METHODS,
     UNSCALED,
@@ -31,17 +31,9 @@ from skectonas.inputs.scaling import (
 )
 from skectonas.inputs.tables import TableEncoder
 
-__all__ = ["Data", "InputEncoder", "are_flattened_images", "batches_of", "take_rows"]
-
-_VALUES_AT_ONCE = 2**20
 _SAMPLE_VALUES = 2**22
 _SAMPLE_ROWS = 10_000
 _FEW_ROWS = 20
-
-Data: TypeAlias = pd.DataFrame | npt.NDArray[Any] | sparse.csr_array
-"""A frame, an array, or a sparse one, whose rows become dense when they are taken."""
-
-RowNumbers: TypeAlias = npt.NDArray[np.intp]
 
 Found: TypeAlias = tuple[str, float, float, float, float]
 """What lies elsewhere than in `fit`: its name, its range, and that in `fit`."""
@@ -479,32 +471,6 @@ def are_flattened_images(
     if image_shape is None or column_order != "given" or isinstance(X, pd.DataFrame):
         return False
     return X.ndim == 2 and bool(X.shape[1] == math.prod(check_image_shape(image_shape)))
-
-
-def take_rows(X: Data, rows: RowNumbers | slice) -> Any:
-    """Return some rows of a frame or an array, dense."""
-    some: Any = X.iloc[rows] if isinstance(X, pd.DataFrame) else X[rows]
-    return some.toarray() if sparse.issparse(some) else some
-
-
-def batches_of(X: Data, rows: RowNumbers | None = None, width: int = 1) -> Iterator[Any]:
-    """Yield the rows of a frame or an array in batches of bounded memory.
-
-    Rows of a sparse array are made dense.
-
-    Parameters
-    ----------
-    X : DataFrame, ndarray or sparse array in the CSR format
-        The data.
-    rows : ndarray of int, default=None
-        Which rows; None stands for all.
-    width : int, default=1
-        Values that each row is turned into, if they are more than it has.
-    """
-    n_rows = X.shape[0] if rows is None else len(rows)
-    size = max(_VALUES_AT_ONCE // max(width, math.prod(X.shape[1:])), 1)
-    for part in gen_batches(n_rows, size):
-        yield take_rows(X, part if rows is None else rows[part])
 
 
 def _as_data(X: Any) -> Data:

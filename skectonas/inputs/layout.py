@@ -35,7 +35,7 @@ __all__ = [
 Batches: TypeAlias = Callable[[], Iterable[npt.NDArray[Any]]]
 """Returns the rows of a table, some at a time."""
 
-_ORDERS = ("given", "shuffled", "correlation")
+ORDERS = ("given", "shuffled", "correlation")
 _FLOATS = (np.float64, np.float32)
 # Optimal leaf ordering takes seconds from about this many columns, and then grows cubically.
 _MAX_OPTIMAL = 1000
@@ -347,8 +347,8 @@ def pixels_of_columns(
     ValueError
         If `order` is none of the three.
     """
-    if order not in _ORDERS:
-        raise ValueError(f"order: expected one of {_ORDERS}, got {order!r}")
+    if order not in ORDERS:
+        raise ValueError(f"order: expected one of {ORDERS}, got {order!r}")
     if order == "correlation":
         return _correlated_places(_absolute_correlation(batches), shape)
     if order == "given":

@@ -17,12 +17,12 @@ from skectonas.callers import level_of_user
 from skectonas.candidate import Ancestor, Candidate
 from skectonas.morphisms import Activations, Context, Morphism
 from skectonas.network import initial_weights
-from skectonas.search.fitness import Fitness, Greedy
+from skectonas.search.fitness import Fitness, Greedy, rank
 from skectonas.search.front import unbeaten
 from skectonas.search.ledger import PHASES, Entry, Ledger
 from skectonas.search.settings import Settings
 from skectonas.search.state import Outcome, SearchState
-from skectonas.search.tournament import Draw, Verdict, draw_round, rank
+from skectonas.search.tournament import Draw, Verdict, draw_round
 from skectonas.topology import Topology
 from skectonas.training import Trainer
 

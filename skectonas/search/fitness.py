@@ -94,3 +94,8 @@ class Random:
     def final(self, candidate: Candidate, start: Ancestor) -> float:
         """Return a random number that is higher in later generations."""
         return candidate.generation + self(candidate)
+
+
+def rank(candidate: Candidate, fitness: float) -> tuple[float, float, int, int]:
+    """Return a sort key, higher is better: ties in fitness are broken by loss, then by size."""
+    return fitness, -candidate.loss, -candidate.n_parameters, -candidate.id

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skectonas.candidate import Candidate
-from skectonas.search.fitness import Fitness
+from skectonas.search.fitness import Fitness, rank
 
 MOST_HALVINGS = 62
 """More rounds than any pool needs to be halved to one, and few enough for a fast power."""
@@ -136,8 +136,3 @@ def draw_brackets(
     n_brackets = min(n_brackets, n_winners * 2 ** min(rounds_left - 1, MOST_HALVINGS))
     drawn = rng.permutation(n_competitors).tolist()
     return [drawn[i::n_brackets] for i in range(n_brackets)]
-
-
-def rank(candidate: Candidate, fitness: float) -> tuple[float, float, int, int]:
-    """Return a sort key, higher is better: ties in fitness are broken by loss, then by size."""
-    return fitness, -candidate.loss, -candidate.n_parameters, -candidate.id

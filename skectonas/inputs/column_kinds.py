@@ -1,0 +1,486 @@
+"""What can be learned of one column of a raw frame.
+
+Each kind of column has a `ColumnEncoder`, a frozen dataclass of plain data. `learned_from`
+finds the kind, with the help of skrub for text and dates.
+"""
+
+from __future__ import annotations
+
+import datetime
+import numbers
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
+from typing import Any, ClassVar, Protocol, Self, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import HashingVectorizer
+from threadpoolctl import threadpool_limits
+
+Array: TypeAlias = NDArray[Any]
+Column: TypeAlias = "pd.Series[Any]"
+
+MOST_CATEGORIES = 100
+"""Columns with more values than that are taken for text, unless their dtype is categorical."""
+
+TEXT_FEATURES = 1024
+TEXT_COMPONENTS = 30
+TEXT_ROWS = 10_000
+NEGLIGIBLE = 1e-6
+
+_ONE_AT_A_TIME = threading.Lock()
+
+_NUMBERS = (numbers.Real, Decimal, np.bool_)
+_TIMES = (datetime.date, np.datetime64)
+_DURATIONS = (datetime.timedelta, np.timedelta64)
+_COMPLEX = (complex, np.complexfloating)
+_NESTED = (list, tuple, set, frozenset, dict, np.ndarray, pd.Series, pd.DataFrame)
+
+_COMPLEX_ADVICE = "give its real and imaginary parts as two columns"
+_NESTED_ADVICE = "give each element a column of its own"
+_SPARSE_ADVICE = "make it dense with column.sparse.to_dense()"
+_CLOCK_ADVICE = "turn it into a number, such as hours since midnight"
+
+
+class ColumnEncoder(Protocol):
+    """What has been learned of a column: a frozen dataclass of plain data."""
+
+    kind: ClassVar[str]
+
+    def encode(self, column: Column, label: object) -> Array:
+        """Return the column as numbers, (n, n_out), NaN where a value is missing.
+
+        Parameters
+        ----------
+        column : Series of length n
+            Values of the column.
+        label : object
+            Its name, for messages.
+        """
+        ...
+
+    def names(self, label: str) -> list[str]:
+        """Return the names of the numbers, n_out of them."""
+        ...
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A column of numbers.
+
+    Parameters
+    ----------
+    lenient : bool, default=False
+        Whether what is no finite number is a missing value, and not an error: they were text or
+        objects in `fit`.
+    """
+
+    kind: ClassVar[str] = "numbers"
+    lenient: bool = False
+
+    def encode(self, column: Column, label: object) -> Array:
+        """Return the numbers: see `ColumnEncoder`."""
+        if self.lenient:
+            _kinds_in(column, label)
+            try:
+                numbers_ = pd.to_numeric(column.astype(object), errors="coerce")
+            except OverflowError as error:
+                raise ValueError(f"Column {label!r}: expected numbers ({error})") from error
+            return _finite(numbers_)[:, None]
+        values = _numbers_of(column, label)
+        if np.isinf(values).any():
+            raise ValueError(
+                f"Column {label!r} (dtype {column.dtype}) has infinite values: replace them "
+                "with finite or missing values"
+            )
+        return values[:, None]
+
+    def names(self, label: str) -> list[str]:
+        """Return the names of the numbers: see `ColumnEncoder`."""
+        return [label]
+
+
+@dataclass(frozen=True)
+class Durations:
+    """A column of time spans, which become seconds."""
+
+    kind: ClassVar[str] = "durations"
+
+    def encode(self, column: Column, label: object) -> Array:
+        """Return the seconds: see `ColumnEncoder`."""
+        if column.isna().all():
+            return np.full((len(column), 1), np.nan)
+        if column.dtype.kind in "biufcM":
+            raise ValueError(f"Column {label!r}: expected time spans, got dtype {column.dtype}")
+        _kinds_in(column, label)
+        spans = pd.to_timedelta(column, errors="coerce")
+        return spans.dt.total_seconds().to_numpy(np.float64)[:, None]
+
+    def names(self, label: str) -> list[str]:
+        """Return the name of the seconds: see `ColumnEncoder`."""
+        return [f"{label}_seconds"]
+
+
+@dataclass(frozen=True)
+class Dates:
+    """A column of dates or times.
+
+    Parameters
+    ----------
+    format : str or None
+        How they are written in text, as in `datetime.strptime`.
+    time_zone : str or None
+        In which they are encoded.
+    with_time : bool
+        Whether there are times of day.
+    """
+
+    kind: ClassVar[str] = "dates"
+    format: str | None
+    time_zone: str | None
+    with_time: bool
+
+    def encode(self, column: Column, label: object) -> Array:
+        """Return the parts of the dates: see `ColumnEncoder`."""
+        times = _times_of(column, label, self.format)
+        if times.dt.tz is None and self.time_zone is not None:
+            times = times.dt.tz_localize("UTC")
+        if times.dt.tz is not None:
+            times = times.dt.tz_convert(self.time_zone)
+        parts = _parts_of_dates(self.with_time).transform(times.rename("date"))
+        # skrub's encoder gives the seconds in float32, in steps of two minutes.
+        epoch = pd.Timestamp(0, tz=times.dt.tz).as_unit("us")  # has a wider range than ns
+        seconds = (times - epoch).dt.total_seconds()
+        return np.column_stack([parts.to_numpy(np.float64), seconds.to_numpy(np.float64)])
+
+    def names(self, label: str) -> list[str]:
+        """Return the names of the parts: see `ColumnEncoder`."""
+        parts = _parts_of_dates(self.with_time).all_outputs_
+        return [*(label + name.removeprefix("date") for name in parts), f"{label}_seconds"]
+
+
+@dataclass(frozen=True)
+class Categories:
+    """A column of categories, one-hot encoded.
+
+    Parameters
+    ----------
+    common : list of str or None
+        Categories with a column of their own, None being the missing value.
+    rare : list of str or None
+        Those that share the last column.
+    null_texts : list of str
+        Texts that stand for a missing value.
+    """
+
+    kind: ClassVar[str] = "categories"
+    common: list[str | None]
+    rare: list[str | None]
+    null_texts: list[str]
+
+    def encode(self, column: Column, label: object) -> Array:
+        """Return zeros and ones: see `ColumnEncoder`."""
+        known = pd.Index([*self.common, *self.rare], dtype=object)
+        _kinds_in(column, label)
+        places = known.get_indexer(pd.Index(_texts_of(column, self.null_texts)))
+        n_out = len(self.names(""))
+        # Unknown values get a last column, which is dropped.
+        places = np.where(places < 0, n_out, np.minimum(places, n_out - 1))
+        return np.eye(n_out + 1)[places, :-1]
+
+    def names(self, label: str) -> list[str]:
+        """Return the names of the categories: see `ColumnEncoder`."""
+        names = [f"{label}_{'missing' if text is None else text}" for text in self.common]
+        return [*names, f"{label}_rare"] if self.rare else names
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A column of texts, as the leading directions of their character n-grams.
+
+    Parameters
+    ----------
+    components : ndarray of shape (n_features, n_components)
+        The directions.
+    null_texts : list of str
+        Texts that stand for a missing value.
+    """
+
+    kind: ClassVar[str] = "texts"
+    components: NDArray[np.float32]
+    null_texts: list[str]
+
+    @classmethod
+    def of(cls, column: Column, null_texts: list[str]) -> Self:
+        """Find the directions of the texts, or of every second, third, ... of many."""
+        texts = _texts_of(column, null_texts)
+        some = texts[texts.notna()].iloc[:: len(texts) // TEXT_ROWS + 1]
+        n_grams = _n_grams(some.to_numpy(object))
+        # With more threads the sums would have other last bits.
+        with _ONE_AT_A_TIME, threadpool_limits(1, user_api="blas"):
+            directions = TruncatedSVD(TEXT_COMPONENTS, random_state=0).fit(n_grams)
+        strengths = directions.singular_values_
+        leading = directions.components_[strengths > NEGLIGIBLE * strengths[0]]
+        return cls(leading.T.astype(np.float32), null_texts)
+
+    def encode(self, column: Column, label: object) -> Array:
+        """Return the components of the texts: see `ColumnEncoder`."""
+        _kinds_in(column, label)
+        texts = _texts_of(column, self.null_texts)
+        encoded = np.full((len(texts), self.components.shape[1]), np.nan)
+        given = texts.notna().to_numpy()
+        encoded[given] = _n_grams(texts[given].to_numpy(object)) @ self.components
+        return encoded
+
+    def names(self, label: str) -> list[str]:
+        """Return the names of the components: see `ColumnEncoder`."""
+        return [f"{label}_{i:02}" for i in range(self.components.shape[1])]
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A column that is not used."""
+
+    kind: ClassVar[str] = "dropped"
+
+    def encode(self, column: Column, label: object) -> Array:
+        """Return no numbers: see `ColumnEncoder`."""
+        return np.empty((len(column), 0))
+
+    def names(self, label: str) -> list[str]:
+        """Return no names: see `ColumnEncoder`."""
+        return []
+
+
+KINDS: dict[str, Any] = {
+    kind.kind: kind for kind in (Numbers, Durations, Dates, Categories, Texts, Dropped)
+}
+
+
+def learned_from(column: Column, label: object) -> tuple[ColumnEncoder, str | None]:
+    """Return the encoder of a column, and what the user should know of it."""
+    dtype: Any = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return _categories_of(column, []), None
+    if dtype.kind in "biuf" and not isinstance(dtype, pd.SparseDtype):
+        return Numbers(), None
+    if dtype.kind == "m":
+        return Durations(), None
+    if dtype.kind == "M" or isinstance(dtype, pd.PeriodDtype):
+        return _dates_of(column, label, None), None
+    kinds = _kinds_in(column, label)
+    if not kinds:
+        return Dropped(), "is dropped, because it has no values"
+    if all(issubclass(kind, _NUMBERS) for kind in kinds):
+        return Numbers(lenient=True), None
+    encoders: tuple[tuple[tuple[type, ...], Callable[[], ColumnEncoder]], ...] = (
+        (_DURATIONS, Durations),
+        (_TIMES, lambda: _dates_of(column, label, None)),
+    )
+    for types, encoder_of in encoders:
+        others = {kind for kind in kinds if not issubclass(kind, types)}
+        if others == set():
+            return encoder_of(), None
+        if others == {str} and len(kinds) > 1:
+            return (
+                encoder_of(),
+                "holds text, too, which is missing where it is no such thing",
+            )
+    if any(issubclass(kind, (*_TIMES, *_DURATIONS)) for kind in kinds):
+        names = sorted(kind.__name__ for kind in kinds)
+        raise ValueError(
+            f"Column {label!r} (dtype {dtype}) holds values of different types, {names}: turn "
+            "them into one"
+        )
+    return _learned_from_text(column, label)
+
+
+def _learned_from_text(column: Column, label: object) -> tuple[ColumnEncoder, str | None]:
+    from skrub import Cleaner
+
+    texts = _texts_of(column, [])
+    frame = texts.astype("str").where(texts.notna()).to_frame("column")
+    cleaner = Cleaner().fit(frame)
+    steps = {type(step).__name__: step for step in cleaner.all_processing_steps_["column"]}
+    null_texts: list[str] = list(steps["CleanNullStrings"].null_strings_)
+    if not cleaner.all_outputs_:
+        return Dropped(), "is dropped, because it has no values"
+    values = _texts_of(column, null_texts).dropna()
+    strays = _strays_among_numbers(values)
+    if strays is not None:
+        shown = ", ".join(map(repr, strays[:3])) + (", ..." if len(strays) > 3 else "")
+        return Numbers(lenient=True), (
+            "is read as numbers" + (f", in which {shown} are missing values" if strays else "")
+        )
+    if "ToDatetime" in steps:
+        written: str = steps["ToDatetime"].format_
+        return _dates_of(column, label, written), f"is read as dates, written {written}"
+    n_distinct = values.nunique()
+    if n_distinct <= MOST_CATEGORIES:
+        return _categories_of(column, null_texts), None
+    remark = None
+    if values.str.fullmatch(r"[-+\d.,%$€£\s]+").all():
+        remark = "is taken for text, although it looks like numbers: convert it"
+    elif n_distinct == len(values) and not values.str.contains(r"\s").any():
+        return Dropped(), (
+            "is dropped, because its values all differ, as those of an identifier do (give it "
+            "a categorical dtype to keep it)"
+        )
+    return Texts.of(column, null_texts), remark
+
+
+def _strays_among_numbers(values: Column) -> list[str] | None:
+    """Return the texts in a column of numbers that are none; None if numbers are too few.
+
+    Few different texts among many different numbers are limits of detection, units, notes.
+    A few numbers among texts, or of a few different values, may be anything.
+    """
+    numeric = _finite(pd.to_numeric(values, errors="coerce"))
+    stray = np.isnan(numeric)
+    others: list[str] = values[stray].unique().tolist()
+    if not others:
+        return []
+    many = stray.mean() <= 0.5 and len(np.unique(numeric[~stray])) >= 10 * len(others)
+    return others if many else None
+
+
+def _dates_of(column: Column, label: object, written: str | None) -> Dates:
+    times = _times_of(column, label, written)
+    # Times in text and objects are converted to UTC.
+    has_zone = column.dtype.kind == "M" and times.dt.tz is not None
+    given = times.dropna()
+    with_time = bool((given.dt.normalize() != given).any())
+    return Dates(written, str(times.dt.tz) if has_zone else None, with_time)
+
+
+def _times_of(column: Column, label: object, written: str | None) -> Any:
+    """Return dates, or text that is written like this, as times; what is none is missing."""
+    dtype: Any = column.dtype
+    if column.isna().all():
+        return pd.Series(pd.NaT, index=column.index, dtype="datetime64[us]")
+    if isinstance(dtype, pd.PeriodDtype):
+        return column.dt.to_timestamp()
+    if dtype.kind == "M":
+        # Dates of Arrow become those of pandas.
+        return pd.Series(pd.DatetimeIndex(column), index=column.index)
+    if dtype.kind in "biufcm":
+        raise ValueError(f"Column {label!r}: expected dates, got dtype {dtype}")
+    _kinds_in(column, label)
+    objects = column.astype(object)
+    legible = np.array([isinstance(value, (str, *_TIMES)) for value in objects], bool)
+    # Values may have different time zones; a column has one.
+    return pd.to_datetime(
+        objects.where(legible), format=written or "ISO8601", errors="coerce", utc=True
+    )
+
+
+@cache
+def _parts_of_dates(with_time: bool) -> Any:
+    from skrub import DatetimeEncoder
+
+    encoder = DatetimeEncoder(
+        resolution="hour" if with_time else "day",
+        add_weekday=True,
+        add_total_seconds=False,
+        periodic_encoding="circular",
+    )
+    # The encoder only learns whether there are times of day.
+    return encoder.fit(pd.Series([pd.Timestamp("2000-01-01 12:00")], name="date"))
+
+
+def _categories_of(column: Column, null_texts: list[str]) -> Categories:
+    counts = _texts_of(column, null_texts).value_counts(dropna=False)
+    texts: list[str | None] = sorted(counts.index.dropna())
+    texts += [None] if counts.index.hasnans else []
+    if len(texts) <= MOST_CATEGORIES:
+        return Categories(texts, [], null_texts)
+    frequency = dict(zip(counts.index, counts, strict=True))
+    by_frequency = sorted(texts, key=lambda text: -frequency[text])
+    kept = set(by_frequency[: MOST_CATEGORIES - 1])
+    return Categories(
+        [text for text in texts if text in kept],
+        [text for text in texts if text not in kept],
+        null_texts,
+    )
+
+
+def _n_grams(texts: Array) -> Any:
+    vectorizer = HashingVectorizer(
+        analyzer="char_wb", ngram_range=(2, 4), n_features=TEXT_FEATURES, dtype=np.float64
+    )
+    return vectorizer.transform(texts)
+
+
+def _kinds_in(column: Column, label: object) -> set[type]:
+    """Return the types of the values; refuse what cannot be encoded."""
+    dtype: Any = column.dtype
+    advice = None
+    if isinstance(dtype, pd.SparseDtype):
+        advice = _SPARSE_ADVICE
+    elif dtype.kind == "c":
+        advice = _COMPLEX_ADVICE
+    if advice is not None:
+        raise ValueError(
+            f"Column {label!r} has dtype {dtype}, which is not supported: {advice}"
+        )
+    if isinstance(dtype, pd.CategoricalDtype | pd.StringDtype):
+        return {str} if column.notna().any() else set()
+    kinds = set(map(type, column.dropna().to_numpy(dtype=object)))
+    for kind in sorted(kinds, key=str):
+        for types, advice in (
+            (_NESTED, _NESTED_ADVICE),
+            (_COMPLEX, _COMPLEX_ADVICE),
+            (datetime.time, _CLOCK_ADVICE),
+        ):
+            if issubclass(kind, types):
+                raise ValueError(
+                    f"Column {label!r} (dtype {dtype}) holds values of type {kind.__name__}, "
+                    f"which are not supported: {advice}"
+                )
+    return kinds
+
+
+def _numbers_of(column: Column, label: object) -> NDArray[np.float64]:
+    """Return a column as float64, NaN where a value is missing."""
+    dtype: Any = column.dtype
+    if dtype.kind in "biuf" and not isinstance(dtype, pd.SparseDtype):
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    _kinds_in(column, label)
+    values = column.to_numpy(dtype=object, copy=True)
+    values[column.isna().to_numpy()] = np.nan
+    try:
+        return values.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"Column {label!r}: expected numbers, got dtype {dtype} ({error})"
+        ) from error
+
+
+def _finite(values: Any) -> NDArray[np.float64]:
+    """Return numbers as float64, NaN where they are not finite."""
+    numbers_ = np.array(values, dtype=np.float64)
+    numbers_[np.isinf(numbers_)] = np.nan
+    return numbers_
+
+
+def _texts_of(column: Column, null_texts: Sequence[str]) -> Column:
+    """Return a column as text without white space around it, None where a value is missing."""
+    if column.dtype == object:  # equal values such as 1 and True have different texts
+        column = column.map(_text, na_action="ignore")
+    codes, values = pd.factorize(column)
+    texts = [_text(value) for value in values]
+    known = np.array([*(None if t in null_texts else t for t in texts), None], dtype=object)
+    # Missing values have the code -1, which is the last place.
+    return pd.Series(known[codes], dtype=object)
+
+
+def _text(value: object) -> str:
+    # pandas turns integers into floats as soon as a value is missing.
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value).strip()
