@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from contextlib import nullcontext
-from importlib.resources import files
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +13,7 @@ from helpers import examples
 from hypothesis import given
 from hypothesis import strategies as st
 from populations import topologies
+from program_interpreter import SOURCE
 from torch.torch_version import TorchVersion
 
 from skectonas import ConvCell, Dense, Topology
@@ -23,8 +23,6 @@ from skectonas.population.kernels import compiled, program
 from skectonas.population.kernels.launches import is_built_in, split_for_kernels
 from skectonas.population.kernels.program import LAYOUT, OpKind, build_program, fits
 from skectonas.training.plain import resolve_optimizer
-
-SOURCE = files("skectonas.population.kernels").joinpath("train.cu").read_text()
 
 
 def stack_of(topology: Topology, n: int) -> Stack:
