@@ -4,6 +4,7 @@ from skectonas.classifier import ECToNASClassifier
 from skectonas.estimators import __version__ as __version__
 from skectonas.inputs import PseudoImageTransformer
 from skectonas.topology import ConvCell, Dense, Topology, starting_topology
+from skectonas.versions import show_versions
 
 __all__ = [
     "ConvCell",
@@ -11,5 +12,6 @@ __all__ = [
     "ECToNASClassifier",
     "PseudoImageTransformer",
     "Topology",
+    "show_versions",
     "starting_topology",
 ]

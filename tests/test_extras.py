@@ -20,7 +20,7 @@ def loaded_by(modules: str) -> set[str]:
     """Return the packages that importing these modules loads."""
     script = f"import sys, {modules}; print(*{{m.partition('.')[0] for m in sys.modules}})"
     run = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
     )
     return set(run.stdout.split())
 

@@ -15,7 +15,7 @@ ROOT = Path(skectonas.__file__).parent
 FLOORS = (
     *("topology", "extras", "callers", "surroundings", "estimators"),
     *("network", "candidate", "inputs", "morphisms", "training", "population", "search"),
-    *("displays", "export", "fitting", "classifier", "fitness", "__init__"),
+    *("displays", "export", "fitting", "classifier", "fitness", "versions", "__init__"),
 )
 
 # Imports that are forbidden although the order would allow them.
@@ -27,7 +27,10 @@ STRANGERS = {
     "search": {"population"},
     "displays": {"candidate", "inputs", "morphisms", "population", "training"},
 }
-POPULATION = ("layers", "batches", "groups", "run", "kernels", "workers", "trainer", "__init__")
+POPULATION = (
+    *("native", "layers", "batches", "groups", "run", "kernels", "workers", "trainer"),
+    "__init__",
+)
 """The same for what is inside of `population`."""
 
 WITHOUT_TORCH = (

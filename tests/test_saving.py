@@ -22,6 +22,7 @@ import torch
 from helpers import census, quick, rows_of_all_kinds
 from sklearn.base import clone
 
+import skectonas
 from skectonas import ConvCell, Dense, ECToNASClassifier, Topology
 from skectonas.export.saving import _digest
 from skectonas.morphisms import AddCell, AddUnits, Identity
@@ -480,7 +481,7 @@ def test_fitted_again_in_another_process(digits: Any, tmp_path: Path, module: st
         "with open('back', 'wb') as file:\n"
         f"    {module}.dump(clf.fit(X, y), file)\n"
     )
-    folder = Path(__file__).parents[1]
+    folder = Path(skectonas.__file__).parents[1]
     subprocess.run(
         [sys.executable, "-W", "error", "-c", script],
         cwd=tmp_path,

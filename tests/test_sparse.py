@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import joblib
@@ -281,8 +280,7 @@ print(clf.predict_proba(X).shape)
 def test_rows_that_would_not_fit_into_memory_can_be_fitted() -> None:
     rows, columns = 40_000, 2_000  # half of what they would take as float32 may be allocated
     command = [sys.executable, "-c", LIMITED, str(rows), str(columns)]
-    folder = Path(__file__).parents[1]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout == f"limited\n({rows}, 2)\n", done.stderr
 
 

@@ -1,0 +1,1 @@
+"""The native engine: a compiled library that trains populations on a CPU."""
