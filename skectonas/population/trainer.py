@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import torch
 from joblib import Parallel, delayed, effective_n_jobs
+from joblib.parallel import get_active_backend
 
 from skectonas.candidate import Candidate
 from skectonas.network import dtype_of
@@ -17,9 +19,16 @@ from skectonas.population.groups.group_training import (
     TrainingSetup,
     segments,
 )
-from skectonas.population.groups.grouping import Group, assign_to_workers, group_candidates
+from skectonas.population.groups.grouping import (
+    Group,
+    assign_to_workers,
+    bundles_of,
+    group_candidates,
+)
 from skectonas.population.kernels.compiled import can_compile
 from skectonas.population.kernels.launches import KernelComputation, split_for_kernels
+from skectonas.population.native.library import choose_engine, named_engine
+from skectonas.population.native.training import train_natively
 from skectonas.population.run.computation import ComputationFactory, StackComputation
 from skectonas.population.run.optimizer import is_stackable
 from skectonas.population.workers.sharing import Shared
@@ -33,11 +42,12 @@ Train: TypeAlias = Callable[..., list[list[Candidate]]]
 
 
 class FusedTrainer:
-    """Trains all competitors of a round in lock step, in a few stacked computations.
+    """Trains all competitors of a round in lock step.
 
-    Candidates with the same skeleton (number and poolings of the cells, number of dense layers)
+    On a CPU, the native library trains them, if there is one: see `engine_in_use`. Otherwise,
+    candidates with the same skeleton (number and poolings of the cells, number of dense layers)
     and similar widths form a group. They are padded with zeros to common widths and trained as
-    one network. The results are those of `PlainTrainer`, up to rounding.
+    one network in torch. The results are those of `PlainTrainer`, up to rounding.
 
     Parameters
     ----------
@@ -52,8 +62,8 @@ class FusedTrainer:
         Number of snapshots of the weights during the last epoch whose mean is evaluated and
         returned: see `skectonas.training.snapshot_steps`.
     n_jobs : int or None, default=None
-        Number of workers that train groups in parallel, as in scikit-learn. Each computes in
-        one thread. The results are bitwise the same for every number of workers.
+        Number of workers that train in parallel, as in scikit-learn. Each computes in one
+        thread. The results are bitwise the same for every number of workers.
 
     Examples
     --------
@@ -90,6 +100,7 @@ class FusedTrainer:
         self.scorer = scorer
         self.averaging = averaging
         self.n_jobs = n_jobs
+        self._engine = choose_engine()
         self._setup = Shared(TrainingSetup(data, optimizer, scorer, averaging))
         self._workers = Workers()
 
@@ -140,6 +151,8 @@ class FusedTrainer:
         """Return pairs of a function and the groups that one call of it trains."""
         if not is_stackable(self.optimizer):
             return [(_train_alone, [Group(candidates[i].topology, (i,))]) for i in busy]
+        if device.type == "cpu" and self._engine.library is not None:
+            return self._assign_natively(candidates, busy, batch, n_workers)
         groups = group_candidates(candidates, busy, batch)
         small: list[Group] = []
         if can_compile(device):
@@ -153,6 +166,46 @@ class FusedTrainer:
             *((_train_by_kernels, bundle) for bundle in by_dtype.values()),
             *((_train_stacked, bundle) for bundle in bundles),
         ]
+
+    def _assign_natively(
+        self, candidates: Sequence[Candidate], busy: Sequence[int], batch: int, n_workers: int
+    ) -> list[tuple[Train, list[Group]]]:
+        """Return one call for each type of weights, or more if the workers are processes."""
+        backend, _ = get_active_backend(prefer="threads")
+        shares_memory = getattr(backend, "supports_sharedmem", False)
+        by_dtype: dict[torch.dtype, list[Group]] = {}
+        for i in busy:
+            alone = Group(candidates[i].topology, (i,))
+            by_dtype.setdefault(dtype_of(candidates[i].weights), []).append(alone)
+        bundles: list[list[Group]] = []
+        for groups in by_dtype.values():
+            if shares_memory:
+                bundles.append(groups)
+            else:
+                bundles += bundles_of(groups, batch, n_workers)
+        threads = n_workers if shares_memory else 1
+        train = partial(_train_natively, n_threads=threads, engine=self._engine.name)
+        return [(train, bundle) for bundle in bundles]
+
+
+def _train_natively(
+    shared: Shared[TrainingSetup],
+    tasks: list[GroupTask],
+    key: Key,
+    workers: Workers,
+    *,
+    n_threads: int,
+    engine: str,
+) -> list[list[Candidate]]:
+    """Train candidates, each a group of its own, with the native library."""
+    setup = shared.value
+    candidates = [task.candidates[0] for task in tasks]
+    n_steps = [task.n_steps[0] for task in tasks]
+    with undisturbed(), workers.running():
+        trained = train_natively(
+            setup, candidates, n_steps, key, named_engine(engine), n_threads, workers.check
+        )
+    return [[candidate] for candidate in trained]
 
 
 def _train_stacked(

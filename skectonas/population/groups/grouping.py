@@ -165,16 +165,23 @@ def assign_to_workers(
     n_workers : int
         Maximum number of bundles for each kind of input.
     """
-    kinds: dict[Hashable, list[list[Group]]] = {}
+    kinds: dict[Hashable, list[Group]] = {}
     for group in groups:
         dtype = dtype_of(candidates[group.members[0]].weights)
-        bundles = kinds.setdefault((kind_of_input(group.topology), dtype), [])
+        kinds.setdefault((kind_of_input(group.topology), dtype), []).append(group)
+    every = [bundle for own in kinds.values() for bundle in bundles_of(own, batch, n_workers)]
+    return sorted(every, key=lambda bundle: -_seconds_of_bundle(bundle, batch))
+
+
+def bundles_of(groups: Sequence[Group], batch: int, n_workers: int) -> list[list[Group]]:
+    """Divide groups into bundles that take about the same time, the most expensive first."""
+    bundles: list[list[Group]] = []
+    for group in sorted(groups, key=lambda group: -seconds_per_step(group, batch)):
         if len(bundles) < n_workers:
             bundles.append([group])
         else:
             min(bundles, key=lambda bundle: _seconds_of_bundle(bundle, batch)).append(group)
-    every = [bundle for bundles in kinds.values() for bundle in bundles]
-    return sorted(every, key=lambda bundle: -_seconds_of_bundle(bundle, batch))
+    return bundles
 
 
 def _seconds_of_bundle(bundle: Sequence[Group], batch: int) -> float:

@@ -137,18 +137,32 @@ def choose_engine() -> Engine:
         If the variable names an engine that there is not.
     """
     wanted = os.environ.get(VARIABLE, "")
-    if wanted == TORCH:
-        return Engine(TORCH, None, f"as {VARIABLE} says")
+    return named_engine(wanted) if wanted else _best_engine()
+
+
+def _best_engine() -> Engine:
     native = load(LIBRARY)
-    if wanted and wanted not in native.variants:
-        names = " or ".join((*native.variants, TORCH))
-        because = f", because {native.problem}" if native.problem else ""
-        raise ValueError(f"{VARIABLE}={wanted}: it can only be {names} here{because}")
-    if wanted:
-        return Engine(wanted, native.library, f"as {VARIABLE} says")
     if native.variants:
         return Engine(native.variants[0], native.library, "")
     return Engine(TORCH, None, native.problem)
+
+
+def named_engine(wanted: str) -> Engine:
+    """Return the engine of a name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such engine.
+    """
+    if wanted == TORCH:
+        return Engine(TORCH, None, f"as {VARIABLE} says")
+    native = load(LIBRARY)
+    if wanted not in native.variants:
+        names = " or ".join((*native.variants, TORCH))
+        because = f", because {native.problem}" if native.problem else ""
+        raise ValueError(f"{VARIABLE}={wanted}: it can only be {names} here{because}")
+    return Engine(wanted, native.library, f"as {VARIABLE} says")
 
 
 def engine_in_use() -> str:

@@ -2,17 +2,28 @@
 #include <cstring>
 #include <string>
 
-#include "engine.h"
+#include "dispatch.h"
 
 #ifdef __x86_64__
 #include <cpuid.h>
 #endif
 
-#ifdef _WIN32
-#define SKECTONAS_EXPORT extern "C" __declspec(dllexport)
+// The functions of engine.cpp in each variant.
+#define DECLARE(variant)                                     \
+    namespace variant {                                      \
+    const Kernels &kernels_for(bool is_double, int n_rows);  \
+    int vector_bytes();                                      \
+    }
+
+namespace skectonas {
+#ifdef __x86_64__
+DECLARE(x86_64_v2)
+DECLARE(x86_64_v3)
+DECLARE(x86_64_v4)
 #else
-#define SKECTONAS_EXPORT extern "C" __attribute__((visibility("default")))
+DECLARE(baseline)
 #endif
+}  // namespace skectonas
 
 namespace {
 
@@ -82,14 +93,42 @@ SKECTONAS_EXPORT const char *skectonas_variants(void) {
 // A digest of the sources: see CMakeLists.txt.
 SKECTONAS_EXPORT const char *skectonas_sources(void) { return SKECTONAS_SOURCES; }
 
-// The size of the vectors of a variant, which has to be one that this processor can run.
-SKECTONAS_EXPORT int skectonas_vector_bytes(const char *variant) {
+namespace skectonas {
+namespace {
+
+struct Variant {
+    const char *name;
+    const Kernels &(*kernels_for)(bool is_double, int n_rows);
+    int (*vector_bytes)();
+};
+
+const Variant every[] = {
 #ifdef __x86_64__
-    if (!std::strcmp(variant, "x86-64-v2")) return skectonas::x86_64_v2::vector_bytes();
-    if (!std::strcmp(variant, "x86-64-v3")) return skectonas::x86_64_v3::vector_bytes();
-    if (!std::strcmp(variant, "x86-64-v4")) return skectonas::x86_64_v4::vector_bytes();
+    {"x86-64-v2", x86_64_v2::kernels_for, x86_64_v2::vector_bytes},
+    {"x86-64-v3", x86_64_v3::kernels_for, x86_64_v3::vector_bytes},
+    {"x86-64-v4", x86_64_v4::kernels_for, x86_64_v4::vector_bytes},
 #else
-    if (!std::strcmp(variant, "baseline")) return skectonas::baseline::vector_bytes();
+    {"baseline", baseline::kernels_for, baseline::vector_bytes},
 #endif
-    return 0;
+};
+
+const Variant *find(const char *name) {
+    for (const Variant &variant : every)
+        if (!std::strcmp(variant.name, name)) return &variant;
+    return nullptr;
+}
+
+}  // namespace
+
+const Kernels *find_kernels(const char *name, bool is_double, int n_rows) {
+    const Variant *variant = find(name);
+    return variant ? &variant->kernels_for(is_double, n_rows) : nullptr;
+}
+
+}  // namespace skectonas
+
+// The size of the vectors of a variant, which has to be one that this processor can run.
+SKECTONAS_EXPORT int skectonas_vector_bytes(const char *name) {
+    const skectonas::Variant *variant = skectonas::find(name);
+    return variant ? variant->vector_bytes() : 0;
 }

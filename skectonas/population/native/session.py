@@ -1,0 +1,334 @@
+"""The C interface of the native library: networks that it trains and evaluates in threads."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skectonas.population.native.layout import Layout
+from skectonas.population.native.library import Engine
+from skectonas.topology import ConvCell
+
+Array: TypeAlias = NDArray[Any]
+
+PIXEL_TYPES = (torch.uint8, torch.float32, torch.float64)
+"""Types of pixels that the library reads, in the order of their numbers in interface.h."""
+
+SECONDS_BETWEEN_SIGNALS = 0.05
+"""How often Python can handle Ctrl-C while the library computes."""
+
+_int, _long, _double, _pointer = (
+    ctypes.c_int32,
+    ctypes.c_int64,
+    ctypes.c_double,
+    ctypes.c_void_p,
+)
+
+
+# The structures of interface.h.
+class _Input(ctypes.Structure):
+    _fields_ = [
+        *((name, _int) for name in ("height", "width", "channels", "n_classes", "batch")),
+        *((name, _int) for name in ("pixels", "is_double", "steps_at_once")),
+        *((name, _pointer) for name in ("offset", "scale")),
+    ]
+
+
+class _Network(ctypes.Structure):
+    _fields_ = [
+        *((name, _int) for name in ("n_cells", "n_layers")),
+        *((name, _pointer) for name in ("channels", "maxima", "units", "places")),
+        ("size", _long),
+        *((name, _pointer) for name in ("weights", "means", "gradient", "statistics")),
+        ("n_steps", _long),
+        *((name, _double) for name in ("last_rate", "loss")),
+        ("probabilities", _pointer),
+        ("validation_loss", _double),
+        *((name, _int) for name in ("is_finite", "is_due")),
+    ]
+
+
+class _Rows(ctypes.Structure):
+    _fields_ = [
+        *((name, _pointer) for name in ("images", "places", "labels", "weights")),
+        ("n", _long),
+    ]
+
+
+class _Rule(ctypes.Structure):
+    _fields_ = [
+        *((name, _int) for name in ("kind", "nesterov", "decoupled")),
+        *((name, _double) for name in ("momentum", "dampening", "weight_decay")),
+        *((name, _double) for name in ("beta1", "beta2", "epsilon")),
+    ]
+
+
+class _Part(ctypes.Structure):
+    _fields_ = [
+        *((name, _Rows) for name in ("train", "validation")),
+        *((name, _long) for name in ("first_step", "n_steps")),
+        *((name, _pointer) for name in ("rates", "snapshots")),
+        ("calibrates", _int),
+        ("first_row", _long),
+    ]
+
+
+class Source(NamedTuple):
+    """Rows of images in some order.
+
+    Parameters
+    ----------
+    images : Tensor of shape (m, height, width, channels)
+        Pixels, contiguous, of one of `PIXEL_TYPES`.
+    places : Tensor of shape (n,)
+        Which of the images each row is, int64.
+    labels : Tensor of shape (n,)
+        Class indices, int64.
+    weights : Tensor of shape (n,)
+        Of each row in the loss, float64; the mean of a batch, or of all validation rows, is the
+        sum with these weights.
+    """
+
+    images: Tensor
+    places: Tensor
+    labels: Tensor
+    weights: Tensor
+
+    def as_rows(self) -> _Rows:
+        """Return the structure of the library; it does not keep the tensors alive."""
+        return _Rows(*(tensor.data_ptr() for tensor in self), len(self.labels))
+
+
+class Rule(NamedTuple):
+    """How gradients change weights: see interface.h."""
+
+    kind: int
+    nesterov: bool = False
+    decoupled: bool = False
+    momentum: float = 0.0
+    dampening: float = 0.0
+    weight_decay: float = 0.0
+    beta1: float = 0.0
+    beta2: float = 0.0
+    epsilon: float = 0.0
+
+
+STORE, PLAIN, MOMENTUM, ADAM = range(4)
+"""Kinds of rules. The first only stores the gradients."""
+
+
+class Settings(NamedTuple):
+    """What all networks of a session share.
+
+    Parameters
+    ----------
+    batch : int
+        Rows of a training batch.
+    steps_at_once : int
+        Batches that are loaded at once.
+    offset, scale : Tensor of shape (channels,)
+        What the pixels of each channel are shifted and then multiplied by, float64.
+    rule : Rule
+        The optimiser.
+    n_threads : int
+        Number of threads. The results do not depend on it.
+    """
+
+    batch: int
+    steps_at_once: int
+    offset: Tensor
+    scale: Tensor
+    rule: Rule
+    n_threads: int
+
+
+class Member(NamedTuple):
+    """A network of a session, with the memory that the library works on.
+
+    Parameters
+    ----------
+    layout : Layout
+        Of the flat tensors.
+    weights, means, gradient : Tensor of shape (layout.size,)
+        The weights that are trained, the mean that is evaluated, and the gradient, which is
+        only set by the rule `STORE`.
+    statistics : Tensor of shape (2, channels of all cells)
+        Means and variances for the batch norm of the evaluation.
+    n_steps : int
+        Steps of the whole training.
+    last_rate : float
+        Weight of the weights after the last step in the mean.
+    """
+
+    layout: Layout
+    weights: Tensor
+    means: Tensor
+    gradient: Tensor
+    statistics: Tensor
+    n_steps: int
+    last_rate: float
+
+
+class Session(AbstractContextManager["Session"]):
+    """Networks in training; closing it waits for the threads of the library.
+
+    Parameters
+    ----------
+    engine : Engine
+        The library, and its variant.
+    members : sequence of Member
+        The networks, for images of one shape, with weights of one type.
+    settings : Settings
+        What they share.
+    calibration : Source
+        The rows that the statistics of the batch norm are computed on.
+    check : callable
+        Is called many times a second, and may raise to end the training.
+
+    Raises
+    ------
+    MemoryError
+        If there is not enough memory.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        members: Sequence[Member],
+        settings: Settings,
+        calibration: Source,
+        check: Callable[[], None],
+    ) -> None:
+        assert engine.library is not None
+        self._library, self._check = engine.library, check
+        library = engine.library
+        library.skectonas_open.restype = _pointer
+        library.skectonas_wait.argtypes = [_pointer, _double]
+        library.skectonas_begin.argtypes = [_pointer, _pointer]
+        library.skectonas_close.argtypes = [_pointer]
+        self._alive: list[Any] = [members, settings, calibration]
+        self.networks = (_Network * len(members))(*map(self._network, members))
+        topology = members[0].layout.topology
+        n_classes, dtype = topology.n_classes, members[0].weights.dtype
+        self._settings, self._probability_type = (
+            settings,
+            torch.empty(0, dtype=dtype).numpy().dtype,
+        )
+        self._n_classes = n_classes
+        shared = _Input(
+            *topology.input_shape,
+            n_classes,
+            settings.batch,
+            PIXEL_TYPES.index(calibration.images.dtype),
+            dtype == torch.float64,
+            settings.steps_at_once,
+            settings.offset.data_ptr(),
+            settings.scale.data_ptr(),
+        )
+        self._handle = library.skectonas_open(
+            engine.name.encode(),
+            ctypes.byref(shared),
+            ctypes.byref(_Rule(*settings.rule)),
+            ctypes.byref(calibration.as_rows()),
+            self.networks,
+            _int(len(members)),
+            _int(settings.n_threads),
+        )
+        if not self._handle:
+            raise MemoryError("not enough memory to train the networks of a round")
+
+    def _network(self, member: Member) -> _Network:
+        topology = member.layout.topology
+        cells: Sequence[ConvCell] = topology.cells
+        integers: list[Array] = [
+            np.array([cell.channels for cell in cells], np.int32),
+            np.array([cell.pooling == "max" for cell in cells], np.int32),
+            np.array(topology.widths[1:], np.int32),
+            np.array(list(member.layout.places.values()), np.int64),
+        ]
+        self._alive.append(integers)
+        flat = (member.weights, member.means, member.gradient, member.statistics)
+        return _Network(
+            len(cells),
+            len(topology.dense) + 1,
+            *(array.ctypes.data for array in integers),
+            member.layout.size,
+            *(tensor.data_ptr() for tensor in flat),
+            member.n_steps,
+            member.last_rate,
+        )
+
+    def train(self, source: Source, first_step: int, rates: Array, snapshots: Array) -> None:
+        """Train all networks that are not finished.
+
+        Parameters
+        ----------
+        source : Source
+            The rows of the batches, one after the other.
+        first_step : int
+            Number of the first step in the whole training.
+        rates : ndarray of shape (n_steps,)
+            Learning rate of each step.
+        snapshots : ndarray of shape (n_steps,)
+            Weight of the weights after each step in the mean; 0 leaves the mean as it is.
+        """
+        part = _Part(
+            source.as_rows(),
+            _Rows(),
+            first_step,
+            len(rates),
+            rates.ctypes.data,
+            snapshots.ctypes.data,
+        )
+        self._run(part)
+
+    def calibrate(self) -> None:
+        """Compute the statistics of the networks that are due, under the means."""
+        self._run(_Part(calibrates=1))
+
+    def validate(self, source: Source, first_row: int) -> None:
+        """Add probabilities and losses of some validation rows to those of the due networks."""
+        self._run(_Part(validation=source.as_rows(), first_row=first_row))
+
+    def begin_evaluation(self, due: Sequence[int], n_rows: int) -> list[Array]:
+        """Say which networks the next evaluation is of; return where probabilities will be."""
+        probabilities = []
+        for network in self.networks:
+            network.is_due = 0
+        for i in due:
+            # New arrays each time, because a score may keep them.
+            own = np.empty((n_rows, self._n_classes), self._probability_type)
+            network = self.networks[i]
+            network.probabilities = own.ctypes.data
+            network.is_due = network.is_finite = 1
+            network.validation_loss = 0.0
+            probabilities.append(own)
+        return probabilities
+
+    def _run(self, part: _Part) -> None:
+        if not self._library.skectonas_begin(self._handle, ctypes.byref(part)):
+            raise MemoryError("not enough memory to train the networks of a round")
+        done = 0
+        while not done:
+            self._check()
+            done = self._library.skectonas_wait(self._handle, SECONDS_BETWEEN_SIGNALS)
+        if done > 1:
+            raise MemoryError("not enough memory to train the networks of a round")
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        handle, self._handle = self._handle, None
+        if handle:
+            self._library.skectonas_close(handle)

@@ -1,0 +1,264 @@
+// Convolutions with pooling. Maps are [block][channel][row][column][lane], lanes are rows of the
+// batch, so that every load is aligned and no columns are copied.
+#pragma once
+
+#include "geometry.h"
+
+namespace skectonas {
+namespace SKECTONAS_ISA {
+
+constexpr int TAPS = 9;
+
+// Vectors of a pixel that are computed together.
+template <class T, int B> constexpr int PAIR = B / WIDTH<T> >= 2 ? 2 : 1;
+
+// Sizes of the tiles of accumulators.
+constexpr int AVERAGE_OUTPUTS = MANY_REGISTERS ? 6 : 5;
+constexpr int AVERAGE_KERNELS = MANY_REGISTERS ? 3 : 1;
+constexpr int AVERAGE_INPUTS = MANY_REGISTERS ? 3 : 2;
+constexpr int MAXIMUM_OUTPUTS = MANY_REGISTERS ? 3 : 1;
+
+// ------------------------------------------------------------------- average pooling
+// The mean over a window commutes with the convolution: it is a convolution of stride 2 of the box map.
+
+template <class T, int B, int OUTPUTS, int PIXELS>
+INLINE void average_at(const T *box, const T *kernel, T *z, Vector<T> *sums, int inputs, int size, int line, int z_size) {
+    constexpr int W = WIDTH<T>, P = PAIR<T, B>, N = P * PIXELS;
+    Vector<T> a[OUTPUTS][N] = {};
+    for (int c = 0; c < inputs; c++, box += size, kernel += TAPS * OUTPUTS) {
+        UNROLL(9)
+        for (int t = 0; t < TAPS; t++) {
+            const T *p = box + (t / 3) * line + (t % 3) * B;
+            Vector<T> x[N];
+            UNROLL(8)
+            for (int j = 0; j < N; j++) x[j] = load(p + (j / P) * 2 * B + (j % P) * W);
+            UNROLL(8)
+            for (int o = 0; o < OUTPUTS; o++) {
+                const Vector<T> k = all(kernel[t * OUTPUTS + o]);
+                UNROLL(8)
+                for (int j = 0; j < N; j++) a[o][j] += k * x[j];
+            }
+        }
+    }
+    UNROLL(8)
+    for (int o = 0; o < OUTPUTS; o++) {
+        UNROLL(8)
+        for (int j = 0; j < N; j++) {
+            store(z + (size_t)o * z_size + (j / P) * B + (j % P) * W, a[o][j]);
+            sums[o] += a[o][j];
+        }
+    }
+}
+
+// Computes z and its sums over all rows for some outputs; `kernel` is [input][tap][output].
+template <class T, int B, int OUTPUTS>
+INLINE void average_forward(const Geometry &g, const T *box, const T *kernel, T *z, T *sums, int inputs) {
+    constexpr int W = WIDTH<T>, P = PAIR<T, B>;
+    // Few outputs leave registers for further pixels.
+    constexpr int PIXELS = MANY_REGISTERS && OUTPUTS <= 4 ? 4 / P : 1;
+    const int line = g.box_line() * B, size = g.box_size() * B, z_size = g.n_windows() * B;
+    Vector<T> totals[OUTPUTS] = {};
+    for (int r = 0; r < g.rows; r++)
+        for (int v = 0; v < B; v += P * W) {
+            const T *p = box + (size_t)2 * g.slot_row(r) * line + v;
+            T *out = z + (size_t)r * g.columns * B + v;
+            const int whole = g.columns - g.odd_width;
+            int q = 0;
+            for (; q + PIXELS <= whole; q += PIXELS) average_at<T, B, OUTPUTS, PIXELS>(p + 2 * q * B, kernel, out + q * B, totals, inputs, size, line, z_size);
+            for (; q < g.columns; q++) average_at<T, B, OUTPUTS, 1>(p + 2 * g.slot_column(q) * B, kernel, out + q * B, totals, inputs, size, line, z_size);
+        }
+    for (int o = 0; o < OUTPUTS; o++) sums[o] += sum_of<T>(totals[o]);
+}
+
+// Gradients of the kernels of some outputs. `slope(o, r, q, v)` is a vector of the gradient of z.
+template <class T, int B, int OUTPUTS, class Slope>
+INLINE void average_kernels(const Geometry &g, const T *box, T *gradient, int inputs, Slope &&slope) {
+    constexpr int W = WIDTH<T>;
+    const int line = g.box_line() * B;
+    for (int c = 0; c < inputs; c++) {
+        const T *map = box + (size_t)c * g.box_size() * B;
+        Vector<T> a[OUTPUTS][TAPS] = {};
+        for (int r = 0; r < g.rows; r++) {
+            const T *p = map + (size_t)2 * g.slot_row(r) * line;
+            for (int q = 0; q < g.columns; q++) {
+                const T *corner = p + 2 * g.slot_column(q) * B;
+                for (int v = 0; v < B; v += W) {
+                    Vector<T> s[OUTPUTS];
+                    UNROLL(4)
+                    for (int o = 0; o < OUTPUTS; o++) s[o] = slope(o, r, q, v);
+                    UNROLL(9)
+                    for (int t = 0; t < TAPS; t++) {
+                        const Vector<T> x = load(corner + (t / 3) * line + (t % 3) * B + v);
+                        UNROLL(4)
+                        for (int o = 0; o < OUTPUTS; o++) a[o][t] += s[o] * x;
+                    }
+                }
+            }
+        }
+        for (int o = 0; o < OUTPUTS; o++)
+            for (int t = 0; t < TAPS; t++) gradient[(o * inputs + c) * TAPS + t] += T(.25) * sum_of<T>(a[o][t]);
+    }
+}
+
+// Gradient of the box map for some inputs; `dz` lies in slots, `kernel` is [output][tap][input].
+template <class T, int B, int INPUTS>
+INLINE void average_backward(const Geometry &g, const T *dz, const T *kernel, T *dbox, int outputs) {
+    constexpr int W = WIDTH<T>;
+    const int line = g.box_line() * B, size = g.box_size() * B, slots = g.slot_line() * B, z_size = g.slot_size() * B;
+    for (int r = 0; r <= g.slot_rows; r++)
+        for (int q = 0; q <= g.slot_columns; q++)
+            for (int v = 0; v < B; v += W) {
+                Vector<T> a[INPUTS][4] = {};
+                const T *d = dz + (size_t)(r + 1) * slots + (q + 1) * B + v, *k = kernel;
+                for (int o = 0; o < outputs; o++, d += z_size, k += TAPS * INPUTS) {
+                    const Vector<T> here = load(d), left = load(d - B), above = load(d - slots), diagonal = load(d - slots - B);
+                    UNROLL(4)
+                    for (int c = 0; c < INPUTS; c++) {
+                        a[c][0] += k[0 * INPUTS + c] * here;
+                        a[c][1] += k[1 * INPUTS + c] * here;
+                        a[c][2] += k[3 * INPUTS + c] * here;
+                        a[c][3] += k[4 * INPUTS + c] * here;
+                        a[c][0] += k[2 * INPUTS + c] * left;
+                        a[c][2] += k[5 * INPUTS + c] * left;
+                        a[c][0] += k[6 * INPUTS + c] * above;
+                        a[c][1] += k[7 * INPUTS + c] * above;
+                        a[c][0] += k[8 * INPUTS + c] * diagonal;
+                    }
+                }
+                T *out = dbox + (size_t)2 * r * line + 2 * q * B + v;
+                const bool has_right = q < g.slot_columns, has_below = r < g.slot_rows;
+                UNROLL(4)
+                for (int c = 0; c < INPUTS; c++, out += size) {
+                    store(out, a[c][0]);
+                    if (has_right) store(out + B, a[c][1]);
+                    if (has_below) {
+                        store(out + line, a[c][2]);
+                        if (has_right) store(out + line + B, a[c][3]);
+                    }
+                }
+            }
+}
+
+// ------------------------------------------------------------------- max pooling
+// Four outputs of the convolution are computed for each window. Two masks keep the first of the
+// largest: whether it is in the lower row, and whether it is on the right.
+
+template <class T, int B, int OUTPUTS>
+INLINE void maximum_forward(const Geometry &g, const T *pad, const T *kernel, T *z, Mask<T> *lower, Mask<T> *right, T *sums, int inputs) {
+    constexpr int W = WIDTH<T>, N = B / W;
+    const int line = g.pad_line() * B, size = g.pad_size() * B, n = g.n_windows();
+    const Vector<T> nothing = all(-T(__builtin_inf()));
+    Vector<T> totals[OUTPUTS] = {};
+    for (int r = 0; r < g.rows; r++)
+        for (int q = 0; q < g.columns; q++)
+            for (int v = 0; v < N; v++) {
+                Vector<T> a[OUTPUTS][4] = {};
+                const T *p = pad + (size_t)2 * r * line + 2 * q * B + v * W, *k = kernel;
+                for (int c = 0; c < inputs; c++, p += size, k += TAPS * OUTPUTS) {
+                    Vector<T> x[16];
+                    UNROLL(16)
+                    for (int i = 0; i < 16; i++) x[i] = load(p + (i / 4) * line + (i % 4) * B);
+                    UNROLL(9)
+                    for (int t = 0; t < TAPS; t++) {
+                        const int i = (t / 3) * 4 + t % 3;
+                        UNROLL(4)
+                        for (int o = 0; o < OUTPUTS; o++) {
+                            const Vector<T> w = all(k[t * OUTPUTS + o]);
+                            a[o][0] += w * x[i];
+                            a[o][1] += w * x[i + 1];
+                            a[o][2] += w * x[i + 4];
+                            a[o][3] += w * x[i + 5];
+                        }
+                    }
+                }
+                const bool no_right = g.odd_width && q == g.columns - 1, no_below = g.odd_height && r == g.rows - 1;
+                UNROLL(4)
+                for (int o = 0; o < OUTPUTS; o++) {
+                    if (no_right) a[o][1] = a[o][3] = nothing;
+                    if (no_below) a[o][2] = a[o][3] = nothing;
+                    const Mask<T> is_right_above = greater(a[o][1], a[o][0]), is_right_below = greater(a[o][3], a[o][2]);
+                    const Vector<T> above = larger(a[o][1], a[o][0]), below = larger(a[o][3], a[o][2]);
+                    const Mask<T> is_below = greater(below, above);
+                    const Vector<T> most = larger(below, above);
+                    const size_t at = ((size_t)o * n + r * g.columns + q) * N + v;
+                    lower[at] = is_below;
+                    right[at] = choose_mask(is_below, is_right_below, is_right_above);
+                    store(z + at * W, most);
+                    totals[o] += most;
+                }
+            }
+    for (int o = 0; o < OUTPUTS; o++) sums[o] += sum_of<T>(totals[o]);
+}
+
+// Gradients of the kernels of one output. `slope(r, q, v)` is a vector of the gradient of z.
+template <class T, int B, class Slope>
+INLINE void maximum_kernels(const Geometry &g, const T *pad, const Mask<T> *lower, const Mask<T> *right, T *gradient, int inputs, Slope &&slope) {
+    constexpr int W = WIDTH<T>, N = B / W;
+    const int line = g.pad_line() * B;
+    for (int c = 0; c < inputs; c++) {
+        const T *map = pad + (size_t)c * g.pad_size() * B;
+        Vector<T> a[TAPS] = {};
+        size_t at = 0;
+        for (int r = 0; r < g.rows; r++) {
+            const T *p = map + (size_t)2 * r * line;
+            for (int q = 0; q < g.columns; q++, p += 2 * B)
+                for (int v = 0; v < N; v++, at++) {
+                    const Mask<T> is_below = lower[at], is_right = right[at];
+                    const Vector<T> s = slope(at * W);
+                    Vector<T> x[16];
+                    UNROLL(16)
+                    for (int i = 0; i < 16; i++) x[i] = load(p + (i / 4) * line + (i % 4) * B + v * W);
+                    UNROLL(3)
+                    for (int i = 0; i < 3; i++) {
+                        Vector<T> own[4];
+                        UNROLL(4)
+                        for (int j = 0; j < 4; j++) own[j] = choose(is_below, x[4 * i + 4 + j], x[4 * i + j]);
+                        UNROLL(3)
+                        for (int j = 0; j < 3; j++) a[3 * i + j] += s * choose(is_right, own[j + 1], own[j]);
+                    }
+                }
+        }
+        for (int t = 0; t < TAPS; t++) gradient[c * TAPS + t] += sum_of<T>(a[t]);
+    }
+}
+
+// Adds the gradient of the padded input; `kernel` is [output][input][tap].
+template <class T, int B>
+INLINE void maximum_backward(const Geometry &g, const T *dz, const Mask<T> *lower, const Mask<T> *right, const T *kernel, T *dpad, int outputs, int inputs) {
+    constexpr int W = WIDTH<T>, N = B / W;
+    const int line = g.pad_line() * B;
+    const size_t size = (size_t)g.pad_size() * B, n = (size_t)g.n_windows() * N;
+    for (int r = 0; r < g.rows; r++)
+        for (int q = 0; q < g.columns; q++)
+            for (int v = 0; v < N; v++)
+                for (int c = 0; c < inputs; c++) {
+                    Vector<T> d[16] = {};
+                    const size_t at = (size_t)(r * g.columns + q) * N + v;
+                    for (int o = 0; o < outputs; o++) {
+                        const Mask<T> is_below = lower[o * n + at], is_right = right[o * n + at];
+                        const Vector<T> s = load(dz + (o * n + at) * W);
+                        const Vector<T> on_right = keep(is_right, s), on_left = s - on_right;
+                        const Vector<T> s3 = keep(is_below, on_right), s1 = on_right - s3;
+                        const Vector<T> s2 = keep(is_below, on_left), s0 = on_left - s2;
+                        const T *k = kernel + (size_t)(o * inputs + c) * TAPS;
+                        UNROLL(9)
+                        for (int t = 0; t < TAPS; t++) {
+                            const int i = (t / 3) * 4 + t % 3;
+                            const Vector<T> w = all(k[t]);
+                            d[i] += w * s0;
+                            d[i + 1] += w * s1;
+                            d[i + 4] += w * s2;
+                            d[i + 5] += w * s3;
+                        }
+                    }
+                    T *p = dpad + c * size + (size_t)2 * r * line + 2 * q * B + v * W;
+                    UNROLL(16)
+                    for (int i = 0; i < 16; i++) {
+                        T *to = p + (i / 4) * line + (i % 4) * B;
+                        store(to, load(to) + d[i]);
+                    }
+                }
+}
+
+}  // namespace SKECTONAS_ISA
+}  // namespace skectonas

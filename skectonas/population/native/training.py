@@ -1,0 +1,341 @@
+"""Training candidates with the native library."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skectonas.candidate import Candidate, Evaluation
+from skectonas.network import dtype_of
+from skectonas.population.groups.group_training import TrainingSetup, evaluation_steps
+from skectonas.population.native.layout import Layout
+from skectonas.population.native.library import Engine
+from skectonas.population.native.session import (
+    ADAM,
+    MOMENTUM,
+    PIXEL_TYPES,
+    PLAIN,
+    STORE,
+    Member,
+    Rule,
+    Session,
+    Settings,
+    Source,
+)
+from skectonas.population.run.optimizer import StackOptimizer
+from skectonas.topology import norm_name
+from skectonas.training import Key, OptimizerSpec, Rows, snapshot_steps
+
+LOADED_VALUES = 2**19
+"""Maximum number of pixels loaded at once, to stay in the cache."""
+
+MAX_STEPS_AT_ONCE = 16
+
+COPIED_BYTES = 2**25
+"""Size of the copies of images that the library cannot read where they are."""
+
+
+def train_natively(
+    setup: TrainingSetup,
+    candidates: Sequence[Candidate],
+    n_steps: Sequence[int],
+    key: Key,
+    engine: Engine,
+    n_threads: int,
+    check: Callable[[], None] = lambda: None,
+) -> list[Candidate]:
+    """Return the candidates, trained by the native library.
+
+    Parameters
+    ----------
+    setup : TrainingSetup
+        Data and settings of the search.
+    candidates : sequence of Candidate
+        The candidates; their weights have the same type.
+    n_steps : sequence of int
+        Number of batches of each of them, at least one.
+    key : tuple of int
+        Key of the batch order.
+    engine : Engine
+        The library.
+    n_threads : int
+        Number of threads. The results do not depend on it.
+    check : callable
+        Is called many times a second, and may raise to end the training.
+
+    Returns
+    -------
+    list of Candidate
+        See `Trainer.train`.
+    """
+    return _Training(setup, candidates, n_steps, key).run(engine, n_threads, check)
+
+
+def rule_of(spec: OptimizerSpec) -> Rule:
+    """Return the rule of an optimiser; `STORE` if the library does not have it.
+
+    Examples
+    --------
+    >>> from skectonas.population.native.training import rule_of
+    >>> from skectonas.training import resolve_optimizer
+    >>> rule_of(resolve_optimizer("sgd", 0.1, {"momentum": 0.9})).momentum
+    0.9
+    """
+    optimizer = spec([torch.nn.Parameter(torch.zeros(1, dtype=torch.float32))])
+    settings: dict[str, Any] = optimizer.defaults
+    if settings.get("maximize"):
+        return Rule(STORE)
+    if spec.cls is torch.optim.SGD:
+        names = ("momentum", "dampening", "weight_decay", "nesterov")
+        own = {name: settings[name] for name in names}
+        return Rule(MOMENTUM if any(own.values()) else PLAIN, **own)
+    if spec.cls in (torch.optim.Adam, torch.optim.AdamW) and not settings["amsgrad"]:
+        beta1, beta2 = map(float, settings["betas"])
+        return Rule(
+            ADAM,
+            decoupled=spec.cls is torch.optim.AdamW
+            or bool(settings.get("decoupled_weight_decay")),
+            weight_decay=settings["weight_decay"],
+            beta1=beta1,
+            beta2=beta2,
+            epsilon=settings["eps"],
+        )
+    return Rule(STORE)
+
+
+class _Training:
+    """The training of some candidates from the first batch to the last."""
+
+    def __init__(
+        self,
+        setup: TrainingSetup,
+        candidates: Sequence[Candidate],
+        n_steps: Sequence[int],
+        key: Key,
+    ) -> None:
+        self._setup, self._candidates, self._n_steps = setup, candidates, n_steps
+        data = setup.data
+        self._order = data.batches(max(n_steps), key)
+        self._per_epoch = data.steps_per_epoch
+        self._snapshots = snapshot_steps(self._per_epoch, self._per_epoch, setup.averaging)
+        self._rule = rule_of(setup.optimizer)
+        self._dtype = dtype_of(candidates[0].weights)
+        self._layouts = [Layout(candidate.topology) for candidate in candidates]
+        ends = np.cumsum([layout.size for layout in self._layouts])
+        self._parts = [
+            slice(end - layout.size, end)
+            for end, layout in zip(ends.tolist(), self._layouts, strict=True)
+        ]
+        stores = self._rule.kind == STORE
+        self._flat = torch.zeros(int(ends[-1]), dtype=self._dtype)
+        self._means = torch.zeros_like(self._flat)
+        self._gradient = torch.zeros_like(self._flat) if stores else self._flat[:0]
+        self._statistics = [
+            torch.zeros(2, sum(cell.channels for cell in c.topology.cells), dtype=self._dtype)
+            for c in candidates
+        ]
+        for candidate, layout, part in zip(candidates, self._layouts, self._parts, strict=True):
+            layout.fill(self._flat[part], candidate.weights)
+        self._evaluations: list[list[Evaluation]] = [[] for _ in candidates]
+        # The library stores the gradients of a step if it does not have the optimiser.
+        self._optimizer: StackOptimizer | None = None
+        self._max_steps: int | None = None
+        if stores:
+            self._optimizer = StackOptimizer(setup.optimizer, self._flat, self._gradient)
+            self._max_steps = 1
+
+    def run(self, engine: Engine, n_threads: int, check: Callable[[], None]) -> list[Candidate]:
+        """Train and evaluate; return the trained candidates."""
+        data = self._setup.data
+        channels = self._candidates[0].topology.input_shape[2]
+        offset, scale = data.scaling.tensors(torch.float64, torch.device("cpu"))
+        settings = Settings(
+            self._order.shape[1],
+            steps_at_once(self._candidates, self._order.shape[1]),
+            offset.expand(channels).contiguous(),
+            scale.expand(channels).contiguous(),
+            self._rule,
+            n_threads,
+        )
+        images = readable(data.calibration)
+        n = len(images)
+        calibration = Source(
+            images, torch.arange(n), data.train.labels[:n], torch.ones(n, dtype=torch.float64)
+        )
+        with Session(engine, self._members(), settings, calibration, check) as session:
+            begin = 0
+            for stop in evaluation_steps(self._n_steps, self._per_epoch):
+                self._train(session, begin, stop)
+                self._evaluate(session, stop)
+                begin = stop
+        return [self._trained(i) for i in range(len(self._candidates))]
+
+    def _members(self) -> list[Member]:
+        stores = self._optimizer is not None
+        return [
+            Member(
+                layout,
+                self._flat[part],
+                self._means[part],
+                self._gradient[part] if stores else self._gradient,
+                statistics,
+                n_steps,
+                0.0 if stores else self._last_rate(n_steps),
+            )
+            for layout, part, statistics, n_steps in zip(
+                self._layouts, self._parts, self._statistics, self._n_steps, strict=True
+            )
+        ]
+
+    def _last_rate(self, step: int) -> float:
+        """Return the weight of the weights after a step in the mean that is evaluated then."""
+        n_taken = sum(snapshot < self._step_of_epoch(step) for snapshot in self._snapshots)
+        return 1 / (1 + n_taken)
+
+    def _rate(self, step: int) -> float:
+        """Return the weight of the weights after a step in the mean of the snapshots."""
+        return self._last_rate(step) if self._step_of_epoch(step) in self._snapshots else 0.0
+
+    def _step_of_epoch(self, step: int) -> int:
+        return (step - 1) % self._per_epoch + 1
+
+    def _train(self, session: Session, begin: int, stop: int) -> None:
+        """Train from one evaluation to the next."""
+        data, batch = self._setup.data, self._order.shape[1]
+        rows = self._order[begin:stop].reshape(-1)
+        weights = torch.ones(len(rows), dtype=torch.float64)
+        if data.train.weights is not None:
+            weights = data.train.weights[rows].to(torch.float64)
+        learning_rate = float(self._setup.optimizer.settings["lr"])
+        for source in sources(data.train, rows, weights / batch, batch, self._max_steps):
+            n_steps = len(source.labels) // batch
+            steps = range(begin + 1, begin + n_steps + 1)
+            rates = [0.0 if self._optimizer else self._rate(step) for step in steps]
+            session.train(source, begin, np.full(n_steps, learning_rate), np.array(rates))
+            begin += n_steps
+            if self._optimizer is not None:
+                self._optimizer.step()
+                self._take_snapshot(begin)
+
+    @torch.no_grad()
+    def _take_snapshot(self, step: int) -> None:
+        """Move the means after a step of an optimiser that the library does not have."""
+        for n_steps, part in zip(self._n_steps, self._parts, strict=True):
+            rate = self._last_rate(step) if step == n_steps else self._rate(step)
+            if rate and step <= n_steps:
+                self._means[part].lerp_(self._flat[part], rate)
+
+    def _evaluate(self, session: Session, step: int) -> None:
+        """Evaluate all candidates at the end of an epoch, or else those that are finished."""
+        rows, step_of_epoch = self._setup.data.validation, self._step_of_epoch(step)
+        epoch_ends = step_of_epoch == self._per_epoch
+        due = [
+            i
+            for i, n_steps in enumerate(self._n_steps)
+            if step == n_steps or (epoch_ends and step < n_steps)
+        ]
+        probabilities = session.begin_evaluation(due, len(rows))
+        session.calibrate()
+        begin = 0
+        for source in sources(rows, None, validation_weights(rows), 1):
+            session.validate(source, begin)
+            begin += len(source.labels)
+        for i, own in zip(due, probabilities, strict=True):
+            network = session.networks[i]
+            loss, score = float("inf"), float("-inf")
+            if network.is_finite:
+                loss, score = network.validation_loss, self._setup.scorer(own)
+            if math.isnan(score):
+                score = float("-inf")
+            evaluation = Evaluation(network.loss / step_of_epoch, loss, score)
+            self._evaluations[i].append(evaluation)
+            network.loss = 0.0
+
+    def _trained(self, i: int) -> Candidate:
+        candidate = self._candidates[i]
+        views = self._layouts[i].views_of(self._means[self._parts[i]])
+        weights = {
+            name: view.clone(memory_format=torch.contiguous_format)
+            for name, view in views.items()
+        }
+        channels = [cell.channels for cell in candidate.topology.cells]
+        for cell, own in enumerate(self._statistics[i].split(channels, dim=1)):
+            for name, values in zip(("running_mean", "running_var"), own, strict=True):
+                weights[f"{norm_name(cell)}.{name}"] = values.clone()
+        return replace(
+            candidate,
+            weights=weights,
+            n_steps=candidate.n_steps + self._n_steps[i],
+            evaluations=(*candidate.evaluations, *self._evaluations[i]),
+        )
+
+
+def steps_at_once(candidates: Sequence[Candidate], batch: int) -> int:
+    """Return how many batches to load at once."""
+    topologies = [candidate.topology for candidate in candidates]
+    # Box maps and padded maps are a little larger than the pixels.
+    values = math.prod(topologies[0].input_shape) * batch * 2
+    return min(max(LOADED_VALUES // values, 1), MAX_STEPS_AT_ONCE)
+
+
+def validation_weights(rows: Rows) -> Tensor:
+    """Return the weights with which the mean validation loss is a sum."""
+    weights = torch.ones(len(rows), dtype=torch.float64)
+    if rows.weights is not None and bool(rows.weights.any()):
+        weights = rows.weights.to(torch.float64)
+    return weights / weights.sum()
+
+
+def sources(
+    rows: Rows, order: Tensor | None, weights: Tensor, unit: int, max_units: int | None = None
+) -> Iterator[Source]:
+    """Yield some rows as the library reads them, in pieces if they have to be copied.
+
+    Parameters
+    ----------
+    rows : Rows
+        The rows.
+    order : Tensor of shape (n,) or None
+        Which of the rows, in which order; None means all of them.
+    weights : Tensor of shape (n,)
+        Their weights in the loss, float64.
+    unit : int
+        The number of rows of a piece is a multiple of this.
+    max_units : int or None, default=None
+        The maximum number of these.
+
+    Yields
+    ------
+    Source
+        At most `COPIED_BYTES` of images, or `unit` of them, are copied at once.
+    """
+    order = torch.arange(len(rows)) if order is None else order
+    images = rows.images
+    in_place = None
+    if isinstance(images, Tensor) and images.dtype in PIXEL_TYPES and images.is_contiguous():
+        in_place = images
+    size = len(order)
+    if in_place is None:
+        first = rows.take(order[:1])
+        size = max(COPIED_BYTES // (first.numel() * 8 * unit), 1) * unit
+    if max_units is not None:
+        size = min(size, max_units * unit)
+    for own, own_weights in zip(order.split(size), weights.split(size), strict=True):
+        labels = rows.labels[own]
+        if in_place is not None:
+            places = own if rows.places is None else rows.places[own]
+            yield Source(in_place, places.contiguous(), labels, own_weights)
+        else:
+            yield Source(readable(rows.take(own)), torch.arange(len(own)), labels, own_weights)
+
+
+def readable(images: Tensor) -> Tensor:
+    """Return images with pixels of a type that the library reads."""
+    dtype = images.dtype if images.dtype in PIXEL_TYPES else torch.float64
+    return images.to(dtype).contiguous()
