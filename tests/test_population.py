@@ -19,6 +19,7 @@ from populations import (
     assert_close,
     assert_same_bits,
     candidate,
+    engine,  # noqa: F401
     networks,
     rounds,
     scorer_for,
@@ -32,6 +33,8 @@ from skectonas.population.run.optimizer import is_stackable
 from skectonas.surroundings import one_thread
 from skectonas.training.data import TrainingData
 from skectonas.training.plain import OptimizerSpec, PlainTrainer, resolve_optimizer
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +119,7 @@ def test_same_bits_from_processes() -> None:
 def test_same_bits_from_dask() -> None:
     distributed = pytest.importorskip("distributed")
     cluster = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
+        n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50
     )
     with cluster, distributed.Client(cluster), joblib.parallel_config("dask"):
         found = trained(2)

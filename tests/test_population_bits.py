@@ -10,12 +10,22 @@ import torch
 from helpers import examples
 from hypothesis import example, given
 from hypothesis import strategies as st
-from populations import KEY, SGD, assert_same_bits, candidate, scorer_for, training_data
+from populations import (
+    KEY,
+    SGD,
+    assert_same_bits,
+    candidate,
+    engine,  # noqa: F401
+    scorer_for,
+    training_data,
+)
 
 from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Candidate
 from skectonas.population import FusedTrainer
 from skectonas.population.layers.slots import CACHE_LINE, empty_slots
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 class Round(NamedTuple):
