@@ -37,6 +37,7 @@ class Ancestor:
     id: int
     score: float
     n_parameters: int
+    loss: float = np.inf
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,4 +100,4 @@ class Candidate:
 
     def as_ancestor(self) -> Ancestor:
         """Return the values of this candidate that its children keep."""
-        return Ancestor(self.id, self.score, self.n_parameters)
+        return Ancestor(self.id, self.score, self.n_parameters, self.loss)

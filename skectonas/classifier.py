@@ -29,7 +29,7 @@ from skectonas.estimators import (
     with_plain_numbers,
 )
 from skectonas.export import ExportMixin
-from skectonas.fitting import Sample, first_fit, further_fit
+from skectonas.fitting import SELECTIONS, Sample, first_fit, further_fit
 from skectonas.inputs import (
     METHODS,
     ORDERS,
@@ -52,6 +52,7 @@ from skectonas.search import (
 )
 from skectonas.surroundings import undisturbed
 from skectonas.topology import Topology
+from skectonas.training import Augmentation
 
 PREDICTION_ROWS = 1024  # rows in float64 at a time: bounds the memory of predict
 
@@ -73,23 +74,28 @@ class ECToNASClassifier(
         network that is smaller than its parent may have a lower score (Eq. 2 of the paper).
     budget : float, default=1000
         Number of epochs to train, over all candidates together. It is never exceeded.
-    start : str or Topology, default="small_ffnn"
+    start : str or Topology, default="auto"
         Where the search begins: "small_ffnn", "medium_ffnn", "large_ffnn", "small_cnn",
         "medium_cnn" or "large_cnn" (the paper's Table 6), or a `Topology` that fits the data.
+        With "auto", several topologies of a size that suits the data are trained in the
+        warm-up, convolutional ones for images and dense ones for tables, and the best of them
+        become the first parents.
     scoring : str or callable, default="accuracy"
         The score that candidates are compared by on the validation rows: "accuracy",
         "neg_log_loss", any other name of a classification scorer of scikit-learn, or a callable
         ``scorer(estimator, X, y)``, where X holds the validation rows as images. Higher is
-        better.
+        better. See also `selection`.
     validation_fraction : float, default=0.1
         Fraction of the rows that are held out to score the candidates. The split is stratified
         and holds out at least one row of each class that has two.
     optimizer : str or class, default="SGD"
         An optimiser of `torch.optim`, by name or class.
     optimizer_params : dict or None, default=None
-        Further arguments of the optimiser, such as ``{"momentum": 0.9}``.
-    learning_rate : float, default=0.1
-        Learning rate of the optimiser.
+        Further arguments of the optimiser. None stands for ``{"momentum": 0.9, "nesterov":
+        True, "weight_decay": 0.002}`` with SGD, and for no others with other optimisers.
+    learning_rate : float, default=0.03
+        Learning rate of the optimiser. It is constant in the search and falls to zero in the
+        final training.
     batch_size : int, default=32
         Maximum number of rows in a batch.
     class_weight : dict, "balanced" or None, default=None
@@ -109,27 +115,40 @@ class ECToNASClassifier(
         The changes to use, by name or as objects, such as
         ``["identity", "add_units", AddCell(extra=(0, 5))]``. With "all", new cells are wide if
         `alpha` is 1, and narrower if it is below 1.
+    augmentation : "auto", Augmentation or None, default="auto"
+        Random changes of the training images. With "auto", images are shifted by up to a
+        pixel, but not tables, and not images with a side of less than 16 pixels. None changes
+        nothing. ``Augmentation(shift=1, flip=True)`` also mirrors them, which helps where left
+        and right mean the same.
     averaging : int, default=8
         Number of snapshots of the weights during the last epoch. A network is scored and kept
         with their mean. With 1, the weights after the last batch are kept, as in the paper.
-    warmup_epochs : float, default=10
-        Number of epochs to train the start before the first generation.
-    round_epochs : float, default=5
+    warmup_epochs : float, default=5
+        Number of epochs to train each start before the first generation.
+    round_epochs : float, default=1
         Number of epochs to train each competitor in a round.
-    n_rounds : int, default=3
+    n_rounds : int, default=2
         Number of rounds in each of the two competition phases of a generation.
     n_parents : int, default=2
         Number of winners of a generation, which are the parents of the next.
-    score_window : int, default=3
+    final_fraction : float, default=0.3
+        Fraction of the budget that is reserved for the final training of the best candidate,
+        in which the learning rate falls to zero as half a cosine. With 0, the best candidate
+        is trained with a constant rate for what is left of the budget, as in the paper. With 1,
+        there is no search: this is the baseline, a start that is trained alone.
+    score_window : int, default=1
         Number of evaluations over which the score is averaged. There is one evaluation after
         each epoch and one at the end of each training.
     max_growth : float, default=3.0
         Maximum number of parameters that a child may add, as a multiple of its parent's number.
     max_parameters : int, default=8_000_000
         Maximum number of parameters of a network.
-    selection : {"fitness", "random"} or Fitness, default="fitness"
-        What decides a bracket: Eq. 2 of the paper, chance (the paper's ablation, not meant for
-        use), or your own object, see `skectonas.search.Fitness`.
+    selection : {"auto", "score", "loss", "random"} or Fitness, default="auto"
+        What decides a bracket: Eq. 2 of the paper with the score, or with the validation loss;
+        chance (the paper's ablation, not meant for use); or your own object, see
+        `skectonas.search.Fitness`. With "auto", it is the loss if `scoring` is "accuracy" and
+        `class_weight` is None, because the accuracy on few validation rows is mostly noise, and
+        otherwise the score.
     keep_candidates : {"pareto"} or None, default=None
         Which weights are kept besides the winner's. With "pareto", those of the candidates in
         `pareto_front_` are kept, so that `with_candidate` can make each of them the model.
@@ -249,15 +268,17 @@ class ECToNASClassifier(
         "column_order": [StrOptions(set(ORDERS))],
         "column_scaling": [StrOptions(set(METHODS))],
         "morphisms": [str, "array-like"],
+        "augmentation": [StrOptions({"auto"}), Augmentation, None],
         "averaging": [Interval(Integral, 1, None, closed="left")],
         "warmup_epochs": [Interval(Real, 0, None, closed="neither")],
         "round_epochs": [Interval(Real, 0, None, closed="neither")],
         "n_rounds": [Interval(Integral, 1, None, closed="left")],
         "n_parents": [Interval(Integral, 1, None, closed="left")],
+        "final_fraction": [Interval(Real, 0, 1, closed="both")],
         "score_window": [Interval(Integral, 1, None, closed="left")],
         "max_growth": [Interval(Real, 0, None, closed="both")],
         "max_parameters": [Interval(Integral, 1, None, closed="left")],
-        "selection": [StrOptions({"fitness", "random"}), HasMethods(["__call__", "final"])],
+        "selection": [StrOptions({"auto", *SELECTIONS}), HasMethods(["__call__", "final"])],
         "keep_candidates": [StrOptions({"pareto"}), None],
         "n_jobs": [
             Interval(Integral, None, -1, closed="right"),
@@ -290,28 +311,30 @@ class ECToNASClassifier(
         self,
         alpha: float = 1.0,
         budget: float = 1000,
-        start: str | Topology = "small_ffnn",
+        start: str | Topology = "auto",
         *,
         scoring: str | Callable[..., float] = "accuracy",
         validation_fraction: float = 0.1,
         optimizer: str | type[torch.optim.Optimizer] = "SGD",
         optimizer_params: dict[str, Any] | None = None,
-        learning_rate: float = 0.1,
+        learning_rate: float = 0.03,
         batch_size: int = 32,
         class_weight: dict[Any, float] | Literal["balanced"] | None = None,
         image_shape: tuple[int, ...] | None = None,
         column_order: Literal["given", "shuffled", "correlation"] = "given",
         column_scaling: Literal["quantile", "minmax"] = "quantile",
         morphisms: Literal["all"] | Sequence[str | Morphism] = "all",
+        augmentation: Literal["auto"] | Augmentation | None = "auto",
         averaging: int = 8,
-        warmup_epochs: float = 10,
-        round_epochs: float = 5,
-        n_rounds: int = 3,
+        warmup_epochs: float = 5,
+        round_epochs: float = 1,
+        n_rounds: int = 2,
         n_parents: int = 2,
-        score_window: int = 3,
+        final_fraction: float = 0.3,
+        score_window: int = 1,
         max_growth: float = 3.0,
         max_parameters: int = 8_000_000,
-        selection: Literal["fitness", "random"] | Fitness = "fitness",
+        selection: Literal["auto", "score", "loss", "random"] | Fitness = "auto",
         keep_candidates: Literal["pareto"] | None = None,
         n_jobs: int | None = None,
         device: str | torch.device = "auto",
@@ -333,11 +356,13 @@ class ECToNASClassifier(
         self.column_order = column_order
         self.column_scaling = column_scaling
         self.morphisms = morphisms
+        self.augmentation = augmentation
         self.averaging = averaging
         self.warmup_epochs = warmup_epochs
         self.round_epochs = round_epochs
         self.n_rounds = n_rounds
         self.n_parents = n_parents
+        self.final_fraction = final_fraction
         self.score_window = score_window
         self.max_growth = max_growth
         self.max_parameters = max_parameters
@@ -447,6 +472,36 @@ class ECToNASClassifier(
         check_is_fitted(self, "network_")
         columns = ["layer", "kind", "output_shape", "n_parameters"]
         return pd.DataFrame(self.best_topology_.layers, columns=columns)
+
+    def leaderboard(self) -> pd.DataFrame:
+        """Return all candidates of the search, the best first.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each candidate as it was after its last training, sorted by
+            ``mean_score``, then by ``mean_loss``, with the columns ``candidate``,
+            ``mean_score``, ``mean_loss``, ``n_parameters``, ``epochs_total``, ``generation``,
+            ``morphism`` and ``topology`` of `history_`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_digits
+        >>> from skectonas import ECToNASClassifier
+        >>> X, y = load_digits(return_X_y=True)
+        >>> clf = ECToNASClassifier(budget=60, random_state=0).fit(X, y)
+        >>> table = clf.leaderboard()
+        >>> assert len(table) == clf.history_["candidate"].nunique()
+        >>> assert table["mean_score"].is_monotonic_decreasing
+        """
+        check_is_fitted(self, "network_")
+        columns = [
+            "candidate", "mean_score", "mean_loss", "n_parameters", "epochs_total",
+            "generation", "morphism", "topology",
+        ]  # fmt: skip
+        last = self.history_.drop_duplicates("candidate", keep="last")[columns]
+        by = ["mean_score", "mean_loss", "n_parameters"]
+        return last.sort_values(by, ascending=[False, True, True], ignore_index=True)
 
     def with_candidate(self, candidate: int) -> Self:
         """Return a copy that has another candidate of the search as its model.

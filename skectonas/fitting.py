@@ -25,14 +25,17 @@ from skectonas.search import (
     Fitness,
     Greedy,
     Ledger,
+    Measure,
     Random,
     Search,
     SearchState,
     Settings,
     check_morphisms,
 )
-from skectonas.topology import Topology, starting_topology
+from skectonas.topology import Topology, starting_topology, suitable_starts
 from skectonas.training import (
+    NO_AUGMENTATION,
+    Augmentation,
     OptimizerSpec,
     Rows,
     Scorer,
@@ -44,6 +47,16 @@ from skectonas.training import (
     split,
     training_weights,
 )
+
+SELECTIONS = ("score", "loss", "random")
+"""Names of the ways to decide a bracket."""
+
+SGD_PARAMS = {"momentum": 0.9, "nesterov": True, "weight_decay": 0.002}
+"""Arguments of the default optimiser."""
+
+SMALLEST_SHIFTED_SIDE = 16
+"""Pixels of the shorter side from which on images are shifted by a pixel. On the 8x8 pixels of
+digits, a shift costs half a point of accuracy."""
 
 SCORED_ROWS = 1024  # per forward pass, when the fitted network is scored again
 
@@ -95,18 +108,18 @@ def first_fit(
     ValueError
         If a parameter does not fit the data.
     """
-    optimizer, settings = _optimizer_of(estimator), _settings_of(estimator)
+    optimizer = _optimizer_of(estimator)
     seed = draw_seed(estimator.random_state)
     train, validation = split(sample.indices, estimator.validation_fraction, seed)
     encoder = InputEncoder(
         estimator.image_shape, estimator.column_order, estimator.column_scaling, seed
     ).fit(sample.X, sample.numbers_in_X(train))
-    topology = starting_topology(estimator.start, encoder.image_shape_, len(sample.classes))
-    _check_size("start", topology, settings)
+    settings = _settings_of(estimator, encoder)
+    starts = _starts_of(estimator, encoder, len(sample.classes), settings)
     data = _training_data(estimator, sample, encoder, train, validation)
     scorer = _scorer(estimator, sample, data, validation)
     search = _search(estimator, data, scorer, optimizer, settings, seed, device)
-    state = search.initial_state(topology, Ledger(estimator.budget, data.steps_per_epoch))
+    state = search.initial_state(starts, Ledger(estimator.budget, data.steps_per_epoch))
     scoring = name_of(estimator.scoring)
     return search, state, Basis(encoder, sample.classes, seed, scoring, settings.keep_front)
 
@@ -122,8 +135,9 @@ def further_fit(
         If a parameter does not fit the data, or the classes or the scoring have changed.
     """
     _check_same_task(estimator, sample)
-    optimizer, settings = _optimizer_of(estimator), _settings_of(estimator)
+    optimizer = _optimizer_of(estimator)
     seed, encoder = estimator.seed_, estimator.encoder_
+    settings = _settings_of(estimator, encoder)
     train, validation = split(sample.indices, estimator.validation_fraction, seed)
     _check_size("The fitted network", estimator.best_topology_, settings)
     data = _training_data(estimator, sample, encoder, train, validation)
@@ -167,6 +181,20 @@ def _check_same_task(estimator: BaseEstimator, sample: Sample) -> None:
         )
 
 
+def _starts_of(
+    estimator: BaseEstimator, encoder: InputEncoder, n_classes: int, settings: Settings
+) -> list[Topology]:
+    """Return the topologies that the search begins with."""
+    shape = encoder.image_shape_
+    if isinstance(estimator.start, str) and estimator.start == "auto":
+        starts = suitable_starts(shape, n_classes, encoder.takes_images)
+        fitting = [t for t in starts if t.n_parameters <= settings.max_parameters]
+        return fitting or [min(starts, key=lambda t: t.n_parameters)]
+    topology = starting_topology(estimator.start, shape, n_classes)
+    _check_size("start", topology, settings)
+    return [topology]
+
+
 def _check_size(name: str, topology: Topology, settings: Settings) -> None:
     if topology.n_parameters > settings.max_parameters:
         raise ValueError(
@@ -196,9 +224,13 @@ def _incumbent(estimator: BaseEstimator, data: TrainingData, scorer: Scorer) -> 
 
 
 def _first_start(estimator: BaseEstimator) -> Ancestor:
-    first = estimator.lineage_.iloc[0]
+    first, history = estimator.lineage_.iloc[0], estimator.history_
+    trainings = history[history["candidate"] == first["candidate"]]
     return Ancestor(
-        int(first["candidate"]), float(first["validation_score"]), int(first["n_parameters"])
+        int(first["candidate"]),
+        float(first["validation_score"]),
+        int(first["n_parameters"]),
+        float(trainings["mean_loss"].iloc[0]),
     )
 
 
@@ -283,12 +315,13 @@ def _search(
 
 
 def _optimizer_of(estimator: BaseEstimator) -> OptimizerSpec:
-    return resolve_optimizer(
-        estimator.optimizer, estimator.learning_rate, estimator.optimizer_params
-    )
+    params = estimator.optimizer_params
+    if params is None and estimator.optimizer in ("SGD", "sgd", torch.optim.SGD):
+        params = SGD_PARAMS
+    return resolve_optimizer(estimator.optimizer, estimator.learning_rate, params)
 
 
-def _settings_of(estimator: BaseEstimator) -> Settings:
+def _settings_of(estimator: BaseEstimator, encoder: InputEncoder) -> Settings:
     return Settings(
         warmup_epochs=estimator.warmup_epochs,
         round_epochs=estimator.round_epochs,
@@ -301,7 +334,29 @@ def _settings_of(estimator: BaseEstimator) -> Settings:
         morphisms=check_morphisms(
             estimator.morphisms, GREEDY_MORPHISMS if estimator.alpha == 1 else MORPHISMS
         ),
+        final_fraction=estimator.final_fraction,
+        augmentation=_augmentation_of(estimator, encoder),
+        measure=_measure_of(estimator),
     )
+
+
+def _augmentation_of(estimator: BaseEstimator, encoder: InputEncoder) -> Augmentation:
+    if isinstance(estimator.augmentation, Augmentation):
+        return estimator.augmentation
+    height, width, _ = encoder.image_shape_
+    is_large = min(height, width) >= SMALLEST_SHIFTED_SIDE
+    if estimator.augmentation == "auto" and encoder.takes_images and is_large:
+        return Augmentation(shift=1)
+    return NO_AUGMENTATION
+
+
+def _measure_of(estimator: BaseEstimator) -> Measure:
+    """Return what the brackets of phase 1 are decided by."""
+    if estimator.selection == "loss":
+        return "loss"
+    is_plain = name_of(estimator.scoring) == "accuracy" and estimator.class_weight is None
+    is_auto = isinstance(estimator.selection, str) and estimator.selection == "auto"
+    return "loss" if is_auto and is_plain else "score"
 
 
 def _fitness_of(estimator: BaseEstimator, seed: int) -> Fitness:
@@ -310,4 +365,5 @@ def _fitness_of(estimator: BaseEstimator, seed: int) -> Fitness:
         return fitness
     if estimator.selection == "random":
         return Random(seed)
-    return Greedy() if estimator.alpha == 1 else Balanced(estimator.alpha)
+    measure = _measure_of(estimator)
+    return Greedy(measure) if estimator.alpha == 1 else Balanced(estimator.alpha, measure)

@@ -371,6 +371,16 @@ STARTS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "large_cnn": ((3,), (100, 50, 10)),
 }
 
+# What a search begins with by itself: (channels of the cells, units of the dense layers).
+CELL_STARTS: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
+    ((12, 24, 32), ()),
+    ((12, 24), (20,)),
+)
+DENSE_STARTS: tuple[tuple[int, ...], ...] = ((100, 50, 10), (64, 32))
+
+SMALLEST_SIDE_OF_CELLS = 4
+"""Pixels of the shorter side from which on a search begins with cells."""
+
 
 def starting_topology(
     start: str | Topology, input_shape: tuple[int, int, int], n_classes: int
@@ -425,3 +435,47 @@ def starting_topology(
         )
     except ValueError as error:
         raise ValueError(f"start={start!r} does not fit the data. {error}") from error
+
+
+def suitable_starts(
+    input_shape: tuple[int, int, int], n_classes: int, is_image: bool
+) -> list[Topology]:
+    """Return topologies to begin a search with, for data of some kind.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Height, width and channels of the images.
+    n_classes : int
+        Number of classes.
+    is_image : bool
+        Whether the images are more than a table that is laid out as pixels.
+
+    Returns
+    -------
+    list of Topology
+        Networks with cells for images that have room for them; dense ones otherwise.
+
+    Examples
+    --------
+    >>> from skectonas.topology import suitable_starts
+    >>> for topology in suitable_starts((28, 28, 1), 10, is_image=True):
+    ...     print(topology)
+    28x28x1 > conv 12 avg > conv 24 avg > conv 32 avg > 10 classes
+    28x28x1 > conv 12 avg > conv 24 avg > dense 20 > 10 classes
+    """
+    height, width, _ = input_shape
+    if not is_image or min(height, width) < SMALLEST_SIDE_OF_CELLS:
+        return [
+            Topology(input_shape, (), tuple(map(Dense, units)), n_classes)
+            for units in DENSE_STARTS
+        ]
+    starts = []
+    for channels, units in CELL_STARTS:
+        cells = channels[: max(1, int(math.log2(min(height, width))) - 1)]
+        topology = Topology(
+            input_shape, tuple(map(ConvCell, cells)), tuple(map(Dense, units)), n_classes
+        )
+        if topology not in starts:
+            starts.append(topology)
+    return starts

@@ -179,7 +179,7 @@ def test_channels_go_by_the_size_of_gamma_and_leave_their_constant() -> None:
     gamma = torch.tensor([-5.0, 1e-7, 2.0, 3.0], dtype=torch.float64)
     weights["cells.0.norm.weight"] = gamma
     weights["cells.0.norm.bias"] = torch.tensor([0.1, 0.7, 0.2, -0.3], dtype=torch.float64)
-    new, child = changed(RemoveChannels(step=1), topology, weights, 0)
+    new, child = changed(RemoveChannels(fraction=0.0, at_least=1), topology, weights, 0)
     assert child["cells.0.norm.weight"].tolist() == [-5.0, 2.0, 3.0]
     assert_same_outputs(topology, weights, new, child, atol=1e-4)
 
@@ -196,7 +196,7 @@ def test_the_constant_of_a_channel_passes_through_a_second_cell() -> None:
     network = build(topology, weights)
     network.calibrate(images_for(topology))
     weights = weights_of(network)
-    new, child = changed(RemoveChannels(step=1), topology, weights, 0)
+    new, child = changed(RemoveChannels(fraction=0.0, at_least=1), topology, weights, 0)
     assert (
         child["cells.0.norm.weight"].tolist() == weights["cells.0.norm.weight"][[0, 2]].tolist()
     )

@@ -30,6 +30,7 @@ from skectonas.search.fitness import Balanced, Fitness, Greedy, Random
 from skectonas.search.ledger import Ledger
 from skectonas.search.settings import Settings
 from skectonas.search.state import Outcome, SearchState
+from skectonas.training import NO_AUGMENTATION, PLAIN_RECIPE, Recipe
 from skectonas.training.plain import Key, Trainer
 
 STEPS_PER_EPOCH = 7
@@ -45,6 +46,9 @@ DEFAULTS: dict[str, Any] = {
     "score_window": 3,
     "morphisms": MORPHISMS,
     "keep_front": False,
+    "final_fraction": 0.0,
+    "augmentation": NO_AUGMENTATION,
+    "measure": "score",
 }
 
 
@@ -54,11 +58,17 @@ class FakeTrainer:
     def __init__(self, score=lambda candidate: candidate.n_steps / 1e4) -> None:
         self.score = score
         self.calls: list[tuple[list[Candidate], list[int], Key]] = []
+        self.recipes: list[Recipe] = []
 
     def train(
-        self, candidates: Sequence[Candidate], n_steps: Sequence[int], key: Key
+        self,
+        candidates: Sequence[Candidate],
+        n_steps: Sequence[int],
+        key: Key,
+        recipe: Recipe = PLAIN_RECIPE,
     ) -> list[Candidate]:
         self.calls.append((list(candidates), list(n_steps), key))
+        self.recipes.append(recipe)
         assert min(n_steps) >= 1
         trained = []
         for candidate, steps in zip(candidates, n_steps, strict=True):

@@ -204,6 +204,11 @@ class InputEncoder:
             first += len(batch)
         return images
 
+    @property
+    def takes_images(self) -> bool:
+        """Whether `fit` saw images, and not a table that is laid out as pixels."""
+        return self._pixel_index is None
+
     def warn_if_scaled_differently(self, X: Data) -> None:
         """Warn if the values of X look as if they were scaled in another way than in `fit`.
 

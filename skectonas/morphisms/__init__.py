@@ -10,13 +10,14 @@ from skectonas.morphisms.cells import AddCell, RemoveCell
 from skectonas.morphisms.deepen import AddDense
 from skectonas.morphisms.identity import Identity
 from skectonas.morphisms.narrow import RemoveChannels, RemoveUnits
-from skectonas.morphisms.registry import GREEDY_MORPHISMS, MORPHISMS
+from skectonas.morphisms.registry import GREEDY_MORPHISMS, MORPHISMS, PAPER_MORPHISMS
 from skectonas.morphisms.shallow import RemoveDense
 from skectonas.morphisms.widen import AddChannels, AddUnits
 
 __all__ = [
     "GREEDY_MORPHISMS",
     "MORPHISMS",
+    "PAPER_MORPHISMS",
     "Activations",
     "AddCell",
     "AddChannels",

@@ -75,6 +75,11 @@ class Morphism(Protocol):
         ...
 
 
+def share_of(width: int, fraction: float, at_least: int) -> int:
+    """Return how many units or channels a change of width adds or removes."""
+    return max(at_least, round(fraction * width))
+
+
 def reader_of_cell(topology: Topology, cell: int) -> str:
     """Return the name of the weight whose inputs are the channels of a cell."""
     if cell + 1 < len(topology.cells):

@@ -16,6 +16,7 @@ from skectonas.morphisms.base import (
     reader_of_cell,
     reader_of_dense,
     restore_shape,
+    share_of,
 )
 from skectonas.morphisms.reconnect import reconnect_first_dense
 from skectonas.network import Weights
@@ -37,15 +38,15 @@ class RemoveUnits:
 
     Parameters
     ----------
-    fraction : float, default=0.1
-        Units to remove, relative to the units of the layer.
+    fraction : float, default=0.25
+        Units to remove, relative to the units of the layer; 0.1 in the paper.
     at_least : int, default=2
-        Minimum number of units to remove; one unit always remains.
+        Minimum number of units to remove; 2 in the paper. One unit always remains.
     recovery_epochs : float, default=0.25
         Epochs of training before the competition.
     """
 
-    fraction: float = 0.1
+    fraction: float = 0.25
     at_least: int = 2
     recovery_epochs: float = 0.25
     name = "remove_units"
@@ -59,7 +60,7 @@ class RemoveUnits:
         """Return the topology with a narrower dense layer."""
         dense = list(topology.dense)
         units = dense[site].units
-        dense[site] = Dense(max(1, units - max(self.at_least, round(self.fraction * units))))
+        dense[site] = Dense(max(1, units - share_of(units, self.fraction, self.at_least)))
         return replace(topology, dense=tuple(dense))
 
     def carry(
@@ -85,13 +86,16 @@ class RemoveChannels:
 
     Parameters
     ----------
-    step : int, default=3
-        Channels to remove; one always remains.
+    fraction : float, default=0.25
+        Channels to remove, relative to the channels of the cell; 0 in the paper.
+    at_least : int, default=3
+        Minimum number of channels to remove; 3 in the paper. One channel always remains.
     recovery_epochs : float, default=0.25
         Epochs of training before the competition.
     """
 
-    step: int = 3
+    fraction: float = 0.25
+    at_least: int = 3
     recovery_epochs: float = 0.25
     name = "remove_channels"
     preserves_function = False
@@ -103,7 +107,9 @@ class RemoveChannels:
     def rewrite(self, topology: Topology, site: int, rng: np.random.Generator) -> Topology:
         """Return the topology with a narrower cell."""
         cells = list(topology.cells)
-        cells[site] = ConvCell(max(1, cells[site].channels - self.step), cells[site].pooling)
+        channels = cells[site].channels
+        kept = max(1, channels - share_of(channels, self.fraction, self.at_least))
+        cells[site] = ConvCell(kept, cells[site].pooling)
         return replace(topology, cells=tuple(cells))
 
     def carry(

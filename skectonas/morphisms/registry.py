@@ -27,3 +27,16 @@ GREEDY_MORPHISMS: tuple[Morphism, ...] = tuple(
     AddCell(extra=(15,)) if isinstance(morphism, AddCell) else morphism
     for morphism in MORPHISMS
 )
+
+# The step sizes of the paper.
+PAPER_MORPHISMS: tuple[Morphism, ...] = (
+    Identity(),
+    AddDense(),
+    RemoveDense(),
+    AddUnits(fraction=0.1, at_least=2),
+    RemoveUnits(fraction=0.1, at_least=2),
+    AddCell(),
+    RemoveCell(),
+    AddChannels(fraction=0.0, at_least=3),
+    RemoveChannels(fraction=0.0, at_least=3),
+)

@@ -15,6 +15,7 @@ from skectonas.morphisms.base import (
     reader_of_cell,
     reader_of_dense,
     restore_shape,
+    share_of,
 )
 from skectonas.network import Weights, glorot, identity_norm
 from skectonas.topology import ConvCell, Dense, Topology, conv_name, dense_name, norm_name
@@ -30,16 +31,16 @@ class AddUnits:
 
     Parameters
     ----------
-    fraction : float, default=0.1
-        Units to add, relative to the units of the layer.
-    at_least : int, default=2
-        Minimum number of units to add.
+    fraction : float, default=0.5
+        Units to add, relative to the units of the layer; 0.1 in the paper.
+    at_least : int, default=4
+        Minimum number of units to add; 2 in the paper.
     recovery_epochs : float, default=0.1
         Epochs of training before the competition.
     """
 
-    fraction: float = 0.1
-    at_least: int = 2
+    fraction: float = 0.5
+    at_least: int = 4
     recovery_epochs: float = 0.1
     name = "add_units"
     preserves_function = True
@@ -52,7 +53,7 @@ class AddUnits:
         """Return the topology with a wider dense layer."""
         dense = list(topology.dense)
         units = dense[site].units
-        dense[site] = Dense(units + max(self.at_least, round(self.fraction * units)))
+        dense[site] = Dense(units + share_of(units, self.fraction, self.at_least))
         return replace(topology, dense=tuple(dense))
 
     def carry(
@@ -80,13 +81,16 @@ class AddChannels:
 
     Parameters
     ----------
-    step : int, default=3
-        Channels to add.
+    fraction : float, default=0.5
+        Channels to add, relative to the channels of the cell; 0 in the paper.
+    at_least : int, default=6
+        Minimum number of channels to add; 3 in the paper.
     recovery_epochs : float, default=0.1
         Epochs of training before the competition.
     """
 
-    step: int = 3
+    fraction: float = 0.5
+    at_least: int = 6
     recovery_epochs: float = 0.1
     name = "add_channels"
     preserves_function = True
@@ -98,7 +102,9 @@ class AddChannels:
     def rewrite(self, topology: Topology, site: int, rng: np.random.Generator) -> Topology:
         """Return the topology with a wider cell."""
         cells = list(topology.cells)
-        cells[site] = ConvCell(cells[site].channels + self.step, cells[site].pooling)
+        channels = cells[site].channels
+        extra = share_of(channels, self.fraction, self.at_least)
+        cells[site] = ConvCell(channels + extra, cells[site].pooling)
         return replace(topology, cells=tuple(cells))
 
     def carry(

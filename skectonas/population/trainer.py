@@ -35,7 +35,15 @@ from skectonas.population.workers.sharing import Shared
 from skectonas.population.workers.stopping import Workers
 from skectonas.surroundings import undisturbed
 from skectonas.topology import Topology
-from skectonas.training import Key, OptimizerSpec, PlainTrainer, Scorer, TrainingData
+from skectonas.training import (
+    PLAIN_RECIPE,
+    Key,
+    OptimizerSpec,
+    PlainTrainer,
+    Recipe,
+    Scorer,
+    TrainingData,
+)
 
 Train: TypeAlias = Callable[..., list[list[Candidate]]]
 """A function that trains groups, such as `_train_stacked`."""
@@ -105,7 +113,11 @@ class FusedTrainer:
         self._workers = Workers()
 
     def train(
-        self, candidates: Sequence[Candidate], n_steps: Sequence[int], key: Key
+        self,
+        candidates: Sequence[Candidate],
+        n_steps: Sequence[int],
+        key: Key,
+        recipe: Recipe = PLAIN_RECIPE,
     ) -> list[Candidate]:
         """Return the candidates, trained: see `Trainer.train`."""
         busy = [i for i in range(len(candidates)) if n_steps[i]]
@@ -130,6 +142,7 @@ class FusedTrainer:
                         for group in groups
                     ],
                     key,
+                    recipe,
                     self._workers,
                 )
                 for train, groups in assignments
@@ -192,6 +205,7 @@ def _train_natively(
     shared: Shared[TrainingSetup],
     tasks: list[GroupTask],
     key: Key,
+    recipe: Recipe,
     workers: Workers,
     *,
     n_threads: int,
@@ -203,31 +217,47 @@ def _train_natively(
     n_steps = [task.n_steps[0] for task in tasks]
     with undisturbed(), workers.running():
         trained = train_natively(
-            setup, candidates, n_steps, key, named_engine(engine), n_threads, workers.check
+            setup,
+            candidates,
+            n_steps,
+            key,
+            recipe,
+            named_engine(engine),
+            n_threads,
+            workers.check,
         )
     return [[candidate] for candidate in trained]
 
 
 def _train_stacked(
-    shared: Shared[TrainingSetup], tasks: list[GroupTask], key: Key, workers: Workers
+    shared: Shared[TrainingSetup],
+    tasks: list[GroupTask],
+    key: Key,
+    recipe: Recipe,
+    workers: Workers,
 ) -> list[list[Candidate]]:
     """Train groups that share the feed, because their first layers take the same input."""
     topology = tasks[0].topology
-    return _train_together(shared, tasks, key, workers, topology, StackComputation)
+    return _train_together(shared, tasks, key, recipe, workers, topology, StackComputation)
 
 
 def _train_by_kernels(
-    shared: Shared[TrainingSetup], tasks: list[GroupTask], key: Key, workers: Workers
+    shared: Shared[TrainingSetup],
+    tasks: list[GroupTask],
+    key: Key,
+    recipe: Recipe,
+    workers: Workers,
 ) -> list[list[Candidate]]:
     """Train groups of any kind in the same launches."""
     topology = without_hidden_layers(tasks[0].topology)
-    return _train_together(shared, tasks, key, workers, topology, KernelComputation)
+    return _train_together(shared, tasks, key, recipe, workers, topology, KernelComputation)
 
 
 def _train_together(
     shared: Shared[TrainingSetup],
     tasks: list[GroupTask],
     key: Key,
+    recipe: Recipe,
     workers: Workers,
     input_of: Topology,
     computation_of: ComputationFactory,
@@ -262,7 +292,11 @@ def _train_together(
 
 
 def _train_alone(
-    shared: Shared[TrainingSetup], tasks: list[GroupTask], key: Key, workers: Workers
+    shared: Shared[TrainingSetup],
+    tasks: list[GroupTask],
+    key: Key,
+    recipe: Recipe,
+    workers: Workers,
 ) -> list[list[Candidate]]:
     """Train candidates one by one."""
     setup = shared.value
@@ -271,5 +305,5 @@ def _train_alone(
     with undisturbed(setup.data.train.labels.device), workers.running():
         for task in tasks:
             workers.check()
-            trained.append(trainer.train(task.candidates, task.n_steps, key))
+            trained.append(trainer.train(task.candidates, task.n_steps, key, recipe))
     return trained

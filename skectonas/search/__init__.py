@@ -7,7 +7,7 @@ runs. `result` turns what it has found into fitted attributes.
 """
 
 from skectonas.search.algorithm import Observer, Search
-from skectonas.search.fitness import Balanced, Fitness, Greedy, Random
+from skectonas.search.fitness import Balanced, Fitness, Greedy, Measure, Random
 from skectonas.search.front import unbeaten
 from skectonas.search.ledger import Entry, Ledger
 from skectonas.search.observers import CallbackTasks, Printer
@@ -23,6 +23,7 @@ __all__ = [
     "Fitness",
     "Greedy",
     "Ledger",
+    "Measure",
     "Observer",
     "Outcome",
     "Printer",

@@ -24,7 +24,7 @@ from skectonas.search.settings import Settings
 from skectonas.search.state import Outcome, SearchState
 from skectonas.search.tournament import Draw, Verdict, draw_round
 from skectonas.topology import Topology
-from skectonas.training import Trainer
+from skectonas.training import Recipe, Trainer
 
 # Keys of random draws. They follow those of the training phases.
 INITIAL_WEIGHTS, MUTATION, BRACKETS = range(len(PHASES), len(PHASES) + 3)
@@ -81,7 +81,7 @@ class Search:
 
     def initial_state(
         self,
-        start: Topology | Candidate,
+        start: Candidate | Topology | Sequence[Topology],
         ledger: Ledger,
         incumbent: Candidate | None = None,
         reference: Ancestor | None = None,
@@ -90,31 +90,38 @@ class Search:
 
         Parameters
         ----------
-        start : Topology or Candidate
-            A candidate keeps its weights, and the search counts on from its id and generation.
+        start : Candidate, Topology or sequence of Topology
+            What the warm-up trains. A candidate keeps its weights, and the search counts on
+            from its id and generation. Of several topologies, the best become parents.
         ledger : Ledger
             The budget.
         incumbent : Candidate or None, default=None
             An evaluated candidate that the winner has to beat.
         reference : Ancestor or None, default=None
-            What the final selection compares with; None is the start after its warm-up.
+            What the final selection compares with; None is the best start after the warm-up.
 
         Returns
         -------
         SearchState
             The state to begin with.
         """
-        if isinstance(start, Topology):
-            weights = initial_weights(start, self._rng(0, INITIAL_WEIGHTS))
-            start = Candidate(0, start, weights, score_window=self.settings.score_window)
+        if isinstance(start, Candidate):
+            starts = [start]
+        else:
+            topologies = [start] if isinstance(start, Topology) else start
+            starts = [self._start(i, topology) for i, topology in enumerate(topologies)]
         return SearchState(
             ledger,
-            incumbent or start,
-            reference or start.as_ancestor(),
-            untrained=(start,),
-            generation=start.generation,
-            next_id=start.id + 1,
+            incumbent or starts[0],
+            reference or starts[0].as_ancestor(),
+            untrained=tuple(starts),
+            generation=starts[0].generation,
+            next_id=starts[-1].id + 1,
         )
+
+    def _start(self, number: int, topology: Topology) -> Candidate:
+        weights = initial_weights(topology, self._rng(0, INITIAL_WEIGHTS, number))
+        return Candidate(number, topology, weights, score_window=self.settings.score_window)
 
     def run(self, state: SearchState, observers: Sequence[Observer] = ()) -> Outcome:
         """Search from a state to the end.
@@ -208,7 +215,8 @@ class Search:
         if not state.survivors:
             raise ValueError("Nothing has been trained yet.")
         winner = self._select(state)
-        front = tuple(state.lineage_of(c) for c in self._front(state, state.survivors))
+        ended = (*state.survivors, *filter(None, [state.finalist]))
+        front = tuple(state.lineage_of(c) for c in self._front(state, ended))
         return Outcome(state, winner, state.lineage_of(winner), front, interrupted)
 
     def _tasks(self, state: SearchState) -> tuple[Task, ...]:
@@ -228,15 +236,25 @@ class Search:
                 return ()
 
     def _warm_up(self, state: SearchState) -> SearchState:
-        """Train the start."""
-        n_steps = min(state.ledger.steps(self.settings.warmup_epochs), state.ledger.left)
-        state, [start], _ = self._train(state, state.untrained, [n_steps])
-        _check_start(start)
-        state = replace(state, untrained=(), survivors=(start,))
-        if state.best.id == start.id:
-            state = replace(state, best=start)
-        if state.reference.id == start.id:
-            state = replace(state, reference=start.as_ancestor())
+        """Train the starts; the best are the first parents."""
+        most = max(1, self._left(state) // len(state.untrained))
+        n_steps = min(state.ledger.steps(self.settings.warmup_epochs), most)
+        starts = state.untrained
+        state, trained, _ = self._train(state, starts, [n_steps] * len(starts))
+        trained.sort(key=lambda c: rank(c, self._greedy(c)), reverse=True)
+        _check_start(trained[0])
+        parents, others = trained[: self.settings.n_parents], trained[self.settings.n_parents :]
+        is_known = {start.id for start in starts}.__contains__
+        state = replace(
+            state,
+            untrained=(),
+            survivors=tuple(c for c in parents if _is_trained(c)),
+            front=self._front(state, filter(_is_trained, others)),
+            best=trained[0] if is_known(state.best.id) else state.best,
+            reference=(
+                trained[0].as_ancestor() if is_known(state.reference.id) else state.reference
+            ),
+        )
         return self._end_generation(state)
 
     def _mutate(self, state: SearchState) -> SearchState:
@@ -252,8 +270,8 @@ class Search:
         # Recovery alone decides nothing: the first round has to be affordable, too.
         cost = sum(self._recovery_steps(state, children))
         cost += len(children) * self._shortest_round(state)
-        if not children or state.ledger.left < cost:
-            return _next_generation(replace(state, finished=True))
+        if not children or self._left(state) < cost:
+            return self._next_generation(replace(state, finished=True))
         return replace(state, untrained=tuple(children), next_id=next(ids), step="recovery")
 
     def _children(
@@ -301,7 +319,7 @@ class Search:
         n_steps = self._round_steps(state)
         if not n_steps:
             return self._end_phase(replace(state, finished=True))
-        fitness = Greedy() if state.step == "phase 1" else self.fitness
+        fitness = self._greedy if state.step == "phase 1" else self.fitness
         draw = self._draw(state)
         each = [n_steps] * len(draw.competitors)
         finished = n_steps < state.ledger.steps(self.settings.round_epochs)
@@ -341,13 +359,20 @@ class Search:
     def _end_generation(self, state: SearchState) -> SearchState:
         """Make the survivors the next parents, and continue with the next generation."""
         front = self._front(state, state.survivors)
-        return _next_generation(replace(state, front=front, best=self._select(state)))
+        return self._next_generation(replace(state, front=front, best=self._select(state)))
+
+    def _next_generation(self, state: SearchState) -> SearchState:
+        """Continue with a generation, or with the final training if there can be none."""
+        if self._left(state) > 0 and not state.finished:
+            return replace(state, step="mutation")
+        affordable = state.ledger.left >= state.ledger.steps_per_epoch
+        return replace(state, step="final" if affordable else "done")
 
     def _train_best(self, state: SearchState) -> SearchState:
-        """Spend the rest of the budget on the best candidate, in whole epochs."""
+        """Train the best candidate for the rest of the budget, in whole epochs."""
         n_steps = state.ledger.left - state.ledger.left % state.ledger.steps_per_epoch
-        state, [best], _ = self._train(state, [self._select(state)], [n_steps])
-        return replace(state, survivors=(*state.survivors, best), step="done")
+        state, [finalist], _ = self._train(state, [state.best], [n_steps])
+        return replace(state, finalist=finalist, step="done")
 
     def _front(
         self, state: SearchState, candidates: Iterable[Candidate]
@@ -364,11 +389,23 @@ class Search:
         return tuple(pool[i] for i in unbeaten(sizes, scores, [c.loss for c in pool]))
 
     def _select(self, state: SearchState) -> Candidate:
-        """Return the best of all finished generations and of the survivors."""
-        return max(
+        """Return the best of all finished generations, of the survivors and of the final.
+
+        After the final training, a candidate is preferred unless both its score and its loss
+        have become worse. A small difference on the validation rows is noise.
+        """
+        best = max(
             (state.best, *state.survivors),
             key=lambda c: rank(c, self.fitness.final(c, state.reference)),
         )
+        last = state.finalist
+        if last is None or (last.score < best.score and last.loss > best.loss):
+            return best
+        return last
+
+    @property
+    def _greedy(self) -> Greedy:
+        return Greedy(self.settings.measure)
 
     def _train(
         self,
@@ -379,8 +416,12 @@ class Search:
     ) -> tuple[SearchState, list[Candidate], list[Verdict]]:
         """Train, judge and charge the ledger together, so that they cannot disagree."""
         key = (self.seed, state.generation, PHASES.index(state.step), state.round)
+        recipe = Recipe(
+            anneals=state.step == "final" and self.settings.final_fraction > 0,
+            augmentation=self.settings.augmentation,
+        )
         began = time.perf_counter()
-        trained = self.trainer.train(candidates, n_steps, key)
+        trained = self.trainer.train(candidates, n_steps, key, recipe)
         seconds = time.perf_counter() - began
         verdicts = judge(trained) if judge else [Verdict()] * len(trained)
         share = seconds / sum(n_steps)
@@ -393,6 +434,12 @@ class Search:
             known = {**known, **{c.id: replace(c, weights={}) for c in trained}}
         return replace(state, ledger=ledger, known=known), trained, verdicts
 
+    def _left(self, state: SearchState) -> int:
+        """Return the batches that are left, without those reserved for the final training."""
+        ledger = state.ledger
+        n_reserved = int(self.settings.final_fraction * ledger.total / ledger.steps_per_epoch)
+        return ledger.left - n_reserved * ledger.steps_per_epoch
+
     def _recovery_steps(self, state: SearchState, children: Iterable[Candidate]) -> list[int]:
         epochs = {m.name: m.recovery_epochs for m in self.settings.morphisms}
         return [state.ledger.steps(epochs[child.morphism]) for child in children]
@@ -404,7 +451,7 @@ class Search:
 
     def _round_steps(self, state: SearchState) -> int:
         """Return the batches of the next round for each survivor, or 0 if there is no round."""
-        most = state.ledger.left // len(state.survivors)
+        most = self._left(state) // len(state.survivors)
         if state.finished or most < self._shortest_round(state):
             return 0
         return min(state.ledger.steps(self.settings.round_epochs), most)
@@ -451,17 +498,14 @@ class _OpenTasks:
         return not stopped
 
 
-def _next_generation(state: SearchState) -> SearchState:
-    """Continue with a generation, or with the final training if there can be none."""
-    if state.ledger.left and not state.finished:
-        return replace(state, step="mutation")
-    affordable = state.ledger.left >= state.ledger.steps_per_epoch
-    return replace(state, step="final" if affordable else "done")
+def _is_trained(candidate: Candidate) -> bool:
+    """Return whether the training of a candidate did not diverge."""
+    return candidate.is_finite and bool(np.isfinite(candidate.loss))
 
 
 def _check_start(start: Candidate) -> None:
     """Raise if the training of the start diverged, and warn if it ended worse than guessing."""
-    if not (start.is_finite and np.isfinite(start.loss)):
+    if not _is_trained(start):
         raise ValueError(
             "The training of the start diverged: its weights or outputs are not "
             "finite. Lower learning_rate, or scale the data."

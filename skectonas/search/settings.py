@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from skectonas.morphisms import Morphism
+from skectonas.search.fitness import Measure
+from skectonas.training import Augmentation
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,10 @@ class Settings:
         The changes to choose from, as objects.
     keep_front : bool
         Whether the candidates that no other beats keep their weights.
+    augmentation : Augmentation
+        How training images are changed.
+    measure : {"score", "loss"}
+        What phase 1 is decided by.
     """
 
     warmup_epochs: float
@@ -32,6 +38,9 @@ class Settings:
     score_window: int
     morphisms: Sequence[Morphism]
     keep_front: bool
+    final_fraction: float
+    augmentation: Augmentation
+    measure: Measure
 
 
 def check_morphisms(morphisms: Any, known: Sequence[Morphism]) -> tuple[Morphism, ...]:

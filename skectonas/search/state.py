@@ -30,9 +30,9 @@ class SearchState:
         The best of all finished generations. Before the warm-up, the candidate that the start
         has to beat, or the start.
     reference : Ancestor
-        What the final selection compares with. Unless another was given, it is the start.
+        What the final selection compares with. Unless another was given, it is the best start.
     untrained : tuple of Candidate, default=()
-        What the warm-up or the recovery trains next: the start, or the children of a
+        What the warm-up or the recovery trains next: the starts, or the children of a
         generation.
     survivors : tuple of Candidate, default=()
         The candidates still in competition, as they were last trained. Between generations
@@ -51,6 +51,8 @@ class SearchState:
         The id of the next child.
     finished : bool, default=False
         Whether no further round can be played.
+    finalist : Candidate or None, default=None
+        The best candidate after the final training.
     """
 
     ledger: Ledger
@@ -65,6 +67,7 @@ class SearchState:
     round: int = 0
     next_id: int = 1
     finished: bool = False
+    finalist: Candidate | None = None
 
     def lineage_of(self, candidate: Candidate) -> tuple[Candidate, ...]:
         """Return the ancestors of a candidate, the start first, and the candidate itself."""

@@ -16,13 +16,18 @@ from skectonas.training.plain import (
     resolve_optimizer,
     snapshot_steps,
 )
+from skectonas.training.recipe import NO_AUGMENTATION, PLAIN_RECIPE, Augmentation, Recipe
 from skectonas.training.scoring import Scorer, make_scorer, name_of
 
 __all__ = [
+    "NO_AUGMENTATION",
+    "PLAIN_RECIPE",
+    "Augmentation",
     "BatchOrder",
     "Key",
     "OptimizerSpec",
     "PlainTrainer",
+    "Recipe",
     "Rows",
     "Scorer",
     "Trainer",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from skectonas.inputs import UNSCALED, MappedImages, PixelScaling
+from skectonas.training.recipe import NO_AUGMENTATION, Augmentation
 
 CALIBRATION_ROWS = 1024
 """Rows that running statistics and reconnections are computed on: enough for both on the data
@@ -32,30 +33,55 @@ class Rows:
     places : Tensor of shape (n,) or None, default=None
         Which of the images belongs to each row, so that the two sides of a split share them
         and neither copies its own. None means that there are no others.
+    augmentation : Augmentation, default=NO_AUGMENTATION
+        The variants of each row. Number ``variant * n + row`` is a variant of a row.
     """
 
     images: Tensor | MappedImages
     labels: Tensor
     weights: Tensor | None = None
     places: Tensor | None = None
+    augmentation: Augmentation = NO_AUGMENTATION
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, rows: Tensor, out: Tensor | None = None) -> Tensor:
-        """Return the images of some rows, as they came.
+    def take(self, numbers: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return the images of some rows, or variants of them.
 
         Parameters
         ----------
-        rows : Tensor of shape (m,)
-            Numbers of the rows.
+        numbers : Tensor of shape (m,)
+            Numbers of the rows, or of variants of them.
         out : Tensor of shape (m, height, width, channels) or None, default=None
             Memory that the result may take.
         """
+        rows = self._rows_of(numbers)
         places = rows if self.places is None else self.places[rows]
         if isinstance(self.images, MappedImages):
-            return self.images.take(places)
-        return torch.index_select(self.images, 0, places, out=out)
+            images = self.images.take(places)
+        else:
+            images = torch.index_select(self.images, 0, places, out=out)
+        if not self.has_variants:
+            return images
+        return self.augmentation.apply(images, numbers // len(self))
+
+    @property
+    def has_variants(self) -> bool:
+        """Whether the numbers are those of variants of rows."""
+        return self.augmentation.n_variants > 1
+
+    def labels_of(self, numbers: Tensor) -> Tensor:
+        """Return the labels of some rows, or of variants of them."""
+        return self.labels[self._rows_of(numbers)]
+
+    def weights_of(self, numbers: Tensor) -> Tensor:
+        """Return the sample weights of some rows, or of variants of them; there have to be."""
+        assert self.weights is not None
+        return self.weights[self._rows_of(numbers)]
+
+    def _rows_of(self, numbers: Tensor) -> Tensor:
+        return numbers % len(self) if self.has_variants else numbers
 
     def chunks(self, size: int) -> Iterator[Tensor]:
         """Yield the images of all rows in their order, so many at a time."""
@@ -68,9 +94,10 @@ class Rows:
 
     def _with(self, images: Tensor | MappedImages, device: torch.device) -> Rows:
         """Return the same rows on the device that the images have been taken to."""
-        others = (self.weights, self.places)
-        moved = (None if other is None else other.to(device) for other in others)
-        return Rows(images, self.labels.to(device), *moved)
+        weights, places = (
+            None if other is None else other.to(device) for other in (self.weights, self.places)
+        )
+        return Rows(images, self.labels.to(device), weights, places, self.augmentation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +134,15 @@ class TrainingData:
         return next(self.train.chunks(CALIBRATION_ROWS))
 
     def batches(self, n_steps: int, key: Sequence[int]) -> BatchOrder:
-        """Return which training rows each batch takes."""
-        device = self.train.labels.device
-        return BatchOrder(len(self.train), self.batch_size, n_steps, key, device)
+        """Return which training rows, or variants of them, each batch takes."""
+        device, n_variants = self.train.labels.device, self.train.augmentation.n_variants
+        return BatchOrder(len(self.train), self.batch_size, n_steps, key, device, n_variants)
+
+    def augmented(self, augmentation: Augmentation) -> TrainingData:
+        """Return the same data, with variants of the training rows."""
+        if augmentation == self.train.augmentation:
+            return self
+        return replace(self, train=replace(self.train, augmentation=augmentation))
 
     def to(self, device: torch.device) -> TrainingData:
         """Return the same data on a device; images that both sides share are moved once."""
@@ -139,6 +172,9 @@ class BatchOrder:
         What the order depends on, and on nothing else: seed, generation, phase, round.
     device : torch.device, default=cpu
         Where the rows are wanted.
+    n_variants : int, default=1
+        Variants of each row, of which one is drawn whenever a batch takes it. The variants of
+        row i have the numbers i, n_rows + i and so on.
 
     Attributes
     ----------
@@ -162,10 +198,12 @@ class BatchOrder:
         n_steps: int,
         key: Sequence[int],
         device: torch.device | str = "cpu",
+        n_variants: int = 1,
     ) -> None:
         self._per_epoch = -(-n_rows // batch_size)
         self.shape = (n_steps, -(-n_rows // self._per_epoch))
         self._n_rows, self._key, self._device = n_rows, key, device
+        self._n_variants = n_variants
         self._epoch = -1
         self._batches = torch.empty((0, self.shape[1]), dtype=torch.int64, device=device)
 
@@ -184,8 +222,11 @@ class BatchOrder:
 
     def _of(self, epoch: int) -> Tensor:
         if epoch != self._epoch:
-            rows = np.random.default_rng([*self._key, epoch]).permutation(self._n_rows)
+            rng = np.random.default_rng([*self._key, epoch])
+            rows = rng.permutation(self._n_rows)
             left_over = self._per_epoch * self.shape[1] - self._n_rows
             filled = np.concatenate([rows, rows[:left_over]]).reshape(-1, self.shape[1])
+            if self._n_variants > 1:
+                filled += self._n_rows * rng.integers(self._n_variants, size=filled.shape)
             self._epoch, self._batches = epoch, torch.from_numpy(filled).to(self._device)
         return self._batches

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -16,6 +18,7 @@ from skectonas.candidate import Candidate, Evaluation
 from skectonas.network import TopologyNetwork, build, weights_of
 from skectonas.surroundings import uninterrupted
 from skectonas.training.data import BatchOrder, Rows, TrainingData
+from skectonas.training.recipe import PLAIN_RECIPE, Recipe
 from skectonas.training.scoring import Scorer
 
 Key: TypeAlias = tuple[int, ...]
@@ -28,7 +31,11 @@ class Trainer(Protocol):
     """Trains the competitors of a round: the interface that the search uses."""
 
     def train(
-        self, candidates: Sequence[Candidate], n_steps: Sequence[int], key: Key
+        self,
+        candidates: Sequence[Candidate],
+        n_steps: Sequence[int],
+        key: Key,
+        recipe: Recipe = PLAIN_RECIPE,
     ) -> list[Candidate]:
         """Return the trained candidates.
 
@@ -40,6 +47,9 @@ class Trainer(Protocol):
             Number of batches for each of them.
         key : tuple of int
             Key of the batch order, which all competitors share.
+        recipe : Recipe, default=PLAIN_RECIPE
+            The course of the learning rate, which ends with the longest training, and the
+            changes of the images.
 
         Returns
         -------
@@ -162,19 +172,33 @@ class PlainTrainer:
         self.averaging = averaging
 
     def train(
-        self, candidates: Sequence[Candidate], n_steps: Sequence[int], key: Key
+        self,
+        candidates: Sequence[Candidate],
+        n_steps: Sequence[int],
+        key: Key,
+        recipe: Recipe = PLAIN_RECIPE,
     ) -> list[Candidate]:
         """Return the trained candidates, see `Trainer.train`."""
+        data, factors = self.data.augmented(recipe.augmentation), recipe.factors(max(n_steps))
         return [
-            self._train_one(candidate, self.data.batches(steps, key)) if steps else candidate
+            self._train_one(candidate, data, data.batches(steps, key), factors)
+            if steps
+            else candidate
             for candidate, steps in zip(candidates, n_steps, strict=True)
         ]
 
-    def _train_one(self, candidate: Candidate, order: BatchOrder) -> Candidate:
-        device, per_epoch = self.data.train.labels.device, self.data.steps_per_epoch
+    def _train_one(
+        self,
+        candidate: Candidate,
+        data: TrainingData,
+        order: BatchOrder,
+        factors: NDArray[np.float64],
+    ) -> Candidate:
+        device, per_epoch = data.train.labels.device, data.steps_per_epoch
         network = build(candidate.topology, candidate.weights).to(device)
         averaged = build(candidate.topology, candidate.weights).to(device)
         optimizer = self.optimizer(network.parameters())
+        full_rates = [group["lr"] for group in optimizer.param_groups]
         dtype = network.output.weight.dtype
         evaluations = []
         for begin in range(0, len(order), per_epoch):
@@ -183,8 +207,10 @@ class PlainTrainer:
             snapshots = snapshot_steps(len(rows), per_epoch, self.averaging)
             for step, batch in enumerate(rows, 1):
                 optimizer.zero_grad()
-                loss = self._loss(network, self.data.train, batch, dtype)
+                loss = self._loss(network, data.train, batch, dtype)
                 loss.backward()
+                for group, rate in zip(optimizer.param_groups, full_rates, strict=True):
+                    group["lr"] = rate * factors[begin + step - 1]
                 optimizer.step()
                 losses += loss.detach()
                 if step in snapshots:
@@ -203,10 +229,10 @@ class PlainTrainer:
     ) -> Tensor:
         logits = network(self.data.scaled(rows.take(batch), dtype))
         if rows.weights is None:
-            return cross_entropy(logits, rows.labels[batch])
-        losses = cross_entropy(logits, rows.labels[batch], reduction="none")
+            return cross_entropy(logits, rows.labels_of(batch))
+        losses = cross_entropy(logits, rows.labels_of(batch), reduction="none")
         # The mean over the rows, not over their weights: a batch of small weights counts less.
-        return (losses * rows.weights[batch]).mean()
+        return (losses * rows.weights_of(batch)).mean()
 
     @torch.no_grad()
     def _evaluate(

@@ -30,7 +30,7 @@ from skectonas.population.native.session import (
 )
 from skectonas.population.run.optimizer import StackOptimizer
 from skectonas.topology import norm_name
-from skectonas.training import Key, OptimizerSpec, Rows, snapshot_steps
+from skectonas.training import Key, OptimizerSpec, Recipe, Rows, snapshot_steps
 
 LOADED_VALUES = 2**19
 """Maximum number of pixels loaded at once, to stay in the cache."""
@@ -46,6 +46,7 @@ def train_natively(
     candidates: Sequence[Candidate],
     n_steps: Sequence[int],
     key: Key,
+    recipe: Recipe,
     engine: Engine,
     n_threads: int,
     check: Callable[[], None] = lambda: None,
@@ -74,7 +75,7 @@ def train_natively(
     list of Candidate
         See `Trainer.train`.
     """
-    return _Training(setup, candidates, n_steps, key).run(engine, n_threads, check)
+    return _Training(setup, candidates, n_steps, key, recipe).run(engine, n_threads, check)
 
 
 def rule_of(spec: OptimizerSpec) -> Rule:
@@ -118,9 +119,11 @@ class _Training:
         candidates: Sequence[Candidate],
         n_steps: Sequence[int],
         key: Key,
+        recipe: Recipe,
     ) -> None:
         self._setup, self._candidates, self._n_steps = setup, candidates, n_steps
-        data = setup.data
+        self._data = data = setup.data.augmented(recipe.augmentation)
+        self._learning_rates = setup.optimizer.settings["lr"] * recipe.factors(max(n_steps))
         self._order = data.batches(max(n_steps), key)
         self._per_epoch = data.steps_per_epoch
         self._snapshots = snapshot_steps(self._per_epoch, self._per_epoch, setup.averaging)
@@ -152,7 +155,7 @@ class _Training:
 
     def run(self, engine: Engine, n_threads: int, check: Callable[[], None]) -> list[Candidate]:
         """Train and evaluate; return the trained candidates."""
-        data = self._setup.data
+        data = self._data
         channels = self._candidates[0].topology.input_shape[2]
         offset, scale = data.scaling.tensors(torch.float64, torch.device("cpu"))
         settings = Settings(
@@ -207,17 +210,17 @@ class _Training:
 
     def _train(self, session: Session, begin: int, stop: int) -> None:
         """Train from one evaluation to the next."""
-        data, batch = self._setup.data, self._order.shape[1]
+        data, batch = self._data, self._order.shape[1]
         rows = self._order[begin:stop].reshape(-1)
         weights = torch.ones(len(rows), dtype=torch.float64)
         if data.train.weights is not None:
-            weights = data.train.weights[rows].to(torch.float64)
-        learning_rate = float(self._setup.optimizer.settings["lr"])
+            weights = data.train.weights_of(rows).to(torch.float64)
         for source in sources(data.train, rows, weights / batch, batch, self._max_steps):
             n_steps = len(source.labels) // batch
             steps = range(begin + 1, begin + n_steps + 1)
             rates = [0.0 if self._optimizer else self._rate(step) for step in steps]
-            session.train(source, begin, np.full(n_steps, learning_rate), np.array(rates))
+            learning_rates = self._learning_rates[begin : begin + n_steps]
+            session.train(source, begin, learning_rates, np.array(rates))
             begin += n_steps
             if self._optimizer is not None:
                 self._optimizer.step()
@@ -318,7 +321,12 @@ def sources(
     order = torch.arange(len(rows)) if order is None else order
     images = rows.images
     in_place = None
-    if isinstance(images, Tensor) and images.dtype in PIXEL_TYPES and images.is_contiguous():
+    if (
+        isinstance(images, Tensor)
+        and images.dtype in PIXEL_TYPES
+        and images.is_contiguous()
+        and not rows.has_variants
+    ):
         in_place = images
     size = len(order)
     if in_place is None:
@@ -327,7 +335,7 @@ def sources(
     if max_units is not None:
         size = min(size, max_units * unit)
     for own, own_weights in zip(order.split(size), weights.split(size), strict=True):
-        labels = rows.labels[own]
+        labels = rows.labels_of(own)
         if in_place is not None:
             places = own if rows.places is None else rows.places[own]
             yield Source(in_place, places.contiguous(), labels, own_weights)

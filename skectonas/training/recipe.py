@@ -1,0 +1,112 @@
+"""How networks are trained: the course of the learning rate, and changes of the images."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of training images that leave their class as it is.
+
+    Each time that an image is trained on, one of the variants is drawn for it. Variant 0 is the
+    image itself.
+
+    Parameters
+    ----------
+    shift : int, default=0
+        Maximum number of pixels by which images are shifted in each direction. What is missing
+        at the edge repeats the pixels there.
+    flip : bool, default=False
+        Whether half of the images are mirrored from left to right.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skectonas.training import Augmentation
+    >>> augmentation = Augmentation(flip=True)
+    >>> image = torch.arange(3).view(1, 1, 3, 1)
+    >>> augmentation.apply(image, torch.tensor([1])).flatten()
+    tensor([2, 1, 0])
+    >>> Augmentation(shift=1, flip=True).n_variants
+    18
+    """
+
+    shift: int = 0
+    flip: bool = False
+
+    @property
+    def n_variants(self) -> int:
+        """Number of variants of an image."""
+        return (1 + self.flip) * (2 * self.shift + 1) ** 2
+
+    def apply(self, images: Tensor, variants: Tensor) -> Tensor:
+        """Return a variant of each image.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n, height, width, channels)
+            The images.
+        variants : Tensor of shape (n,)
+            Numbers from 0 to below `n_variants`.
+        """
+        n, height, width, channels = images.shape
+        places = self._places(height, width, channels).to(images.device)[variants]
+        return images.reshape(n, -1).gather(1, places).view(images.shape)
+
+    @functools.cache  # noqa: B019
+    def _places(self, height: int, width: int, channels: int) -> Tensor:
+        """Return where each value of each variant is in the flattened image."""
+        steps = sorted(range(-self.shift, self.shift + 1), key=abs)
+        all_rows, all_columns = torch.arange(height), torch.arange(width)
+        variants = []
+        for flip in (False, True) if self.flip else (False,):
+            for down in steps:
+                for right in steps:
+                    rows = (all_rows - down).clamp(0, height - 1)
+                    columns = (all_columns - right).clamp(0, width - 1)
+                    pixels = rows[:, None] * width + (columns.flip(0) if flip else columns)
+                    values = pixels[:, :, None] * channels + torch.arange(channels)
+                    variants.append(values.flatten())
+        return torch.stack(variants)
+
+
+NO_AUGMENTATION = Augmentation()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the candidates of a round are trained.
+
+    Parameters
+    ----------
+    anneals : bool, default=False
+        Whether the learning rate falls to zero over the training, as half a cosine. Otherwise
+        it is constant.
+    augmentation : Augmentation, default=NO_AUGMENTATION
+        How training images are changed.
+
+    Examples
+    --------
+    >>> from skectonas.training import Recipe
+    >>> Recipe(anneals=True).factors(3)
+    array([1.  , 0.75, 0.25])
+    """
+
+    anneals: bool = False
+    augmentation: Augmentation = NO_AUGMENTATION
+
+    def factors(self, n_steps: int) -> NDArray[np.float64]:
+        """Return what the learning rate of each step is multiplied by."""
+        if not self.anneals:
+            return np.ones(n_steps)
+        return (1 + np.cos(np.pi * np.arange(n_steps) / n_steps)) / 2
+
+
+PLAIN_RECIPE = Recipe()
