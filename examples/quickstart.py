@@ -16,9 +16,9 @@ from skectonas import ECToNASClassifier
 # %%
 # Images
 # ------
-# The images are handwritten digits with 8×8 pixels. The search begins with a network that has a
-# single dense layer of 10 units (``start="small_ffnn"``), and trains at most 300 epochs over
-# all candidates together.
+# The images are handwritten digits with 8×8 pixels. The search begins with small convolutional
+# networks, because the data are images, and trains at most 300 epochs over all candidates
+# together.
 
 digits = load_digits()
 X_train, X_test, y_train, y_test = train_test_split(
@@ -30,7 +30,7 @@ clf = ECToNASClassifier(budget=300, random_state=0).fit(X_train, y_train)
 # ``tell`` prints a summary of the fitted attributes ``lineage_``, ``history_`` and
 # ``best_topology_``: where the search began, what was changed, and what won.
 
-print("Handwritten digits, from a network with a single dense layer")
+print("Handwritten digits")
 tell(clf, X_test, y_test)
 
 # %%

@@ -149,9 +149,10 @@ class ECToNASClassifier(
         `skectonas.search.Fitness`. With "auto", it is the loss if `scoring` is "accuracy" and
         `class_weight` is None, because the accuracy on few validation rows is mostly noise, and
         otherwise the score.
-    keep_candidates : {"pareto"} or None, default=None
-        Which weights are kept besides the winner's. With "pareto", those of the candidates in
-        `pareto_front_` are kept, so that `with_candidate` can make each of them the model.
+    keep_candidates : {"pareto", "all"} or None, default=None
+        Which weights are kept besides the winner's: those of the candidates in
+        `pareto_front_`, or of all candidates, so that `with_candidate` can make each of them
+        the model. "all" takes as much memory and room in files as all networks together.
     n_jobs : int or None, default=None
         Number of workers that train parts of the population in parallel, as in scikit-learn.
         The results do not depend on it.
@@ -189,12 +190,11 @@ class ECToNASClassifier(
         The candidates that no other beats, the smallest first, with the columns of `lineage_`.
         A candidate beats another that has no fewer parameters and no higher
         ``validation_score``. This is the score used for selection: the mean over the last
-        `score_window` evaluations, after the last training of the candidate. Training at the
-        end of the budget counts only if it raised the score. The winner may be missing, because
-        a candidate that lost a bracket may beat one whose score fell later.
+        `score_window` evaluations, after the last training of the candidate. The winner may be
+        missing, because a candidate that lost a bracket may beat one whose score fell later.
     kept_ : dict of int to dict
-        With ``keep_candidates="pareto"``, the network and the lineage of the winner and of each
-        candidate in `pareto_front_`, by its number; see `with_candidate`.
+        The network and the lineage of the winner and of each candidate that `keep_candidates`
+        asks to keep, by its number; see `with_candidate`.
     validation_score_ : float
         The winner's score on the validation rows: the mean over the last `score_window`
         evaluations.
@@ -279,7 +279,7 @@ class ECToNASClassifier(
         "max_growth": [Interval(Real, 0, None, closed="both")],
         "max_parameters": [Interval(Integral, 1, None, closed="left")],
         "selection": [StrOptions({"auto", *SELECTIONS}), HasMethods(["__call__", "final"])],
-        "keep_candidates": [StrOptions({"pareto"}), None],
+        "keep_candidates": [StrOptions({"pareto", "all"}), None],
         "n_jobs": [
             Interval(Integral, None, -1, closed="right"),
             Interval(Integral, 1, None, closed="left"),
@@ -335,7 +335,7 @@ class ECToNASClassifier(
         max_growth: float = 3.0,
         max_parameters: int = 8_000_000,
         selection: Literal["auto", "score", "loss", "random"] | Fitness = "auto",
-        keep_candidates: Literal["pareto"] | None = None,
+        keep_candidates: Literal["pareto", "all"] | None = None,
         n_jobs: int | None = None,
         device: str | torch.device = "auto",
         random_state: int | np.random.RandomState | np.random.Generator | None = None,

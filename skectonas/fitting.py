@@ -121,7 +121,7 @@ def first_fit(
     search = _search(estimator, data, scorer, optimizer, settings, seed, device)
     state = search.initial_state(starts, Ledger(estimator.budget, data.steps_per_epoch))
     scoring = name_of(estimator.scoring)
-    return search, state, Basis(encoder, sample.classes, seed, scoring, settings.keep_front)
+    return search, state, Basis(encoder, sample.classes, seed, scoring)
 
 
 def further_fit(
@@ -159,7 +159,6 @@ def further_fit(
         sample.classes,
         seed,
         estimator.scoring_,
-        settings.keep_front,
         history,
         estimator.lineage_,
     )
@@ -330,7 +329,7 @@ def _settings_of(estimator: BaseEstimator, encoder: InputEncoder) -> Settings:
         max_growth=estimator.max_growth,
         max_parameters=estimator.max_parameters,
         score_window=estimator.score_window,
-        keep_front=estimator.keep_candidates is not None,
+        keep=estimator.keep_candidates,
         morphisms=check_morphisms(
             estimator.morphisms, GREEDY_MORPHISMS if estimator.alpha == 1 else MORPHISMS
         ),

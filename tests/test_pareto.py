@@ -102,7 +102,9 @@ def test_the_front_is_that_of_history(
 ) -> None:
     trainer = Interrupted(noisy(levels))
     trainer.last = last
-    outcome, history, _, _ = run(budget, trainer, fitness, seed=seed, keep_front=keep)
+    outcome, history, _, _ = run(
+        budget, trainer, fitness, seed=seed, keep="pareto" if keep else None
+    )
     final = history["phase"] == "final"
     states = pd.concat(
         [history[~final].drop_duplicates("candidate", keep="last"), history[final]]
@@ -128,7 +130,7 @@ def test_the_front_is_that_of_history(
 
 def test_only_the_front_is_kept() -> None:
     trainer = FakeTrainer(noisy(1000))
-    outcome, history, _, state = run(600, trainer, keep_front=True)
+    outcome, history, _, state = run(600, trainer, keep="pareto")
     assert history["candidate"].nunique() > 3 * len(outcome.front)
     held = {id(c.weights["output.weight"]) for c in state.front}
     assert len(held) == len(outcome.front)
@@ -245,7 +247,7 @@ def test_nothing_before_fit() -> None:
         with pytest.raises(NotFittedError):
             call(quick())
     with pytest.raises(ValueError, match="keep_candidates"):
-        quick(keep_candidates="all").fit(np.zeros((4, 2)), [0, 0, 1, 1])
+        quick(keep_candidates="best").fit(np.zeros((4, 2)), [0, 0, 1, 1])
 
 
 def test_after_ctrl_c_the_front_is_there_too(digits: Any) -> None:

@@ -25,11 +25,12 @@ from skectonas.morphisms import (
     Identity,
     RemoveUnits,
 )
-from skectonas.search.algorithm import Observer, Search
+from skectonas.search.algorithm import Search
 from skectonas.search.fitness import Balanced, Fitness, Greedy, Random
 from skectonas.search.ledger import Ledger
 from skectonas.search.settings import Settings
 from skectonas.search.state import Outcome, SearchState
+from skectonas.search.tasks import Observer
 from skectonas.training import NO_AUGMENTATION, PLAIN_RECIPE, Recipe
 from skectonas.training.plain import Key, Trainer
 
@@ -45,7 +46,7 @@ DEFAULTS: dict[str, Any] = {
     "max_parameters": 8_000_000,
     "score_window": 3,
     "morphisms": MORPHISMS,
-    "keep_front": False,
+    "keep": None,
     "final_fraction": 0.0,
     "augmentation": NO_AUGMENTATION,
     "measure": "score",

@@ -1,12 +1,13 @@
 """The evolutionary search: the paper's Algorithm 1.
 
-`algorithm` has the steps of a search, and `state` is what they begin and end with. `ledger`
+`algorithm` has the steps of a search, `state` is what they begin and end with, and `tasks` are
+what observers are told of. `ledger`
 keeps the account of the budget. `tournament` draws the brackets of a round, `fitness` decides
 them, and `front` finds the candidates that no other beats. `observers` watch a search while it
 runs. `result` turns what it has found into fitted attributes.
 """
 
-from skectonas.search.algorithm import Observer, Search
+from skectonas.search.algorithm import Search
 from skectonas.search.fitness import Balanced, Fitness, Greedy, Measure, Random
 from skectonas.search.front import unbeaten
 from skectonas.search.ledger import Entry, Ledger
@@ -14,6 +15,7 @@ from skectonas.search.observers import CallbackTasks, Printer
 from skectonas.search.result import Basis, model_attributes
 from skectonas.search.settings import Settings, check_morphisms
 from skectonas.search.state import Outcome, SearchState
+from skectonas.search.tasks import Observer
 
 __all__ = [
     "Balanced",

@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -22,6 +21,7 @@ from skectonas.search.front import unbeaten
 from skectonas.search.ledger import PHASES, Entry, Ledger
 from skectonas.search.settings import Settings
 from skectonas.search.state import Outcome, SearchState
+from skectonas.search.tasks import Observer, OpenTasks, Task
 from skectonas.search.tournament import Draw, Verdict, draw_round
 from skectonas.topology import Topology
 from skectonas.training import Recipe, Trainer
@@ -32,27 +32,6 @@ INITIAL_WEIGHTS, MUTATION, BRACKETS = range(len(PHASES), len(PHASES) + 3)
 DIVERGED = 10
 """The largest training loss after the warm-up, in multiples of the loss of equal probabilities.
 A start that is barely trained, or trained on random labels, has about one."""
-
-
-class Observer(Protocol):
-    """An object that is told of the tasks of a search while it runs.
-
-    The tasks of a search are "warm-up", "generation" after "generation", and "final", as far as
-    the budget goes. Those of a generation are "recovery", "phase 1" and "phase 2", each at most
-    once. Those of a phase are named "round". Tasks follow each other and do not overlap.
-    """
-
-    def begin(self, search: Search, state: SearchState, task: str, n_subtasks: int) -> None:
-        """Handle the beginning of a task, which has at most `n_subtasks` subtasks."""
-
-    def end(self, search: Search, state: SearchState, task: str) -> bool | None:
-        """Handle the end of the innermost open task, also if it is cut short by a stop.
-
-        Returns
-        -------
-        bool or None
-            True stops the search, with the outcome of this state.
-        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +127,7 @@ class Search:
         UserWarning
             If the start is far worse than guessing after its warm-up.
         """
-        tasks = _OpenTasks(self, observers)
+        tasks = OpenTasks(self, observers)
         interrupted = False
         try:
             while tasks.switch(state, self._tasks(state)) and state.step != "done":
@@ -215,9 +194,14 @@ class Search:
         if not state.survivors:
             raise ValueError("Nothing has been trained yet.")
         winner = self._select(state)
-        ended = (*state.survivors, *filter(None, [state.finalist]))
-        front = tuple(state.lineage_of(c) for c in self._front(state, ended))
-        return Outcome(state, winner, state.lineage_of(winner), front, interrupted)
+        # The final training has made another network of the winner.
+        others = (c for c in (*state.front, *state.survivors) if c.id != winner.id)
+        front = tuple(map(state.lineage_of, self._unbeaten([*others, winner])))
+        lineage = state.lineage_of(winner)
+        kept = (*front, lineage) if self.settings.keep else ()
+        if self.settings.keep == "all":
+            kept = (*map(state.lineage_of, state.known.values()), *kept)
+        return Outcome(state, winner, lineage, front, kept, interrupted)
 
     def _tasks(self, state: SearchState) -> tuple[Task, ...]:
         """Return the tasks that the next step belongs to, the outermost first."""
@@ -244,15 +228,15 @@ class Search:
         trained.sort(key=lambda c: rank(c, self._greedy(c)), reverse=True)
         _check_start(trained[0])
         parents, others = trained[: self.settings.n_parents], trained[self.settings.n_parents :]
-        is_known = {start.id for start in starts}.__contains__
+        ids = {start.id for start in starts}
         state = replace(
             state,
             untrained=(),
             survivors=tuple(c for c in parents if _is_trained(c)),
-            front=self._front(state, filter(_is_trained, others)),
-            best=trained[0] if is_known(state.best.id) else state.best,
+            front=self._unbeaten(filter(_is_trained, others)),
+            best=trained[0] if state.best.id in ids else state.best,
             reference=(
-                trained[0].as_ancestor() if is_known(state.reference.id) else state.reference
+                trained[0].as_ancestor() if state.reference.id in ids else state.reference
             ),
         )
         return self._end_generation(state)
@@ -330,7 +314,9 @@ class Search:
         state = replace(
             state,
             survivors=tuple(c for c, verdict in results if verdict.won),
-            front=self._front(state, (c for c, verdict in results if not verdict.won)),
+            front=self._unbeaten(
+                (*state.front, *(c for c, verdict in results if not verdict.won))
+            ),
             round=state.round + 1,
             finished=finished,
         )
@@ -358,7 +344,7 @@ class Search:
 
     def _end_generation(self, state: SearchState) -> SearchState:
         """Make the survivors the next parents, and continue with the next generation."""
-        front = self._front(state, state.survivors)
+        front = self._unbeaten((*state.front, *state.survivors))
         return self._next_generation(replace(state, front=front, best=self._select(state)))
 
     def _next_generation(self, state: SearchState) -> SearchState:
@@ -374,17 +360,15 @@ class Search:
         state, [finalist], _ = self._train(state, [state.best], [n_steps])
         return replace(state, finalist=finalist, step="done")
 
-    def _front(
-        self, state: SearchState, candidates: Iterable[Candidate]
-    ) -> tuple[Candidate, ...]:
-        """Return the front, updated by candidates that are trained no further.
+    def _unbeaten(self, candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
+        """Return the front of some candidates that are trained no further.
 
         Other candidates do not count yet. They can still get worse, and the front would have
         lost those that they have beaten.
         """
-        if not self.settings.keep_front:
+        if self.settings.keep is None:
             candidates = (replace(candidate, weights={}) for candidate in candidates)
-        pool = sorted([*state.front, *candidates], key=lambda c: (c.id, c.n_steps))
+        pool = sorted(candidates, key=lambda c: (c.id, c.n_steps))
         sizes, scores = [c.n_parameters for c in pool], [c.score for c in pool]
         return tuple(pool[i] for i in unbeaten(sizes, scores, [c.loss for c in pool]))
 
@@ -431,7 +415,9 @@ class Search:
         )
         known = state.known
         if state.step != "final":  # descendants come from the candidate as it was before
-            known = {**known, **{c.id: replace(c, weights={}) for c in trained}}
+            keeps_all = self.settings.keep == "all"
+            own = {c.id: c if keeps_all else replace(c, weights={}) for c in trained}
+            known = {**known, **own}
         return replace(state, ledger=ledger, known=known), trained, verdicts
 
     def _left(self, state: SearchState) -> int:
@@ -458,44 +444,6 @@ class Search:
 
     def _rng(self, generation: int, *purpose: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, generation, *purpose])
-
-
-class Task(NamedTuple):
-    """A task of a search; tasks with the same name have different numbers."""
-
-    name: str
-    n_subtasks: int = 0
-    number: int = 0
-
-
-class _OpenTasks:
-    """The tasks that have begun and not ended; observers are told of every change."""
-
-    def __init__(self, search: Search, observers: Sequence[Observer]) -> None:
-        self.search = search
-        self.observers = observers
-        self._open: tuple[Task, ...] = ()
-
-    def switch(self, state: SearchState, tasks: tuple[Task, ...]) -> bool:
-        """End the open tasks that are not among the given ones, and begin the others.
-
-        Returns
-        -------
-        bool
-            False if an observer stops the search. Then all tasks have ended.
-        """
-        stopped = False
-        while self._open != tasks[: len(self._open)]:
-            *outer, task = self._open
-            self._open = tuple(outer)
-            stops = [observer.end(self.search, state, task.name) for observer in self.observers]
-            if any(stops):
-                stopped, tasks = True, ()
-        for task in tasks[len(self._open) :]:
-            for observer in self.observers:
-                observer.begin(self.search, state, task.name, task.n_subtasks)
-        self._open = tasks
-        return not stopped
 
 
 def _is_trained(candidate: Candidate) -> bool:

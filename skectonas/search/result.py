@@ -27,8 +27,6 @@ class Basis(NamedTuple):
         The seed of all random draws.
     scoring : str
         What the scores are called.
-    keep_front : bool
-        Whether the networks of the front are kept.
     history, lineage : DataFrame or None, default=None
         Of the fits before a warm start, as the estimator has them.
     """
@@ -37,7 +35,6 @@ class Basis(NamedTuple):
     classes: NDArray[Any]
     seed: int
     scoring: str
-    keep_front: bool
     history: pd.DataFrame | None = None
     lineage: pd.DataFrame | None = None
 
@@ -50,9 +47,8 @@ class Basis(NamedTuple):
             What the search has found.
         """
         steps_per_epoch = outcome.state.ledger.steps_per_epoch
-        kept = [outcome.lineage, *outcome.front] if self.keep_front else []
         return {
-            "kept_": {line[-1].id: self._model(line, steps_per_epoch) for line in kept},
+            "kept_": {line[-1].id: self._model(line, steps_per_epoch) for line in outcome.kept},
             "classes_": self.classes,
             "scoring_": self.scoring,
             "encoder_": self.encoder,

