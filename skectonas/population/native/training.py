@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,21 +15,18 @@ from skectonas.network import dtype_of
 from skectonas.population.groups.group_training import TrainingSetup, evaluation_steps
 from skectonas.population.native.layout import Layout
 from skectonas.population.native.library import Engine
+from skectonas.population.native.rules import TorchOptimizer, rule_of
 from skectonas.population.native.session import (
-    ADAM,
-    MOMENTUM,
     PIXEL_TYPES,
-    PLAIN,
     STORE,
+    Array,
     Member,
-    Rule,
     Session,
     Settings,
     Source,
 )
-from skectonas.population.run.optimizer import StackOptimizer
 from skectonas.topology import norm_name
-from skectonas.training import Key, OptimizerSpec, Rows, snapshot_steps
+from skectonas.training import Key, Rows, snapshot_steps
 
 LOADED_VALUES = 2**19
 """Maximum number of pixels loaded at once, to stay in the cache."""
@@ -49,6 +45,7 @@ def train_natively(
     engine: Engine,
     n_threads: int,
     check: Callable[[], None] = lambda: None,
+    rates: Array | None = None,
 ) -> list[Candidate]:
     """Return the candidates, trained by the native library.
 
@@ -68,45 +65,18 @@ def train_natively(
         Number of threads. The results do not depend on it.
     check : callable
         Is called many times a second, and may raise to end the training.
+    rates : ndarray of shape (n,) or None, default=None
+        The learning rate of each step, at least as many as there are steps, float64. None
+        means that of the optimiser.
 
     Returns
     -------
     list of Candidate
         See `Trainer.train`.
     """
-    return _Training(setup, candidates, n_steps, key).run(engine, n_threads, check)
-
-
-def rule_of(spec: OptimizerSpec) -> Rule:
-    """Return the rule of an optimiser; `STORE` if the library does not have it.
-
-    Examples
-    --------
-    >>> from skectonas.population.native.training import rule_of
-    >>> from skectonas.training import resolve_optimizer
-    >>> rule_of(resolve_optimizer("sgd", 0.1, {"momentum": 0.9})).momentum
-    0.9
-    """
-    optimizer = spec([torch.nn.Parameter(torch.zeros(1, dtype=torch.float32))])
-    settings: dict[str, Any] = optimizer.defaults
-    if settings.get("maximize"):
-        return Rule(STORE)
-    if spec.cls is torch.optim.SGD:
-        names = ("momentum", "dampening", "weight_decay", "nesterov")
-        own = {name: settings[name] for name in names}
-        return Rule(MOMENTUM if any(own.values()) else PLAIN, **own)
-    if spec.cls in (torch.optim.Adam, torch.optim.AdamW) and not settings["amsgrad"]:
-        beta1, beta2 = map(float, settings["betas"])
-        return Rule(
-            ADAM,
-            decoupled=spec.cls is torch.optim.AdamW
-            or bool(settings.get("decoupled_weight_decay")),
-            weight_decay=settings["weight_decay"],
-            beta1=beta1,
-            beta2=beta2,
-            epsilon=settings["eps"],
-        )
-    return Rule(STORE)
+    if rates is None:
+        rates = np.full(max(n_steps), float(setup.optimizer.settings["lr"]))
+    return _Training(setup, candidates, n_steps, key, rates).run(engine, n_threads, check)
 
 
 class _Training:
@@ -118,7 +88,9 @@ class _Training:
         candidates: Sequence[Candidate],
         n_steps: Sequence[int],
         key: Key,
+        rates: Array,
     ) -> None:
+        self._rates = np.ascontiguousarray(rates, np.float64)
         self._setup, self._candidates, self._n_steps = setup, candidates, n_steps
         data = setup.data
         self._order = data.batches(max(n_steps), key)
@@ -144,11 +116,14 @@ class _Training:
             layout.fill(self._flat[part], candidate.weights)
         self._evaluations: list[list[Evaluation]] = [[] for _ in candidates]
         # The library stores the gradients of a step if it does not have the optimiser.
-        self._optimizer: StackOptimizer | None = None
+        self._optimizer: TorchOptimizer | None = None
         self._max_steps: int | None = None
         if stores:
-            self._optimizer = StackOptimizer(setup.optimizer, self._flat, self._gradient)
+            self._optimizer = TorchOptimizer(setup.optimizer, self._flat, self._gradient)
             self._max_steps = 1
+        # The library reads images of all sources as pixels of this type.
+        self._pixels = pixel_type(data.train, data.validation)
+        self._calibration = data.calibration.to(self._pixels).contiguous()
 
     def run(self, engine: Engine, n_threads: int, check: Callable[[], None]) -> list[Candidate]:
         """Train and evaluate; return the trained candidates."""
@@ -163,8 +138,7 @@ class _Training:
             self._rule,
             n_threads,
         )
-        images = readable(data.calibration)
-        n = len(images)
+        images, n = self._calibration, len(self._calibration)
         calibration = Source(
             images, torch.arange(n), data.train.labels[:n], torch.ones(n, dtype=torch.float64)
         )
@@ -212,15 +186,14 @@ class _Training:
         weights = torch.ones(len(rows), dtype=torch.float64)
         if data.train.weights is not None:
             weights = data.train.weights[rows].to(torch.float64)
-        learning_rate = float(self._setup.optimizer.settings["lr"])
-        for source in sources(data.train, rows, weights / batch, batch, self._max_steps):
-            n_steps = len(source.labels) // batch
-            steps = range(begin + 1, begin + n_steps + 1)
-            rates = [0.0 if self._optimizer else self._rate(step) for step in steps]
-            session.train(source, begin, np.full(n_steps, learning_rate), np.array(rates))
-            begin += n_steps
+        own = sources(data.train, rows, weights / batch, self._pixels, batch, self._max_steps)
+        for source in own:
+            first, begin = begin, begin + len(source.labels) // batch
+            steps = range(first + 1, begin + 1)
+            snapshots = [0.0 if self._optimizer else self._rate(step) for step in steps]
+            session.train(source, first, self._rates[first:begin], np.array(snapshots))
             if self._optimizer is not None:
-                self._optimizer.step()
+                self._optimizer.step(float(self._rates[first]))
                 self._take_snapshot(begin)
 
     @torch.no_grad()
@@ -243,7 +216,7 @@ class _Training:
         probabilities = session.begin_evaluation(due, len(rows))
         session.calibrate()
         begin = 0
-        for source in sources(rows, None, validation_weights(rows), 1):
+        for source in sources(rows, None, validation_weights(rows), self._pixels, 1):
             session.validate(source, begin)
             begin += len(source.labels)
         for i, own in zip(due, probabilities, strict=True):
@@ -293,7 +266,12 @@ def validation_weights(rows: Rows) -> Tensor:
 
 
 def sources(
-    rows: Rows, order: Tensor | None, weights: Tensor, unit: int, max_units: int | None = None
+    rows: Rows,
+    order: Tensor | None,
+    weights: Tensor,
+    pixels: torch.dtype,
+    unit: int,
+    max_units: int | None = None,
 ) -> Iterator[Source]:
     """Yield some rows as the library reads them, in pieces if they have to be copied.
 
@@ -305,6 +283,8 @@ def sources(
         Which of the rows, in which order; None means all of them.
     weights : Tensor of shape (n,)
         Their weights in the loss, float64.
+    pixels : torch.dtype
+        The type of the pixels.
     unit : int
         The number of rows of a piece is a multiple of this.
     max_units : int or None, default=None
@@ -318,7 +298,7 @@ def sources(
     order = torch.arange(len(rows)) if order is None else order
     images = rows.images
     in_place = None
-    if isinstance(images, Tensor) and images.dtype in PIXEL_TYPES and images.is_contiguous():
+    if isinstance(images, Tensor) and images.dtype == pixels and images.is_contiguous():
         in_place = images
     size = len(order)
     if in_place is None:
@@ -332,10 +312,11 @@ def sources(
             places = own if rows.places is None else rows.places[own]
             yield Source(in_place, places.contiguous(), labels, own_weights)
         else:
-            yield Source(readable(rows.take(own)), torch.arange(len(own)), labels, own_weights)
+            copies = rows.take(own).to(pixels).contiguous()
+            yield Source(copies, torch.arange(len(own)), labels, own_weights)
 
 
-def readable(images: Tensor) -> Tensor:
-    """Return images with pixels of a type that the library reads."""
-    dtype = images.dtype if images.dtype in PIXEL_TYPES else torch.float64
-    return images.to(dtype).contiguous()
+def pixel_type(*rows: Rows) -> torch.dtype:
+    """Return a type that the library reads and all of these images can be converted to."""
+    types = {own.take(torch.arange(1)).dtype for own in rows}
+    return types.pop() if len(types) == 1 and types <= set(PIXEL_TYPES) else torch.float64

@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -88,7 +89,8 @@ class Session {
             w.scratch = Buffer(scratch);
             w.loading = Buffer(kernels_.loading_size(input_));
         }
-        for (int i = 0; i < n_threads; i++) threads_.emplace_back([this, i] { work(workers_[i]); });
+        tasks_.reserve(n + input_.steps_at_once);  // threads cannot handle a lack of memory there
+        start(n_threads);
     }
 
     ~Session() {
@@ -127,6 +129,19 @@ class Session {
     }
 
   private:
+    // Fewer threads than wanted will do, as long as there is one.
+    void start(int n_threads) {
+        threads_.reserve(n_threads);
+        for (int i = 0; i < n_threads; i++) {
+            try {
+                threads_.emplace_back([this, i] { work(workers_[i]); });
+            } catch (const std::system_error &) {
+                if (threads_.empty()) throw;
+                break;
+            }
+        }
+    }
+
     // Fills the tasks of the next phase that has any. The lock is held.
     void next_phase() {
         tasks_.clear();
