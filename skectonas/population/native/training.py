@@ -28,8 +28,8 @@ from skectonas.population.native.session import (
 from skectonas.topology import norm_name
 from skectonas.training import Key, Rows, snapshot_steps
 
-LOADED_VALUES = 2**19
-"""Maximum number of pixels loaded at once, to stay in the cache."""
+LOADED_VALUES = 2**17
+"""Maximum number of pixels loaded at once: twice as many stay in the second cache of a core."""
 
 MAX_STEPS_AT_ONCE = 16
 
@@ -96,6 +96,10 @@ class _Training:
         self._order = data.batches(max(n_steps), key)
         self._per_epoch = data.steps_per_epoch
         self._snapshots = snapshot_steps(self._per_epoch, self._per_epoch, setup.averaging)
+        # Weight of the weights after each step of an epoch in the mean of the snapshots.
+        self._shares = np.zeros(self._per_epoch)
+        for n_taken, snapshot in enumerate(self._snapshots):
+            self._shares[snapshot - 1] = 1 / (1 + n_taken)
         self._rule = rule_of(setup.optimizer)
         self._dtype = dtype_of(candidates[0].weights)
         self._layouts = [Layout(candidate.topology) for candidate in candidates]
@@ -172,10 +176,6 @@ class _Training:
         n_taken = sum(snapshot < self._step_of_epoch(step) for snapshot in self._snapshots)
         return 1 / (1 + n_taken)
 
-    def _rate(self, step: int) -> float:
-        """Return the weight of the weights after a step in the mean of the snapshots."""
-        return self._last_rate(step) if self._step_of_epoch(step) in self._snapshots else 0.0
-
     def _step_of_epoch(self, step: int) -> int:
         return (step - 1) % self._per_epoch + 1
 
@@ -189,9 +189,10 @@ class _Training:
         own = sources(data.train, rows, weights / batch, self._pixels, batch, self._max_steps)
         for source in own:
             first, begin = begin, begin + len(source.labels) // batch
-            steps = range(first + 1, begin + 1)
-            snapshots = [0.0 if self._optimizer else self._rate(step) for step in steps]
-            session.train(source, first, self._rates[first:begin], np.array(snapshots))
+            shares = self._shares[np.arange(first, begin) % self._per_epoch]
+            if self._optimizer is not None:
+                shares[:] = 0  # the library does not take the step
+            session.train(source, first, self._rates[first:begin], shares)
             if self._optimizer is not None:
                 self._optimizer.step(float(self._rates[first]))
                 self._take_snapshot(begin)
@@ -200,9 +201,11 @@ class _Training:
     def _take_snapshot(self, step: int) -> None:
         """Move the means after a step of an optimiser that the library does not have."""
         for n_steps, part in zip(self._n_steps, self._parts, strict=True):
-            rate = self._last_rate(step) if step == n_steps else self._rate(step)
+            rate = self._shares[(step - 1) % self._per_epoch]
+            if step == n_steps:
+                rate = self._last_rate(step)
             if rate and step <= n_steps:
-                self._means[part].lerp_(self._flat[part], rate)
+                self._means[part].lerp_(self._flat[part], float(rate))
 
     def _evaluate(self, session: Session, step: int) -> None:
         """Evaluate all candidates at the end of an epoch, or else those that are finished."""
