@@ -34,6 +34,7 @@ template <class T, int B> struct Engine {
             c.inputs = channels;
             c.outputs = channels = n.channels[i];
             c.is_maximum = n.maxima[i];
+            c.by_places = c.is_maximum && c.inputs >= FEWEST_CHANNELS && c.outputs >= FEWEST_CHANNELS;
             c.weight = *place++;
             c.gamma = *place++;
             c.beta = *place++;
