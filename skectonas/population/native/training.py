@@ -25,11 +25,14 @@ from skectonas.population.native.session import (
     Settings,
     Source,
 )
-from skectonas.topology import norm_name
+from skectonas.topology import Topology, norm_name
 from skectonas.training import Key, Rows, snapshot_steps
 
 LOADED_VALUES = 2**17
 """Maximum number of pixels loaded at once: twice as many stay in the second cache of a core."""
+
+LOADED_VALUES_OF_THREADS = 2**19
+"""The same if several threads wait for each other after each loading."""
 
 MAX_STEPS_AT_ONCE = 16
 
@@ -136,7 +139,7 @@ class _Training:
         offset, scale = data.scaling.tensors(torch.float64, torch.device("cpu"))
         settings = Settings(
             self._order.shape[1],
-            steps_at_once(self._candidates, self._order.shape[1]),
+            steps_at_once(self._candidates[0].topology, self._order.shape[1], n_threads),
             offset.expand(channels).contiguous(),
             scale.expand(channels).contiguous(),
             self._rule,
@@ -252,12 +255,12 @@ class _Training:
         )
 
 
-def steps_at_once(candidates: Sequence[Candidate], batch: int) -> int:
-    """Return how many batches to load at once."""
-    topologies = [candidate.topology for candidate in candidates]
+def steps_at_once(topology: Topology, batch: int, n_threads: int) -> int:
+    """Return how many batches of the input of a topology to load at once."""
     # Box maps and padded maps are a little larger than the pixels.
-    values = math.prod(topologies[0].input_shape) * batch * 2
-    return min(max(LOADED_VALUES // values, 1), MAX_STEPS_AT_ONCE)
+    values = math.prod(topology.input_shape) * batch * 2
+    most = LOADED_VALUES if n_threads == 1 else LOADED_VALUES_OF_THREADS
+    return min(max(most // values, 1), MAX_STEPS_AT_ONCE)
 
 
 def validation_weights(rows: Rows) -> Tensor:
