@@ -23,6 +23,7 @@ import skectonas
 from skectonas import ConvCell, Dense, ECToNASClassifier, Topology
 from skectonas.morphisms import MORPHISMS, Activations, Context
 from skectonas.network import initial_weights
+from skectonas.population import engine_in_use
 from skectonas.surroundings import one_thread, undisturbed, uninterrupted
 
 TOPOLOGY = Topology((8, 8, 1), [ConvCell(6), ConvCell(6, "max")], [Dense(8), Dense(6)], 10)
@@ -370,8 +371,21 @@ def test_ctrl_c_in_other_threads_and_with_other_handlers() -> None:
         signal.signal(signal.SIGINT, before)
 
 
+def run(program: str) -> list[str]:
+    """Run a program in a process of its own; return the words that it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        cwd=Path(skectonas.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not done.returncode, done.stderr
+    return done.stdout.split()
+
+
 def test_ctrl_c_in_the_first_second_of_the_first_fit() -> None:
-    """What torch imports at the first step of an optimiser is whole in every case."""
+    """What torch imports when an optimiser is made is whole in every case."""
     program = """
         import signal, sys
         import numpy as np
@@ -386,19 +400,34 @@ def test_ctrl_c_in_the_first_second_of_the_first_fit() -> None:
         assert "torch._dynamo" not in sys.modules
         sys.meta_path.insert(0, Interrupts())
         X, y = np.random.default_rng(0).random((40, 4, 4)), np.arange(40) % 2
+        clf = ECToNASClassifier(budget=2, random_state=0, optimizer="adagrad")
         try:
-            ECToNASClassifier(budget=2, random_state=0).fit(X, y)
+            clf.fit(X, y)
         except KeyboardInterrupt:
             print("interrupted")
-        ECToNASClassifier(budget=2, random_state=0).fit(X, y)
+        clf.fit(X, y)
         print("fitted")
     """
-    root = Path(skectonas.__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout.split() == ["interrupted", "fitted"], done.stderr
+    assert run(program) == ["interrupted", "fitted"]
+
+
+@pytest.mark.skipif(engine_in_use().startswith("torch"), reason="torch trains")
+def test_the_native_library_does_not_need_the_compiler_of_torch() -> None:
+    """It takes a second to import, and would be imported for any optimiser that is made."""
+    program = """
+        import sys
+        import numpy as np
+        from skectonas import ECToNASClassifier
+
+        X, y = np.random.default_rng(0).random((40, 4, 4)), np.arange(40) % 2
+        for optimizer, params in (
+            ("sgd", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+            ("adam", {"betas": (0.8, 0.99), "eps": 1e-6}),
+            ("adamw", {"weight_decay": 0.1}),
+        ):
+            ECToNASClassifier(
+                budget=2, random_state=0, optimizer=optimizer, optimizer_params=params
+            ).fit(X, y)
+        print("torch._dynamo" in sys.modules)
+    """
+    assert run(program) == ["False"]

@@ -28,6 +28,8 @@ from skectonas.population.groups.grouping import (
 from skectonas.population.kernels.compiled import can_compile
 from skectonas.population.kernels.launches import KernelComputation, split_for_kernels
 from skectonas.population.native.library import choose_engine, named_engine
+from skectonas.population.native.rules import rule_of
+from skectonas.population.native.session import STORE
 from skectonas.population.native.training import train_natively
 from skectonas.population.run.computation import ComputationFactory, StackComputation
 from skectonas.population.run.optimizer import is_stackable
@@ -162,9 +164,12 @@ class FusedTrainer:
         n_workers: int,
     ) -> list[tuple[Train, list[Group]]]:
         """Return pairs of a function and the groups that one call of it trains."""
-        if not is_stackable(self.optimizer):
+        is_native = device.type == "cpu" and self._engine.library is not None
+        # An optimiser of torch is only made if there is need for it: see `OptimizerSpec`.
+        has_rule = is_native and rule_of(self.optimizer).kind != STORE
+        if not has_rule and not is_stackable(self.optimizer):
             return [(_train_alone, [Group(candidates[i].topology, (i,))]) for i in busy]
-        if device.type == "cpu" and self._engine.library is not None:
+        if is_native:
             return self._assign_natively(candidates, busy, batch, n_workers)
         groups = group_candidates(candidates, busy, batch)
         small: list[Group] = []

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
+from itertools import chain
+from numbers import Real
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -69,6 +71,10 @@ class OptimizerSpec:
 
     def __call__(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         """Return a fresh optimiser for these parameters."""
+        with uninterrupted():
+            # Any optimiser imports it when it is made. If that is interrupted, it fails ever
+            # after. It takes a second, so it is not done before.
+            import_module("torch._dynamo")
         return self.cls(parameters, **self.settings)
 
 
@@ -118,18 +124,40 @@ def resolve_optimizer(
     if "lr" in (params or {}):
         raise ValueError("optimizer_params holds 'lr': set learning_rate instead.")
     spec = OptimizerSpec(cls, {"lr": learning_rate, **(params or {})})
-    with uninterrupted():
-        # The first step of any optimiser would import it. If that is interrupted, it fails ever
-        # after.
-        import_module("torch._dynamo")
     try:
-        _take_a_step(spec)
+        if has_known_settings(spec):
+            _check_settings(spec)
+        else:
+            _take_a_step(spec)
     except Exception as error:
         raise ValueError(
             f"optimizer {cls.__name__} cannot train with learning_rate={learning_rate!r} and "
             f"optimizer_params={params!r}: {error}"
         ) from error
     return spec
+
+
+KNOWN_SETTINGS: dict[type[torch.optim.Optimizer], frozenset[str]] = {
+    torch.optim.SGD: frozenset({"lr", "momentum", "dampening", "weight_decay", "nesterov"}),
+    torch.optim.Adam: frozenset({"lr", "betas", "eps", "weight_decay"}),
+    torch.optim.AdamW: frozenset({"lr", "betas", "eps", "weight_decay"}),
+}
+"""Optimisers that can take a step if their constructors accept these settings."""
+
+
+def has_known_settings(spec: OptimizerSpec) -> bool:
+    """Return whether an optimiser is one of `KNOWN_SETTINGS`, with numbers for settings."""
+    numbers = chain.from_iterable(
+        value if isinstance(value, tuple) else (value,) for value in spec.settings.values()
+    )
+    known = KNOWN_SETTINGS.get(spec.cls, frozenset())
+    return spec.settings.keys() <= known and all(isinstance(x, Real) for x in numbers)
+
+
+def _check_settings(spec: OptimizerSpec) -> None:
+    """Let an optimiser check its settings, without the parameters that it would import for."""
+    without_parameters = {"add_param_group": lambda self, group: None}
+    type(spec.cls.__name__, (spec.cls,), without_parameters)([{}], **spec.settings)
 
 
 def _take_a_step(optimizer: OptimizerFactory) -> None:

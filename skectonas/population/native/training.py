@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,24 +15,24 @@ from skectonas.network import dtype_of
 from skectonas.population.groups.group_training import TrainingSetup, evaluation_steps
 from skectonas.population.native.layout import Layout
 from skectonas.population.native.library import Engine
+from skectonas.population.native.rules import TorchOptimizer, rule_of
 from skectonas.population.native.session import (
-    ADAM,
-    MOMENTUM,
     PIXEL_TYPES,
-    PLAIN,
     STORE,
+    Array,
     Member,
-    Rule,
     Session,
     Settings,
     Source,
 )
-from skectonas.population.run.optimizer import StackOptimizer
-from skectonas.topology import norm_name
-from skectonas.training import Key, OptimizerSpec, Recipe, Rows, snapshot_steps
+from skectonas.topology import Topology, norm_name
+from skectonas.training import Key, Recipe, Rows, snapshot_steps
 
-LOADED_VALUES = 2**19
-"""Maximum number of pixels loaded at once, to stay in the cache."""
+LOADED_VALUES = 2**17
+"""Maximum number of pixels loaded at once: twice as many stay in the second cache of a core."""
+
+LOADED_VALUES_OF_THREADS = 2**19
+"""The same if several threads wait for each other after each loading."""
 
 MAX_STEPS_AT_ONCE = 16
 
@@ -63,6 +62,8 @@ def train_natively(
         Number of batches of each of them, at least one.
     key : tuple of int
         Key of the batch order.
+    recipe : Recipe
+        The course of the learning rate, and the changes of the images.
     engine : Engine
         The library.
     n_threads : int
@@ -78,38 +79,6 @@ def train_natively(
     return _Training(setup, candidates, n_steps, key, recipe).run(engine, n_threads, check)
 
 
-def rule_of(spec: OptimizerSpec) -> Rule:
-    """Return the rule of an optimiser; `STORE` if the library does not have it.
-
-    Examples
-    --------
-    >>> from skectonas.population.native.training import rule_of
-    >>> from skectonas.training import resolve_optimizer
-    >>> rule_of(resolve_optimizer("sgd", 0.1, {"momentum": 0.9})).momentum
-    0.9
-    """
-    optimizer = spec([torch.nn.Parameter(torch.zeros(1, dtype=torch.float32))])
-    settings: dict[str, Any] = optimizer.defaults
-    if settings.get("maximize"):
-        return Rule(STORE)
-    if spec.cls is torch.optim.SGD:
-        names = ("momentum", "dampening", "weight_decay", "nesterov")
-        own = {name: settings[name] for name in names}
-        return Rule(MOMENTUM if any(own.values()) else PLAIN, **own)
-    if spec.cls in (torch.optim.Adam, torch.optim.AdamW) and not settings["amsgrad"]:
-        beta1, beta2 = map(float, settings["betas"])
-        return Rule(
-            ADAM,
-            decoupled=spec.cls is torch.optim.AdamW
-            or bool(settings.get("decoupled_weight_decay")),
-            weight_decay=settings["weight_decay"],
-            beta1=beta1,
-            beta2=beta2,
-            epsilon=settings["eps"],
-        )
-    return Rule(STORE)
-
-
 class _Training:
     """The training of some candidates from the first batch to the last."""
 
@@ -123,10 +92,14 @@ class _Training:
     ) -> None:
         self._setup, self._candidates, self._n_steps = setup, candidates, n_steps
         self._data = data = setup.data.augmented(recipe.augmentation)
-        self._learning_rates = setup.optimizer.settings["lr"] * recipe.factors(max(n_steps))
+        self._rates = float(setup.optimizer.settings["lr"]) * recipe.factors(max(n_steps))
         self._order = data.batches(max(n_steps), key)
         self._per_epoch = data.steps_per_epoch
         self._snapshots = snapshot_steps(self._per_epoch, self._per_epoch, setup.averaging)
+        # Weight of the weights after each step of an epoch in the mean of the snapshots.
+        self._shares = np.zeros(self._per_epoch)
+        for n_taken, snapshot in enumerate(self._snapshots):
+            self._shares[snapshot - 1] = 1 / (1 + n_taken)
         self._rule = rule_of(setup.optimizer)
         self._dtype = dtype_of(candidates[0].weights)
         self._layouts = [Layout(candidate.topology) for candidate in candidates]
@@ -147,11 +120,14 @@ class _Training:
             layout.fill(self._flat[part], candidate.weights)
         self._evaluations: list[list[Evaluation]] = [[] for _ in candidates]
         # The library stores the gradients of a step if it does not have the optimiser.
-        self._optimizer: StackOptimizer | None = None
+        self._optimizer: TorchOptimizer | None = None
         self._max_steps: int | None = None
         if stores:
-            self._optimizer = StackOptimizer(setup.optimizer, self._flat, self._gradient)
+            self._optimizer = TorchOptimizer(setup.optimizer, self._flat, self._gradient)
             self._max_steps = 1
+        # The library reads images of all sources as pixels of this type.
+        self._pixels = pixel_type(data.train, data.validation)
+        self._calibration = data.calibration.to(self._pixels).contiguous()
 
     def run(self, engine: Engine, n_threads: int, check: Callable[[], None]) -> list[Candidate]:
         """Train and evaluate; return the trained candidates."""
@@ -160,14 +136,13 @@ class _Training:
         offset, scale = data.scaling.tensors(torch.float64, torch.device("cpu"))
         settings = Settings(
             self._order.shape[1],
-            steps_at_once(self._candidates, self._order.shape[1]),
+            steps_at_once(self._candidates[0].topology, self._order.shape[1], n_threads),
             offset.expand(channels).contiguous(),
             scale.expand(channels).contiguous(),
             self._rule,
             n_threads,
         )
-        images = readable(data.calibration)
-        n = len(images)
+        images, n = self._calibration, len(self._calibration)
         calibration = Source(
             images, torch.arange(n), data.train.labels[:n], torch.ones(n, dtype=torch.float64)
         )
@@ -201,10 +176,6 @@ class _Training:
         n_taken = sum(snapshot < self._step_of_epoch(step) for snapshot in self._snapshots)
         return 1 / (1 + n_taken)
 
-    def _rate(self, step: int) -> float:
-        """Return the weight of the weights after a step in the mean of the snapshots."""
-        return self._last_rate(step) if self._step_of_epoch(step) in self._snapshots else 0.0
-
     def _step_of_epoch(self, step: int) -> int:
         return (step - 1) % self._per_epoch + 1
 
@@ -215,24 +186,26 @@ class _Training:
         weights = torch.ones(len(rows), dtype=torch.float64)
         if data.train.weights is not None:
             weights = data.train.weights_of(rows).to(torch.float64)
-        for source in sources(data.train, rows, weights / batch, batch, self._max_steps):
-            n_steps = len(source.labels) // batch
-            steps = range(begin + 1, begin + n_steps + 1)
-            rates = [0.0 if self._optimizer else self._rate(step) for step in steps]
-            learning_rates = self._learning_rates[begin : begin + n_steps]
-            session.train(source, begin, learning_rates, np.array(rates))
-            begin += n_steps
+        own = sources(data.train, rows, weights / batch, self._pixels, batch, self._max_steps)
+        for source in own:
+            first, begin = begin, begin + len(source.labels) // batch
+            shares = self._shares[np.arange(first, begin) % self._per_epoch]
             if self._optimizer is not None:
-                self._optimizer.step()
+                shares[:] = 0  # the library does not take the step
+            session.train(source, first, self._rates[first:begin], shares)
+            if self._optimizer is not None:
+                self._optimizer.step(float(self._rates[first]))
                 self._take_snapshot(begin)
 
     @torch.no_grad()
     def _take_snapshot(self, step: int) -> None:
         """Move the means after a step of an optimiser that the library does not have."""
         for n_steps, part in zip(self._n_steps, self._parts, strict=True):
-            rate = self._last_rate(step) if step == n_steps else self._rate(step)
+            rate = self._shares[(step - 1) % self._per_epoch]
+            if step == n_steps:
+                rate = self._last_rate(step)
             if rate and step <= n_steps:
-                self._means[part].lerp_(self._flat[part], rate)
+                self._means[part].lerp_(self._flat[part], float(rate))
 
     def _evaluate(self, session: Session, step: int) -> None:
         """Evaluate all candidates at the end of an epoch, or else those that are finished."""
@@ -246,7 +219,7 @@ class _Training:
         probabilities = session.begin_evaluation(due, len(rows))
         session.calibrate()
         begin = 0
-        for source in sources(rows, None, validation_weights(rows), 1):
+        for source in sources(rows, None, validation_weights(rows), self._pixels, 1):
             session.validate(source, begin)
             begin += len(source.labels)
         for i, own in zip(due, probabilities, strict=True):
@@ -279,12 +252,12 @@ class _Training:
         )
 
 
-def steps_at_once(candidates: Sequence[Candidate], batch: int) -> int:
-    """Return how many batches to load at once."""
-    topologies = [candidate.topology for candidate in candidates]
+def steps_at_once(topology: Topology, batch: int, n_threads: int) -> int:
+    """Return how many batches of the input of a topology to load at once."""
     # Box maps and padded maps are a little larger than the pixels.
-    values = math.prod(topologies[0].input_shape) * batch * 2
-    return min(max(LOADED_VALUES // values, 1), MAX_STEPS_AT_ONCE)
+    values = math.prod(topology.input_shape) * batch * 2
+    most = LOADED_VALUES if n_threads == 1 else LOADED_VALUES_OF_THREADS
+    return min(max(most // values, 1), MAX_STEPS_AT_ONCE)
 
 
 def validation_weights(rows: Rows) -> Tensor:
@@ -296,7 +269,12 @@ def validation_weights(rows: Rows) -> Tensor:
 
 
 def sources(
-    rows: Rows, order: Tensor | None, weights: Tensor, unit: int, max_units: int | None = None
+    rows: Rows,
+    order: Tensor | None,
+    weights: Tensor,
+    pixels: torch.dtype,
+    unit: int,
+    max_units: int | None = None,
 ) -> Iterator[Source]:
     """Yield some rows as the library reads them, in pieces if they have to be copied.
 
@@ -308,6 +286,8 @@ def sources(
         Which of the rows, in which order; None means all of them.
     weights : Tensor of shape (n,)
         Their weights in the loss, float64.
+    pixels : torch.dtype
+        The type of the pixels.
     unit : int
         The number of rows of a piece is a multiple of this.
     max_units : int or None, default=None
@@ -323,7 +303,7 @@ def sources(
     in_place = None
     if (
         isinstance(images, Tensor)
-        and images.dtype in PIXEL_TYPES
+        and images.dtype == pixels
         and images.is_contiguous()
         and not rows.has_variants
     ):
@@ -340,10 +320,11 @@ def sources(
             places = own if rows.places is None else rows.places[own]
             yield Source(in_place, places.contiguous(), labels, own_weights)
         else:
-            yield Source(readable(rows.take(own)), torch.arange(len(own)), labels, own_weights)
+            copies = rows.take(own).to(pixels).contiguous()
+            yield Source(copies, torch.arange(len(own)), labels, own_weights)
 
 
-def readable(images: Tensor) -> Tensor:
-    """Return images with pixels of a type that the library reads."""
-    dtype = images.dtype if images.dtype in PIXEL_TYPES else torch.float64
-    return images.to(dtype).contiguous()
+def pixel_type(*rows: Rows) -> torch.dtype:
+    """Return a type that the library reads and all of these images can be converted to."""
+    types = {own.take(torch.arange(1)).dtype for own in rows}
+    return types.pop() if len(types) == 1 and types <= set(PIXEL_TYPES) else torch.float64

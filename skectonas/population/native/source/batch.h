@@ -9,6 +9,8 @@
 namespace skectonas {
 namespace SKECTONAS_ISA {
 
+constexpr int64_t PREFETCHED_BYTES = 1 << 15;
+
 // What the first layers take; the inputs of a session are a sum of these.
 enum : int32_t { PADDED = 1, BOXES = 2, PIXELS = 4 };
 
@@ -62,6 +64,29 @@ template <class T, int B> INLINE Loading<T> place_loading(const Input &in, Memor
     return l;
 }
 
+// The maps of a block: where the first of them begins in it, and sizes of a line and a channel.
+struct Maps {
+    bool in_padded;  // whether they are those with a border
+    int64_t begin, line, size;
+};
+
+template <int B> INLINE Maps maps_of(const Input &in, int32_t inputs) {
+    const Geometry g = geometry_of(in.height, in.width);
+    if (!(inputs & PIXELS) && (inputs & PADDED)) return {true, (g.pad_line() + 1) * B, g.pad_line() * B, (int64_t)g.pad_size() * B};
+    return {false, 0, in.width * B, (int64_t)in.width * in.height * B};
+}
+
+template <class T, int B> INLINE void fill_loading(const Input &in, int32_t inputs, const Loading<T> &l) {
+    const Maps m = maps_of<B>(in, inputs);
+    for (int r = 0, i = 0; r < in.height; r++)
+        for (int q = 0; q < in.width; q++)
+            for (int c = 0; c < in.channels; c++, i++) {
+                l.offset[i] = (T)in.offset[c];
+                l.scale[i] = (T)in.scale[c];
+                l.places[i] = c * m.size + r * m.line + q * B;
+            }
+}
+
 template <class T, class Pixel>
 INLINE void convert(const Pixel *image, const T *offset, const T *scale, T *row, int n) {
     for (int i = 0; i < n; i++) row[i] = ((T)image[i] - offset[i]) * scale[i];
@@ -74,17 +99,8 @@ INLINE void load_batch(const Input &in, int32_t inputs, const Rows &rows, int64_
     const Loading<T> l = place_loading<T, B>(in, pieces);
     const Geometry g = geometry_of(in.height, in.width);
     const int n = in.height * in.width * in.channels, whole = up(n, W), x_line = line_of(n);
-    // The maps of a block: where a pixel, a line and a channel begin.
-    const bool in_padded = !(inputs & PIXELS) && (inputs & PADDED);
-    const int64_t line = (in_padded ? g.pad_line() : in.width) * B;
-    const int64_t size = in_padded ? (int64_t)g.pad_size() * B : line * in.height;
-    for (int r = 0, i = 0; r < in.height; r++)
-        for (int q = 0; q < in.width; q++)
-            for (int c = 0; c < in.channels; c++, i++) {
-                l.offset[i] = (T)in.offset[c];
-                l.scale[i] = (T)in.scale[c];
-                l.places[i] = c * size + r * line + q * B;
-            }
+    const Maps m = maps_of<B>(in, inputs);
+    const int64_t line = m.line, size = m.size;
     b.n_rows = (int)n_rows;
     b.n_blocks = (int)((n_rows + B - 1) / B);
     for (int i = 0; i < b.n_blocks * B; i++) {
@@ -95,9 +111,11 @@ INLINE void load_batch(const Input &in, int32_t inputs, const Rows &rows, int64_
     }
     const bool keeps_rows = (inputs & PIXELS) && in.channels == 1;
     const size_t bytes = (size_t)n * (in.pixels == 0 ? 1 : in.pixels == 1 ? 4 : 8);
+    // Rows lie anywhere in memory, so they are fetched in time, but not more of them than fit in a cache.
+    const int64_t ahead = bytes * 32 < PREFETCHED_BYTES ? 32 : PREFETCHED_BYTES / (int64_t)bytes + 1;
     for (int k = 0; k < b.n_blocks; k++) {
         T *maps = inputs & PIXELS ? b.pixels + (size_t)k * n * B : l.maps;
-        if (in_padded) maps = b.padded + (size_t)k * in.channels * size + line + B;
+        if (m.in_padded) maps = b.padded + (size_t)k * in.channels * size + m.begin;
         for (int s = 0; s < B; s += W) {
             const int begin = k * B + s;
             T *raw = keeps_rows ? b.transposed + (size_t)begin * x_line : l.rows;
@@ -110,8 +128,8 @@ INLINE void load_batch(const Input &in, int32_t inputs, const Rows &rows, int64_
                 }
                 const char *images = (const char *)rows.images;
                 const int64_t at = first + begin + j;
-                if (at + 2 < rows.n)
-                    for (size_t p = 0; p < bytes; p += CACHE_LINE) __builtin_prefetch(images + rows.places[at + 2] * bytes + p, 0, 2);
+                if (at + ahead < rows.n)
+                    for (size_t p = 0; p < bytes; p += CACHE_LINE) __builtin_prefetch(images + rows.places[at + ahead] * bytes + p, 0, 2);
                 const char *image = images + rows.places[at] * bytes;
                 if (in.pixels == 0)
                     convert((const uint8_t *)image, l.offset, l.scale, row, n);
@@ -136,7 +154,7 @@ INLINE void load_batch(const Input &in, int32_t inputs, const Rows &rows, int64_
             transpose<T, B>(maps, b.transposed + (size_t)k * B * x_line, n, x_line);
         for (int c = 0; c < in.channels; c++) {
             const T *map = maps + c * size;
-            if ((inputs & PADDED) && !in_padded) {
+            if ((inputs & PADDED) && !m.in_padded) {
                 T *pad = b.padded + ((size_t)k * in.channels + c) * g.pad_size() * B + (g.pad_line() + 1) * B;
                 for (int r = 0; r < in.height; r++) __builtin_memcpy(pad + (size_t)r * g.pad_line() * B, map + r * line, (size_t)in.width * B * sizeof(T));
             }

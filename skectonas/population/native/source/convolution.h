@@ -143,11 +143,25 @@ INLINE void average_backward(const Geometry &g, const T *dz, const T *kernel, T 
 // Four outputs of the convolution are computed for each window. Two masks keep the first of the
 // largest: whether it is in the lower row, and whether it is on the right.
 
+// Stores the largest of four outputs and which it is; returns it. Those that are cut do not count.
+template <class T> INLINE Vector<T> keep_largest(Vector<T> *a, bool no_right, bool no_below, Mask<T> &lower, Mask<T> &right, T *z) {
+    const Vector<T> nothing = all(-T(__builtin_inf()));
+    if (no_right) a[1] = a[3] = nothing;
+    if (no_below) a[2] = a[3] = nothing;
+    const Mask<T> is_right_above = greater(a[1], a[0]), is_right_below = greater(a[3], a[2]);
+    const Vector<T> above = larger(a[1], a[0]), below = larger(a[3], a[2]);
+    const Mask<T> is_below = greater(below, above);
+    const Vector<T> most = larger(below, above);
+    lower = is_below;
+    right = choose_mask(is_below, is_right_below, is_right_above);
+    store(z, most);
+    return most;
+}
+
 template <class T, int B, int OUTPUTS>
 INLINE void maximum_forward(const Geometry &g, const T *pad, const T *kernel, T *z, Mask<T> *lower, Mask<T> *right, T *sums, int inputs) {
     constexpr int W = WIDTH<T>, N = B / W;
     const int line = g.pad_line() * B, size = g.pad_size() * B, n = g.n_windows();
-    const Vector<T> nothing = all(-T(__builtin_inf()));
     Vector<T> totals[OUTPUTS] = {};
     for (int r = 0; r < g.rows; r++)
         for (int q = 0; q < g.columns; q++)
@@ -174,17 +188,8 @@ INLINE void maximum_forward(const Geometry &g, const T *pad, const T *kernel, T 
                 const bool no_right = g.odd_width && q == g.columns - 1, no_below = g.odd_height && r == g.rows - 1;
                 UNROLL(4)
                 for (int o = 0; o < OUTPUTS; o++) {
-                    if (no_right) a[o][1] = a[o][3] = nothing;
-                    if (no_below) a[o][2] = a[o][3] = nothing;
-                    const Mask<T> is_right_above = greater(a[o][1], a[o][0]), is_right_below = greater(a[o][3], a[o][2]);
-                    const Vector<T> above = larger(a[o][1], a[o][0]), below = larger(a[o][3], a[o][2]);
-                    const Mask<T> is_below = greater(below, above);
-                    const Vector<T> most = larger(below, above);
                     const size_t at = ((size_t)o * n + r * g.columns + q) * N + v;
-                    lower[at] = is_below;
-                    right[at] = choose_mask(is_below, is_right_below, is_right_above);
-                    store(z + at * W, most);
-                    totals[o] += most;
+                    totals[o] += keep_largest<T>(a[o], no_right, no_below, lower[at], right[at], z + at * W);
                 }
             }
     for (int o = 0; o < OUTPUTS; o++) sums[o] += sum_of<T>(totals[o]);

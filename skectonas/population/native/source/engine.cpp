@@ -34,6 +34,7 @@ template <class T, int B> struct Engine {
             c.inputs = channels;
             c.outputs = channels = n.channels[i];
             c.is_maximum = n.maxima[i];
+            c.by_places = c.is_maximum && c.inputs >= FEWEST_CHANNELS && c.outputs >= FEWEST_CHANNELS;
             c.weight = *place++;
             c.gamma = *place++;
             c.beta = *place++;
@@ -53,12 +54,6 @@ template <class T, int B> struct Engine {
             l.bias = *place++;
         }
         return memory;
-    }
-
-    static Net<T> &at(void *memory, void *scratch) {
-        Net<T> &net = *(Net<T> *)memory;
-        place_net<T, B>(net, scratch);
-        return net;
     }
 
     static size_t scratch_size(void *memory) { return place_net<T, B>(*(Net<T> *)memory, nullptr); }
@@ -99,18 +94,25 @@ template <class T, int B> struct Engine {
         return total;
     }
 
+    static void prepare_loading(const Input &in, int32_t inputs, void *memory) {
+        Memory pieces{(uintptr_t)memory, 0};
+        fill_loading<T, B>(in, inputs, place_loading<T, B>(in, pieces));
+    }
+
     static void load(const Input &in, int32_t inputs, const Rows &rows, int64_t first, int64_t n, void *batch, void *memory) {
         Memory pieces{(uintptr_t)batch, 0};
         load_batch<T, B>(in, inputs, rows, first, n, *place_batch<T, B>(in, inputs, pieces), memory);
     }
 
-    static void clear(void *memory, void *scratch) {
-        Net<T> &net = at(memory, scratch);
+    static void move(void *memory, void *scratch, bool clears) {
+        Net<T> &net = *(Net<T> *)memory;
+        place_net<T, B>(net, scratch);
+        if (!clears) return;
         for (int i = 0; i < net.n_blanks; i++) __builtin_memset(net.blanks[i].begin, 0, net.blanks[i].n * sizeof(T));
     }
 
-    static void train(void *memory, void *scratch, void *batch, const Update &update, double *loss) {
-        *loss += train_net<T, B>(at(memory, scratch), *(Batch<T> *)batch, update);
+    static void train(void *memory, void *batch, const Update &update, double *loss) {
+        *loss += train_net<T, B>(*(Net<T> *)memory, *(Batch<T> *)batch, update);
     }
 
     static void average(const Network &n, double rate) {
@@ -122,14 +124,14 @@ template <class T, int B> struct Engine {
         }
     }
 
-    static void calibrate(void *memory, void *scratch, void *maps, const Batches &batches) {
-        Net<T> &net = at(memory, scratch);
+    static void calibrate(void *memory, void *maps, const Batches &batches) {
+        Net<T> &net = *(Net<T> *)memory;
         T *before = (T *)maps;
         calibrate_net<T, B>(net, before, before + largest_z(net, batches.n), batches);
     }
 
-    static void infer(void *memory, void *scratch, void *batch, int64_t first_row, Network &n) {
-        Net<T> &net = at(memory, scratch);
+    static void infer(void *memory, void *batch, int64_t first_row, Network &n) {
+        Net<T> &net = *(Net<T> *)memory;
         const int classes = net.layers[net.n_layers - 1].units;
         infer_net<T, B>(net, *(Batch<T> *)batch, (T *)n.probabilities + first_row * classes, n.validation_loss, n.is_finite);
     }
@@ -139,8 +141,8 @@ template <class T, int B> struct Engine {
 
 template <class T, int B>
 const Kernels Engine<T, B>::kernels = {
-    B,     make_net, std::free, scratch_size, calibration_size, batch_size, loading_size, inputs_of, cost,
-    load,  clear,    train,     average,      calibrate,        infer,
+    B,    make_net,        std::free, scratch_size, calibration_size, batch_size, loading_size, inputs_of,
+    cost, prepare_loading, load,      move,         train,            average,    calibrate,    infer,
 };
 
 // The kernels for a type of weights and batches of some rows. One block of 32 rows is faster than two

@@ -98,13 +98,15 @@ struct Kernels {
     size_t (*loading_size)(const Input &);
     int32_t (*inputs_of)(const Network &);
     double (*cost)(void *net);  // of a step, in multiplications
+    void (*prepare_loading)(const Input &, int32_t inputs, void *memory);
     void (*load)(const Input &, int32_t inputs, const Rows &, int64_t first, int64_t n, void *batch,
                  void *memory);
-    void (*clear)(void *net, void *scratch);  // before a net uses memory that another has used
-    void (*train)(void *net, void *scratch, void *batch, const Update &, double *loss);
+    // Lets a net use scratch memory, and clears what has to be zero if another has used it.
+    void (*move)(void *net, void *scratch, bool clears);
+    void (*train)(void *net, void *batch, const Update &, double *loss);
     void (*average)(const Network &, double rate);
-    void (*calibrate)(void *net, void *scratch, void *memory, const Batches &);
-    void (*infer)(void *net, void *scratch, void *batch, int64_t first_row, Network &);
+    void (*calibrate)(void *net, void *memory, const Batches &);
+    void (*infer)(void *net, void *batch, int64_t first_row, Network &);
 };
 
 }  // namespace skectonas

@@ -7,6 +7,7 @@
 #include "dense.h"
 #include "memory.h"
 #include "update.h"
+#include "winograd.h"
 
 namespace skectonas {
 namespace SKECTONAS_ISA {
@@ -16,10 +17,11 @@ constexpr double BATCH_NORM_EPSILON = 1e-3;  // as in network.py
 template <class T> struct Cell {
     Geometry g;
     int inputs, outputs;
-    bool is_maximum;
+    bool is_maximum, by_places;   // by_places: with the functions of winograd.h
     int64_t weight, gamma, beta;  // places in the flat weights
     int channel;                  // place of its first channel in the statistics
     T *packed, *packed_back;      // kernels in the order in which they are read
+    T *values, *products;         // of winograd.h
     double *totals;               // sums over all calibration rows
     T *sums, *mean, *inverse, *factor, *shift, *sum_g, *sum_gz;  // of each output
     T *z;                         // [block][output][row][column][lane]
@@ -60,9 +62,14 @@ template <class T, int B> INLINE size_t place_net(Net<T> &net, void *scratch) {
     net.n_blanks = 0;
     for (int i = 0; i < net.n_cells; i++) {
         Cell<T> &c = net.cells[i];
-        const size_t kernel = (size_t)c.outputs * c.inputs * TAPS, n = blocks * c.outputs * c.g.n_windows() * B;
+        const size_t kernel = (size_t)c.outputs * c.inputs * (c.by_places ? PLACES : TAPS), n = blocks * c.outputs * c.g.n_windows() * B;
         c.packed = memory.take<T>(kernel);
         c.packed_back = memory.take<T>(kernel);
+        c.values = c.products = nullptr;
+        if (c.by_places) {
+            c.values = memory.take<T>(PLACES * place_stride<T>(c.inputs > c.outputs ? c.inputs : c.outputs));
+            c.products = memory.take<T>((size_t)PLACES * TILE_CHANNELS * TILE_VECTORS * WIDTH<T>);
+        }
         for (T **of_outputs : {&c.sums, &c.mean, &c.inverse, &c.factor, &c.shift, &c.sum_g, &c.sum_gz}) *of_outputs = memory.take<T>(c.outputs);
         c.totals = memory.take<double>(c.outputs);
         c.z = memory.take<T>(n);
@@ -118,7 +125,9 @@ template <class T, int B> INLINE void pack(Cell<T> &c, const T *weight) {
             for (int t = 0; t < TAPS; t++)
                 for (int o = 0; o < n; o++) *k++ = scale * weight[((size_t)(first + o) * c.inputs + i) * TAPS + t];
     };
-    if (c.is_maximum)
+    if (c.by_places)
+        pack_places(weight, c.packed, c.outputs, c.inputs * TAPS, c.inputs, TAPS);
+    else if (c.is_maximum)
         in_parts<MAXIMUM_OUTPUTS>(c.outputs, [&](int o, auto n) { pack_part(o, n, T(1)); });
     else
         in_parts<AVERAGE_OUTPUTS>(c.outputs, [&](int o, auto n) { pack_part(o, n, T(.25)); });
@@ -128,7 +137,9 @@ template <class T, int B> INLINE void pack(Cell<T> &c, const T *weight) {
 template <class T, int B> INLINE void convolve(Cell<T> &c, const T *in, T *z, size_t mask) {
     const size_t n = (size_t)c.g.n_windows() * B;
     const T *k = c.packed;
-    if (c.is_maximum)
+    if (c.by_places)
+        winograd_forward<T, B>(c.g, in, k, z, c.lower + mask, c.right + mask, c.sums, c.inputs, c.outputs, c.values, c.products);
+    else if (c.is_maximum)
         in_parts<MAXIMUM_OUTPUTS>(c.outputs, [&](int o, auto size) {
             const size_t at = mask + o * n / WIDTH<T>;
             maximum_forward<T, B, size()>(c.g, in, k, z + o * n, c.lower + at, c.right + at, c.sums + o, c.inputs);
@@ -392,6 +403,7 @@ template <class T, int B> INLINE void fill_dz(const Cell<T> &c, const T *live, i
 template <class T, int B> INLINE void backward_maximum(Net<T> &net, Cell<T> &c, const Batch<T> &b, bool is_first, T *gradient, T count) {
     constexpr int W = WIDTH<T>;
     const size_t windows = c.g.n_windows(), block = c.outputs * windows * B;
+    if (c.by_places && !is_first) pack_places(net.weights + c.weight, c.packed_back, c.inputs, TAPS, c.outputs, c.inputs * TAPS);
     for (int k = 0; k < b.n_blocks; k++) {
         fill_dz<T, B>(c, b.live + k * B, k, count);
         const T *in = input_of<T, B>(c, b, is_first, k), *dz = c.dz + k * block;
@@ -405,7 +417,10 @@ template <class T, int B> INLINE void backward_maximum(Net<T> &net, Cell<T> &c, 
         if (is_first) continue;
         const size_t size = (size_t)c.inputs * c.g.pad_size() * B;
         __builtin_memset(c.din + k * size, 0, size * sizeof(T));
-        maximum_backward<T, B>(c.g, dz, lower, right, net.weights + c.weight, c.din + k * size, c.outputs, c.inputs);
+        if (c.by_places)
+            winograd_backward<T, B>(c.g, dz, lower, right, c.packed_back, c.din + k * size, c.outputs, c.inputs, c.values, c.products);
+        else
+            maximum_backward<T, B>(c.g, dz, lower, right, net.weights + c.weight, c.din + k * size, c.outputs, c.inputs);
     }
 }
 

@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -87,8 +88,10 @@ class Session {
         for (Worker &w : workers_) {
             w.scratch = Buffer(scratch);
             w.loading = Buffer(kernels_.loading_size(input_));
+            kernels_.prepare_loading(input_, inputs_, w.loading.get());
         }
-        for (int i = 0; i < n_threads; i++) threads_.emplace_back([this, i] { work(workers_[i]); });
+        tasks_.reserve(n + input_.steps_at_once);  // threads cannot handle a lack of memory there
+        start(n_threads);
     }
 
     ~Session() {
@@ -127,6 +130,19 @@ class Session {
     }
 
   private:
+    // Fewer threads than wanted will do, as long as there is one.
+    void start(int n_threads) {
+        threads_.reserve(n_threads);
+        for (int i = 0; i < n_threads; i++) {
+            try {
+                threads_.emplace_back([this, i] { work(workers_[i]); });
+            } catch (const std::system_error &) {
+                if (threads_.empty()) throw;
+                break;
+            }
+        }
+    }
+
     // Fills the tasks of the next phase that has any. The lock is held.
     void next_phase() {
         tasks_.clear();
@@ -187,27 +203,26 @@ class Session {
 
     void run(Worker &worker, int64_t phase, int i) {
         const Phase &p = phases_[phase];
-        char *scratch = worker.scratch.get();
         void *net = nets_[i].get();
-        if (worker.last != net) kernels_.clear(net, scratch);
+        kernels_.move(net, worker.scratch.get(), worker.last != net);
         worker.last = net;
         if (p.kind == Phase::TRAIN)
-            train(scratch, phase, i);
+            train(phase, i);
         else if (p.kind == Phase::CALIBRATE)
             calibrate(worker, i);
         else
             for (int64_t k = 0; k < p.n_batches; k++)
-                kernels_.infer(net, scratch, slot(phase, k), part_.first_row + p.first_row + k * rows_of_slot_, networks_[i]);
+                kernels_.infer(net, slot(phase, k), part_.first_row + p.first_row + k * rows_of_slot_, networks_[i]);
     }
 
-    void train(char *scratch, int64_t phase, int i) {
+    void train(int64_t phase, int i) {
         const Phase &p = phases_[phase];
         Network &n = networks_[i];
         for (int64_t k = 0; k < p.n_batches; k++) {
             const int64_t here = p.first_batch + k, step = part_.first_step + here;
             if (step >= n.n_steps) break;
             const Update update{rule_, part_.rates[here], step, first_[i].get(), second_[i].get()};
-            kernels_.train(nets_[i].get(), scratch, slot(phase, k), update, &n.loss);
+            kernels_.train(nets_[i].get(), slot(phase, k), update, &n.loss);
             const double rate = step + 1 == n.n_steps ? n.last_rate : part_.snapshots[here];
             if (rate > 0) kernels_.average(n, rate);
         }
@@ -228,7 +243,7 @@ class Session {
             keep_calibration(worker, n, batch);
         const Batches batches{&context, [](void *c, int64_t k) -> const void * { return ((Context *)c)->session->calibration_batch(*((Context *)c)->worker, k); }, n,
                               calibration_.n};
-        kernels_.calibrate(nets_[i].get(), worker.scratch.get(), worker.maps.get(), batches);
+        kernels_.calibrate(nets_[i].get(), worker.maps.get(), batches);
     }
 
     void keep_calibration(Worker &worker, int64_t n, size_t size) {

@@ -12,7 +12,8 @@ template <class T> struct Step {
     RuleKind kind;
     bool is_first, nesterov, decoupled;
     T rate, decay, momentum, kept;           // SGD; `kept` is one less the dampening
-    T beta1, beta2, size, correction, epsilon;  // Adam; `size` is the corrected rate
+    T rest1, beta2, rest2;        // Adam; a rest is one less the beta, in double precision
+    T size, correction, epsilon;  // `size` is the corrected rate
     T *weights, *gradient, *first, *second;
 };
 
@@ -27,8 +28,9 @@ template <class T> INLINE Step<T> step_of(const Update &u, T *weights, T *gradie
     s.decay = (T)(r.decoupled ? 1 - u.rate * r.weight_decay : r.weight_decay);
     s.momentum = (T)r.momentum;
     s.kept = (T)(1 - r.dampening);
-    s.beta1 = (T)r.beta1;
+    s.rest1 = (T)(1 - r.beta1);
     s.beta2 = (T)r.beta2;
+    s.rest2 = (T)(1 - r.beta2);
     s.epsilon = (T)r.epsilon;
     s.size = s.correction = 0;
     if (s.kind == ADAM) {
@@ -71,7 +73,7 @@ template <class T, class F> INLINE void with_rule(const Step<T> &s, F &&f) {
                     w *= s.decay;
                 else
                     g += s.decay * w;
-                const V mean = load(m) + (1 - s.beta1) * (g - load(m)), square = s.beta2 * load(q) + (1 - s.beta2) * (g * g);
+                const V mean = load(m) + s.rest1 * (g - load(m)), square = s.beta2 * load(q) + s.rest2 * (g * g);
                 store(m, mean);
                 store(q, square);
                 store(p, w - s.size * mean / (root<T>(square) / s.correction + s.epsilon));

@@ -1,0 +1,87 @@
+"""Optimisers of the native library, and those of torch for what it does not have."""
+
+from __future__ import annotations
+
+from inspect import signature
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skectonas.population.native.session import ADAM, MOMENTUM, PLAIN, STORE, Rule
+from skectonas.training import OptimizerSpec
+
+
+def rule_of(spec: OptimizerSpec) -> Rule:
+    """Return the rule of an optimiser; `STORE` if the library does not have it.
+
+    Examples
+    --------
+    >>> from skectonas.population.native.rules import rule_of
+    >>> from skectonas.training import resolve_optimizer
+    >>> rule_of(resolve_optimizer("sgd", 0.1, {"momentum": 0.9})).momentum
+    0.9
+    """
+    if spec.cls not in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW):
+        return Rule(STORE)
+    # Not an instance: torch would import its compiler to make one, which takes a second.
+    bound = signature(spec.cls).bind([], **spec.settings)
+    bound.apply_defaults()
+    settings: dict[str, Any] = bound.arguments
+    if settings["maximize"] or settings["differentiable"]:
+        return Rule(STORE)
+    if spec.cls is torch.optim.SGD:
+        return _rule_of_sgd(settings)
+    # With an epsilon that float32 rounds to zero, weights without a gradient become nan.
+    if settings["amsgrad"] or np.float32(settings["eps"]) == 0:
+        return Rule(STORE)
+    beta1, beta2 = map(float, settings["betas"])
+    decouples = settings.get("decoupled_weight_decay", False)
+    return Rule(
+        ADAM,
+        decoupled=spec.cls is torch.optim.AdamW or decouples,
+        weight_decay=settings["weight_decay"],
+        beta1=beta1,
+        beta2=beta2,
+        epsilon=settings["eps"],
+    )
+
+
+def _rule_of_sgd(settings: dict[str, Any]) -> Rule:
+    momentum, decay = settings["momentum"], settings["weight_decay"]
+    if not momentum and not decay:
+        return Rule(PLAIN)
+    return Rule(
+        MOMENTUM,
+        momentum=momentum,
+        weight_decay=decay,
+        nesterov=settings["nesterov"],
+        # torch ignores the dampening if there is no momentum.
+        dampening=settings["dampening"] if momentum else 0.0,
+    )
+
+
+class TorchOptimizer:
+    """An optimiser of torch for the weights of all candidates, which lie in one tensor.
+
+    Parameters
+    ----------
+    spec : OptimizerSpec
+        The optimiser; it updates each weight independently of the others.
+    flat : Tensor of shape (n,)
+        The weights; they are updated in place.
+    gradient : Tensor of shape (n,)
+        Their gradients.
+    """
+
+    def __init__(self, spec: OptimizerSpec, flat: Tensor, gradient: Tensor) -> None:
+        parameter = torch.nn.Parameter(flat)
+        parameter.grad = gradient
+        self._optimizer = spec([parameter])
+
+    def step(self, rate: float) -> None:
+        """Update the weights, with this learning rate."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.step()

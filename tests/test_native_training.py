@@ -1,0 +1,332 @@
+"""The native library against loops in torch: what the tests of all engines do not reach."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import examples
+from hypothesis import given
+from hypothesis import strategies as st
+from populations import (
+    KEY,
+    assert_close,
+    assert_same_bits,
+    candidate,
+    scorer_for,
+    training_data,
+)
+
+from skectonas import ConvCell, Dense, Topology
+from skectonas.candidate import Candidate
+from skectonas.inputs.mapped import MappedImages
+from skectonas.network import build
+from skectonas.population.groups.group_training import TrainingSetup
+from skectonas.population.native.library import LIBRARY, Engine, load, named_engine
+from skectonas.population.native.rules import rule_of
+from skectonas.population.native.session import ADAM, MOMENTUM, PLAIN, STORE
+from skectonas.population.native.training import train_natively
+from skectonas.surroundings import one_thread
+from skectonas.training import PLAIN_RECIPE, Recipe
+from skectonas.training.data import Rows, TrainingData
+from skectonas.training.plain import OptimizerSpec, PlainTrainer, resolve_optimizer
+
+VARIANTS = load(LIBRARY).variants
+
+pytestmark = pytest.mark.skipif(not VARIANTS, reason="no native library was built")
+
+
+@pytest.fixture(autouse=True)
+def _single_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def variant(request: pytest.FixtureRequest) -> Engine:
+    return named_engine(request.param)
+
+
+SGD = resolve_optimizer("sgd", 0.05)
+
+
+def setup_of(
+    data: TrainingData, optimizer: OptimizerSpec = SGD, averaging: int = 1
+) -> TrainingSetup:
+    return TrainingSetup(data, optimizer, scorer_for(data, n_classes=3), averaging)
+
+
+@st.composite
+def wide_rounds(draw: st.DrawFn) -> tuple[TrainingData, list[Candidate], list[int], int]:
+    """Networks wider than all tiles of the library, up to 40 classes, batches of any size."""
+    side = st.integers(2, 9)
+    shape = draw(st.tuples(side, side, st.integers(1, 5)))
+    n_classes = draw(st.integers(2, 40))
+    data = training_data(
+        shape,
+        n_classes,
+        draw(st.integers(30, 70)),
+        draw(st.integers(2, 70)),  # torch has no batch norm of a single value
+        weighted=draw(st.booleans()),
+        eight_bit=draw(st.booleans()),
+    )
+    most = 2 if min(shape[:2]) > 2 else 1
+    cell = st.builds(ConvCell, st.integers(1, 15), st.sampled_from(["average", "max"]))
+    dense = st.lists(st.builds(Dense, st.integers(1, 35)), max_size=3)
+    topologies = [
+        Topology(shape, draw(st.lists(cell, max_size=most)), draw(dense), n_classes)
+        for _ in range(draw(st.integers(1, 3)))
+    ]
+    steps = st.integers(1, min(2 * data.steps_per_epoch, 6))
+    return (
+        data,
+        [candidate(i, topology) for i, topology in enumerate(topologies)],
+        [draw(steps) for _ in topologies],
+        n_classes,
+    )
+
+
+@examples(60)
+@given(case=wide_rounds(), n_threads=st.integers(1, 3))
+def test_wide_networks_equal_the_plain_loop(
+    variant: Engine,
+    case: tuple[TrainingData, list[Candidate], list[int], int],
+    n_threads: int,
+) -> None:
+    data, candidates, n_steps, n_classes = case
+    setup = TrainingSetup(data, SGD, scorer_for(data, n_classes), 2)
+    found = train_natively(setup, candidates, n_steps, KEY, PLAIN_RECIPE, variant, n_threads)
+    expected = PlainTrainer(data, SGD, setup.scorer, 2).train(candidates, n_steps, KEY)
+    assert_close(found, expected)
+
+
+@examples(20)
+@given(case=wide_rounds())
+def test_float32_is_float64_up_to_rounding(
+    variant: Engine, case: tuple[TrainingData, list[Candidate], list[int], int]
+) -> None:
+    data, candidates, _, n_classes = case
+    n_steps = [1] * len(candidates)  # rounding decides which pixel is the largest
+    setup = TrainingSetup(data, SGD, scorer_for(data, n_classes), 1)
+    expected = train_natively(setup, candidates, n_steps, KEY, PLAIN_RECIPE, variant, 1)
+    singles = [
+        replace(c, weights={name: value.float() for name, value in c.weights.items()})
+        for c in candidates
+    ]
+    found = train_natively(setup, singles, n_steps, KEY, PLAIN_RECIPE, variant, 1)
+    for ours, theirs in zip(found, expected, strict=True):
+        for name, value in theirs.weights.items():
+            assert ours.weights[name].dtype == torch.float32
+            if not name.startswith("cells"):
+                torch.testing.assert_close(
+                    ours.weights[name].double(), value, rtol=1e-3, atol=1e-3
+                )
+
+
+RULES = [
+    ("sgd", {}, PLAIN),
+    ("sgd", {"dampening": 0.5}, PLAIN),
+    ("sgd", {"weight_decay": 0.1}, MOMENTUM),
+    ("sgd", {"weight_decay": 0.1, "dampening": 0.5}, MOMENTUM),
+    ("sgd", {"momentum": 0.9, "dampening": 0.4}, MOMENTUM),
+    ("sgd", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.05}, MOMENTUM),
+    ("sgd", {"momentum": 0.9, "maximize": True}, STORE),
+    ("adam", {}, ADAM),
+    ("adam", {"betas": (0.7, 0.9999), "eps": 1e-3, "weight_decay": 0.1}, ADAM),
+    ("adam", {"decoupled_weight_decay": True, "weight_decay": 0.1}, ADAM),
+    ("adam", {"amsgrad": True}, STORE),
+    ("adam", {"eps": 1e-50}, STORE),
+    ("adamw", {}, ADAM),
+    ("adamw", {"betas": (0.5, 0.7), "weight_decay": 0.3}, ADAM),
+    ("adamw", {"maximize": True}, STORE),
+    ("rmsprop", {"momentum": 0.5}, STORE),
+    ("nadam", {}, STORE),
+    ("adagrad", {"lr_decay": 0.1}, STORE),
+    ("asgd", {}, STORE),
+]
+
+
+def loop_with_rates(
+    candidate: Candidate, data: TrainingData, optimizer: OptimizerSpec, rates: np.ndarray
+) -> dict[str, torch.Tensor]:
+    """Train with torch, one learning rate after the other; return the weights."""
+    network = build(candidate.topology, candidate.weights)
+    made = optimizer(network.parameters())
+    dtype = network.output.weight.dtype
+    for rows, rate in zip(data.batches(len(rates), KEY)[:], rates.tolist(), strict=True):
+        for group in made.param_groups:
+            group["lr"] = rate
+        made.zero_grad()
+        logits = network(data.scaled(data.train.take(rows), dtype))
+        torch.nn.functional.cross_entropy(logits, data.train.labels[rows]).backward()
+        made.step()
+    return {name: value.detach() for name, value in network.named_parameters()}
+
+
+@pytest.mark.parametrize(("name", "params", "kind"), RULES)
+def test_a_rate_for_each_step(
+    variant: Engine, name: str, params: dict[str, object], kind: int
+) -> None:
+    optimizer = resolve_optimizer(name, 0.01, params)
+    assert rule_of(optimizer).kind == kind
+    data = training_data((7, 6, 2), n_rows=60, batch_size=9)
+    topologies = [
+        Topology((7, 6, 2), [ConvCell(3, "max"), ConvCell(2)], [Dense(4)], 3),
+        Topology((7, 6, 2), [], [Dense(5)], 3),
+    ]
+    candidates = [candidate(i, topology) for i, topology in enumerate(topologies)]
+    n_steps = [11, 8]
+    recipe = Recipe(anneals=True)
+    rates = 0.01 * recipe.factors(max(n_steps))
+    setup = setup_of(data, optimizer)
+    found = train_natively(setup, candidates, n_steps, KEY, recipe, variant, 1)
+    for ours, start, steps in zip(found, candidates, n_steps, strict=True):
+        for weight, value in loop_with_rates(start, data, optimizer, rates[:steps]).items():
+            torch.testing.assert_close(ours.weights[weight], value, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "kind"), [rule for rule in RULES if rule[2] != STORE]
+)
+def test_rules_in_float32(
+    variant: Engine, name: str, params: dict[str, object], kind: int
+) -> None:
+    """Constants such as 1 - beta have to be rounded once."""
+    optimizer = resolve_optimizer(name, 0.01, params)
+    data = training_data((5, 4, 1), n_rows=40, batch_size=8)
+    start = candidate(0, Topology((5, 4, 1), [], [Dense(5)], 3), torch.float32)
+    [found] = train_natively(
+        setup_of(data, optimizer), [start], [5], KEY, PLAIN_RECIPE, variant, 1
+    )
+    for weight, value in loop_with_rates(start, data, optimizer, np.full(5, 0.01)).items():
+        torch.testing.assert_close(found.weights[weight], value, rtol=1e-5, atol=1e-6)
+
+
+POPULATION = [
+    candidate(0, Topology((6, 5, 2), [ConvCell(3)], [Dense(4)], 3), torch.float32),
+    candidate(1, Topology((6, 5, 2), [ConvCell(3, "max")], [], 3), torch.float32),
+    candidate(2, Topology((6, 5, 2), [], [Dense(4)], 3), torch.float32),
+]
+
+
+def trained_on(train: Rows, validation: Rows, variant: Engine) -> list[Candidate]:
+    data = training_data((6, 5, 2))
+    data = replace(data, train=train, validation=validation)
+    setup = setup_of(training_data((6, 5, 2)))
+    return train_natively(
+        replace(setup, data=data), POPULATION, [7, 5, 6], KEY, PLAIN_RECIPE, variant, 1
+    )
+
+
+def test_images_wherever_they_are(
+    variant: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not contiguous, through places, in a file, of other types: the bits are the same."""
+    plain = training_data((6, 5, 2))
+    train, validation = plain.train, plain.validation
+    expected = trained_on(train, validation, variant)
+    monkeypatch.setattr("skectonas.population.native.training.COPIED_BYTES", 20_000)
+
+    def with_images(rows: Rows, images: torch.Tensor | MappedImages) -> Rows:
+        return Rows(images, rows.labels)
+
+    turned = train.images.permute(3, 1, 2, 0).contiguous().permute(3, 1, 2, 0)
+    assert not turned.is_contiguous()
+    assert_same_bits(trained_on(with_images(train, turned), validation, variant), expected)
+
+    both = torch.cat([validation.images, train.images]).flip(0)
+    places = torch.arange(len(both)).flip(0)
+    shared = [
+        Rows(both, rows.labels, places=own)
+        for rows, own in zip(
+            (validation, train), places.split([len(validation), len(train)]), strict=True
+        )
+    ]
+    assert_same_bits(trained_on(shared[1], shared[0], variant), expected)
+
+    np.save(tmp_path / "images.npy", train.images.numpy())
+    mapped = MappedImages(
+        np.load(tmp_path / "images.npy", mmap_mode="r"), lambda X, rows: np.array(X[rows])
+    )
+    assert_same_bits(trained_on(with_images(train, mapped), validation, variant), expected)
+
+    for dtype in (torch.float32, torch.float64, torch.int16, torch.float16):
+        for ours, theirs in ((dtype, dtype), (torch.uint8, dtype), (dtype, torch.uint8)):
+            found = trained_on(
+                with_images(train, train.images.to(ours)),
+                with_images(validation, validation.images.to(theirs)),
+                variant,
+            )
+            assert_same_bits(found, expected)
+
+
+class Interrupt(Exception):
+    """What the check raises."""
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_a_check_ends_a_training_that_would_take_hours(variant: Engine, n_threads: int) -> None:
+    data = training_data((6, 5, 2), n_rows=2_000)
+    data = replace(data, batch_size=1)
+    calls = []
+
+    def check() -> None:
+        calls.append(1)
+        if len(calls) == 5:
+            raise Interrupt
+
+    with pytest.raises(Interrupt):
+        train_natively(
+            setup_of(data),
+            POPULATION,
+            [10**7] * 3,
+            KEY,
+            PLAIN_RECIPE,
+            variant,
+            n_threads,
+            check,
+        )
+    assert len(calls) == 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is that of Linux")
+def test_without_memory() -> None:
+    """Maps of 4 GiB do not fit below a limit of one more than there is."""
+    program = """
+        import resource
+        from pathlib import Path
+        from test_native_training import *
+
+        data = training_data((256, 256, 1), n_rows=64, batch_size=64)
+        start = candidate(0, Topology((256, 256, 1), [ConvCell(200), ConvCell(100)], [], 3))
+        small = candidate(0, Topology((256, 256, 1), [], [], 3))
+        engine = named_engine(VARIANTS[0])
+        train_natively(setup_of(data), [small], [1], KEY, PLAIN_RECIPE, engine, 1)
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + 2**30
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        try:
+            train_natively(setup_of(data), [start], [1], KEY, PLAIN_RECIPE, engine, 1)
+        except MemoryError as error:
+            print(error)
+        train_natively(setup_of(data), [small], [1], KEY, PLAIN_RECIPE, engine, 1)
+        print("goes on")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines() == [
+        "not enough memory to train the networks of a round",
+        "goes on",
+    ], done.stderr
