@@ -7,23 +7,35 @@ from typing import Any
 
 import pytest
 import torch
-from populations import KEY, MIXED, OPTIMIZERS, networks, training_data
+from populations import (
+    KEY,
+    MIXED,
+    OPTIMIZERS,
+    assert_close,
+    networks,
+    scorer_for,
+    training_data,
+)
 from program_interpreter import launch_with
 from torch import Tensor
 from torch.nn.functional import conv2d, cross_entropy
 
 from skectonas.candidate import Candidate
 from skectonas.network import build, pool, weights_of
+from skectonas.population import FusedTrainer, trainer
 from skectonas.population.groups.grouping import group_candidates
 from skectonas.population.groups.stack import Stack, stacked
 from skectonas.population.kernels import launches
 from skectonas.population.kernels.launches import KernelComputation
+from skectonas.population.native.library import TORCH, VARIABLE
+from skectonas.population.run import computation, graph
 from skectonas.population.run.batches import Batch, Loader
 from skectonas.population.run.computation import Computation, StackComputation
+from skectonas.population.run.graph import Compute
 from skectonas.population.run.losses import logits_of, losses, pooled_convolution
 from skectonas.population.run.optimizer import is_stackable
 from skectonas.training.data import TrainingData
-from skectonas.training.plain import OptimizerSpec, resolve_optimizer
+from skectonas.training.plain import OptimizerSpec, PlainTrainer, resolve_optimizer
 
 SIDES = [(2, 2), (2, 3), (3, 2), (5, 4), (7, 7), (8, 6)]
 
@@ -141,24 +153,67 @@ def test_every_step_has_a_rate(
     candidates = networks((7, 6, 1), 3, MIXED)
     batches = first_batches(training_data((7, 6, 1), weighted=True), len(rates))
     stacks, members = stacks_of(candidates)
-    computation: Computation
+    made: Computation
     if by_kernel:
         interpreted_kernel(monkeypatch)
-        computation = KernelComputation(stacks, spec, batches.labels.shape[1])
+        made = KernelComputation(stacks, spec, batches.labels.shape[1])
     else:
-        computation = StackComputation(stacks, spec)
+        made = StackComputation(stacks, spec)
     # Some leave after two steps; the others go on with the state that they have.
-    computation.run(batches, rates[:2])
-    sums = {place: computation.losses(place) for place in members}
+    made.run(batches, rates[:2])
+    sums = {place: made.losses(place) for place in members}
     leaving = {place: range(1, len(own)) for place, own in members.items() if len(own) > 1}
-    computation.keep(leaving)
+    made.keep(leaving)
     rest = Batch(*(tensor[2:] for tensor in batches))
-    computation.run(rest, rates[2:])
+    made.run(rest, rates[2:])
     for place, own in members.items():
         kept = own[1:] if place in leaving else own
-        total = sums[place][-len(kept) :] + computation.losses(place)
+        total = sums[place][-len(kept) :] + made.losses(place)
         for member, i in enumerate(kept):
             expected, loss = trained_by_hand(candidates[i], spec, batches, rates)
             assert float(total[member]) == pytest.approx(loss, abs=1e-9)
-            for weight, value in computation.stacks[place].weights_of(member).items():
+            for weight, value in made.stacks[place].weights_of(member).items():
                 torch.testing.assert_close(value, expected[weight], rtol=0, atol=1e-9)
+
+
+class Replayed:
+    """What a CUDA graph does, on the CPU: each run writes to where the capture wrote."""
+
+    def __init__(self, running: Any, compute: Compute, batch: Batch) -> None:
+        self._compute, self._batch = compute, batch
+        self._parameter, losses = running.optimizer.parameter, running.losses
+        before = losses.clone()
+        compute(batch)
+        losses.copy_(before)  # a capture computes nothing
+        self._gradient = self._parameter.grad
+        self._gradient.fill_(torch.nan)
+
+    def replay(self) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self._parameter, "grad", None)
+            self._compute(self._batch)
+            self._gradient.copy_(self._parameter.grad)
+
+
+def test_gradients_from_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    captures: list[int] = []
+
+    def captured(compute: Compute, batch: Batch) -> Replayed:
+        captures.append(len(batch.labels))
+        return Replayed(compute.__self__, compute, batch)
+
+    data = training_data((7, 6, 1), n_rows=64, weighted=True)
+    candidates = networks((7, 6, 1), 3, MIXED)
+    spec = resolve_optimizer("Adam", 0.01)
+    n_steps = [6 + i % 3 for i in range(len(candidates))]
+    scorer = scorer_for(data)
+    expected = PlainTrainer(data, spec, scorer, 2).train(candidates, n_steps, KEY)
+    monkeypatch.setenv(VARIABLE, TORCH)
+    monkeypatch.setattr(trainer, "batches_at_once", lambda device: 3)
+    monkeypatch.setattr(computation, "runner_on", lambda device: graph.Captured())
+    monkeypatch.setattr(graph, "run_on_side_stream", graph.directly)
+    monkeypatch.setattr(graph, "captured", captured)
+    found = FusedTrainer(data, spec, scorer, 2).train(candidates, n_steps, KEY)
+    assert_close(found, expected)
+    # Stacks that lose members are captured again.
+    assert len(stacks_of(candidates)[0]) < len(captures) < len(candidates)
