@@ -17,7 +17,9 @@ def undisturbed(device: torch.device | str = "cpu") -> Iterator[None]:
 
     These are the number of threads, autocast, the default device, and switched-off gradients.
     A computation on a device is protected there and on the CPU. The default dtype is not
-    reset, because all threads share it; dtypes are named wherever tensors are made.
+    reset, because all threads share it; dtypes are named wherever tensors are made. On a CUDA
+    device, cuDNN takes algorithms that give the same bits every time. All threads share this
+    setting as well, and it is restored afterwards.
 
     Parameters
     ----------
@@ -26,15 +28,29 @@ def undisturbed(device: torch.device | str = "cpu") -> Iterator[None]:
     """
     # A default device costs time in every call of torch, so it is only reset if there is one.
     on_cpu = torch.empty(0).device.type == "cpu"
+    kind = torch.device(device).type
     with (
         one_thread(),
-        torch.autocast(torch.device(device).type, enabled=False),
+        same_algorithms() if kind == "cuda" else nullcontext(),
+        torch.autocast(kind, enabled=False),
         torch.autocast("cpu", enabled=False),
         torch.inference_mode(False),
         torch.enable_grad(),
         nullcontext() if on_cpu else torch.device("cpu"),
     ):
         yield
+
+
+@contextmanager
+def same_algorithms() -> Iterator[None]:
+    """Let cuDNN take the same algorithms in every run, of those that are deterministic."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
 
 
 _here = threading.local()

@@ -226,7 +226,7 @@ class Interpreter:
             for name in ("weights", "gradient", "velocity", "work", "codes", "losses")
         }
         self.loaded: dict[str, Given] = {}
-        self.fresh = False
+        self.rate, self.fresh = np.nan, False
         self.stage = self.step = self._n_tiles = 0
 
     @property
@@ -249,6 +249,8 @@ class Interpreter:
             length = self.batch * (self.arguments[size] if size else 1)
             every = Given(name, np.asarray(self.arguments[name])).values
             self.loaded[name] = Given(name, every[step * length : (step + 1) * length])
+        rates = Given("rates", np.asarray(self.arguments["rates"]))
+        (self.rate,) = rates.read(np.array([step]))
         self.fresh = bool(self.arguments["fresh"]) and step == 0
 
     def _run_step(self, candidate: int) -> None:
@@ -573,7 +575,7 @@ def update(tile: Tile) -> None:
             velocity = rule["momentum"] * before + (1 - rule["dampening"]) * slope
         tile.write("velocity", "weight", at, velocity)
         slope = slope + rule["momentum"] * velocity if rule["nesterov"] else velocity
-    tile.write("weights", "weight", at, weight - rule["rate"] * slope)
+    tile.write("weights", "weight", at, weight - tile.launch.rate * slope)
 
 
 FUNCTIONS: dict[int, Callable[[Tile], None]] = {

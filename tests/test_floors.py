@@ -28,7 +28,7 @@ STRANGERS = {
     "displays": {"candidate", "inputs", "morphisms", "population", "training"},
 }
 POPULATION = (
-    *("layers", "batches", "groups", "run", "kernels", "native", "workers", "trainer"),
+    *("groups", "run", "kernels", "native", "workers", "trainer"),
     "__init__",
 )
 """The same for what is inside of `population`."""

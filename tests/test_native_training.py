@@ -183,8 +183,8 @@ def test_a_rate_for_each_step(
     ]
     candidates = [candidate(i, topology) for i, topology in enumerate(topologies)]
     n_steps = [11, 8]
-    recipe = Recipe(anneals=True)
-    rates = 0.01 * recipe.factors(max(n_steps))
+    recipe = Recipe(annealing_steps=11)
+    rates = recipe.rates(0.01, 11)
     setup = setup_of(data, optimizer)
     found = train_natively(setup, candidates, n_steps, KEY, recipe, variant, 1)
     for ours, start, steps in zip(found, candidates, n_steps, strict=True):

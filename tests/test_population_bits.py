@@ -23,7 +23,6 @@ from populations import (
 from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Candidate
 from skectonas.population import FusedTrainer
-from skectonas.population.layers.slots import CACHE_LINE, empty_slots
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -58,7 +57,7 @@ def rounds(draw: st.DrawFn) -> Round:
     topologies = []
     for _ in range(draw(st.integers(2, 6))):
         cells: list[ConvCell] = []
-        if pooling:  # all share the feed if there is one worker
+        if pooling:
             cells = [ConvCell(draw(st.integers(1, 9)), pooling)]
             cells += draw(st.lists(later, max_size=most - 1))
         topologies.append(Topology(shape, cells, draw(dense), n_classes))
@@ -73,7 +72,7 @@ def average_cell(channels: int, *units: int) -> Topology:
     return Topology((4, 6, 2), cells, [Dense(n) for n in units], 2)
 
 
-# With slots that lie back to back, the last bits differ on processors with AVX2.
+# With batches that lie back to back, the last bits differ on processors with AVX2.
 BACK_TO_BACK = Round([average_cell(7, 5), average_cell(6)], [6, 1], 57, 19, torch.float32)
 
 
@@ -93,14 +92,3 @@ def test_processes(case: Round) -> None:
     with joblib.parallel_config("loky"):
         found = case.trained(2)  # always as many: another number starts other processes
     assert_same_bits(found, case.trained(1))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("shape", [(1,), (16,), (3, 5), (2, 3, 7)])
-def test_empty_slots(shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    made = empty_slots(torch.empty(0, dtype=dtype), 4, *shape)
-    assert made.shape == (4, *shape)
-    assert made.dtype == dtype
-    for slot in made:
-        assert slot.is_contiguous()
-        assert slot.data_ptr() % CACHE_LINE == 0

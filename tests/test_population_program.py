@@ -28,12 +28,13 @@ from program_interpreter import ARGUMENTS, Fault, Interpreter, launch_with
 from skectonas import Dense, Topology
 from skectonas.candidate import Candidate
 from skectonas.population import FusedTrainer, trainer
-from skectonas.population.batches.feed import Feed, without_hidden_layers
 from skectonas.population.groups.grouping import group_candidates
 from skectonas.population.groups.stack import Stack, stacked
 from skectonas.population.kernels import launches
+from skectonas.population.kernels.launches import as_read
 from skectonas.population.kernels.program import LAYOUT, OpKind, Program, build_program
-from skectonas.population.layers import slots
+from skectonas.population.native.library import TORCH, VARIABLE
+from skectonas.population.run.batches import Loader
 from skectonas.surroundings import one_thread
 from skectonas.training.data import TrainingData
 from skectonas.training.plain import OptimizerSpec, PlainTrainer, resolve_optimizer
@@ -64,14 +65,6 @@ def _single_thread() -> Iterator[None]:
 
 
 @contextmanager
-def contiguous_batches() -> Iterator[None]:
-    """Prepare batches without gaps between them, as on a device."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(slots, "CACHE_LINE", 8)  # bytes of a value
-        yield
-
-
-@contextmanager
 def interpreted(threads: int) -> Iterator[list[int]]:
     """Train with an interpreted kernel; the list collects the numbers of candidates."""
     launched: list[int] = []
@@ -85,8 +78,10 @@ def interpreted(threads: int) -> Iterator[list[int]]:
 
         return counted
 
-    with pytest.MonkeyPatch.context() as patch, contiguous_batches():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, TORCH)  # instead of the native library
         patch.setattr(trainer, "can_compile", lambda device: True)
+        patch.setattr(trainer, "batches_at_once", lambda device: 3)  # as on a device: several
         patch.setattr(launches, "threads_for", lambda *_: threads)
         patch.setattr(launches, "compiled", compiled)
         yield launched
@@ -167,33 +162,30 @@ def test_gradients_in_parts(name) -> None:
 
 
 def arguments_of(
-    stacks: Sequence[Stack], program: Program, data: TrainingData, n_steps: int, **rule: float
+    stacks: Sequence[Stack], program: Program, data: TrainingData, n_steps: int, **rule: Any
 ) -> dict[str, Any]:
     """Return the arguments of a launch on the first batches."""
-    order = data.batches(n_steps, KEY)
-    batch = order.shape[1]
-    topology = without_hidden_layers(stacks[0].topology)
-    with contiguous_batches():
-        feed = Feed(topology, data, n_steps, batch, torch.float64)
-    feed.load(order[0:n_steps])
+    batches = Loader(data, torch.float64).load(data.batches(n_steps, KEY)[0:n_steps])
+    images, targets, shares = as_read(batches, stacks[0].topology.n_classes)
     flat = torch.cat([stack.flat for stack in stacks]).numpy()
     arguments = {
         "begins": program.begins,
         "ops": program.ops,
-        "images": feed.columns.numpy(),
-        "targets": feed.targets.numpy(),
-        "shares": feed.weights.numpy(),
+        "images": images.numpy(),
+        "targets": targets.numpy(),
+        "shares": shares.numpy(),
+        "rates": np.zeros(n_steps),
         "weights": flat,
         "gradient": np.zeros_like(flat),
         "velocity": np.zeros_like(flat),
         "work": np.empty(program.n_values),
         "codes": np.empty(program.n_codes, np.uint8),
-        "losses": np.zeros((program.n_candidates, batch)),
+        "losses": np.zeros((program.n_candidates, shares.shape[1])),
         "n_steps": n_steps,
-        "n_pixels": feed.columns.shape[1],
-        "n_classes": feed.targets.shape[1],
-        "batch": batch,
-        **dict.fromkeys(("rate", "momentum", "dampening", "decay"), 0.0),
+        "n_pixels": images.shape[1],
+        "n_classes": targets.shape[1],
+        "batch": shares.shape[1],
+        **dict.fromkeys(("momentum", "dampening", "decay"), 0.0),
         "nesterov": 0,
         "fresh": 1,
         **rule,
@@ -242,8 +234,8 @@ class Sample:
         self._expected, self.used = self._results(self.program)
 
     def _results(self, program: Program) -> tuple[list[np.ndarray], set[tuple[int, str]]]:
-        rule = {"rate": 0.1, "momentum": 0.9}
         n_steps = 2 if self.updates else 1
+        rule = {"rates": np.array([0.1, 0.05])[:n_steps], "momentum": 0.9}
         arguments = arguments_of(self._stacks, program, self._data, n_steps, **rule)
         interpreter = Interpreter(arguments, 128)
         interpreter.run()

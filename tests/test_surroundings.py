@@ -339,6 +339,20 @@ def test_the_surroundings_are_as_before(around: str) -> None:
         assert state() == before
 
 
+@pytest.mark.parametrize("before", [(False, True), (True, False)])
+def test_cudnn_takes_the_same_algorithms(
+    before: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cudnn = torch.backends.cudnn
+    for name, value in zip(("deterministic", "benchmark"), before, strict=True):
+        monkeypatch.setattr(cudnn, name, value)
+    with undisturbed("cpu"):
+        assert (cudnn.deterministic, cudnn.benchmark) == before
+    with undisturbed("cuda"):
+        assert (cudnn.deterministic, cudnn.benchmark) == (True, False)
+    assert (cudnn.deterministic, cudnn.benchmark) == before
+
+
 def test_ctrl_c_waits() -> None:
     done = []
 

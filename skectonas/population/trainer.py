@@ -12,7 +12,6 @@ from joblib.parallel import get_active_backend
 
 from skectonas.candidate import Candidate
 from skectonas.network import dtype_of
-from skectonas.population.batches.feed import Feed, batches_at_once, without_hidden_layers
 from skectonas.population.groups.group_training import (
     GroupTask,
     GroupTraining,
@@ -21,9 +20,9 @@ from skectonas.population.groups.group_training import (
 )
 from skectonas.population.groups.grouping import (
     Group,
-    assign_to_workers,
     bundles_of,
     group_candidates,
+    groups_by_dtype,
 )
 from skectonas.population.kernels.compiled import can_compile
 from skectonas.population.kernels.launches import KernelComputation, split_for_kernels
@@ -31,12 +30,12 @@ from skectonas.population.native.library import choose_engine, named_engine
 from skectonas.population.native.rules import rule_of
 from skectonas.population.native.session import STORE
 from skectonas.population.native.training import train_natively
-from skectonas.population.run.computation import ComputationFactory, StackComputation
+from skectonas.population.run.batches import Loader, batches_at_once
+from skectonas.population.run.computation import Computation, StackComputation
 from skectonas.population.run.optimizer import is_stackable
 from skectonas.population.workers.sharing import Shared
 from skectonas.population.workers.stopping import Workers
 from skectonas.surroundings import undisturbed
-from skectonas.topology import Topology
 from skectonas.training import (
     PLAIN_RECIPE,
     Key,
@@ -48,16 +47,17 @@ from skectonas.training import (
 )
 
 Train: TypeAlias = Callable[..., list[list[Candidate]]]
-"""A function that trains groups, such as `_train_stacked`."""
+"""A function that trains groups, such as `_train_alone`."""
 
 
 class FusedTrainer:
     """Trains all competitors of a round in lock step.
 
-    On a CPU, the native library trains them, if there is one: see `engine_in_use`. Otherwise,
-    candidates with the same skeleton (number and poolings of the cells, number of dense layers)
-    and similar widths form a group. They are padded with zeros to common widths and trained as
-    one network in torch. The results are those of `PlainTrainer`, up to rounding.
+    On a CPU, the native library trains them, if there is one: see `engine_in_use`. On newer
+    CUDA devices, a kernel does. Otherwise, candidates with the same skeleton (number and
+    poolings of the cells, number of dense layers) and similar widths form a group. They are
+    padded with zeros to common widths and trained as one network in torch. The results are
+    those of `PlainTrainer`, up to rounding.
 
     Parameters
     ----------
@@ -175,14 +175,15 @@ class FusedTrainer:
         small: list[Group] = []
         if can_compile(device):
             small, groups = split_for_kernels(groups, batch)
-        by_dtype: dict[torch.dtype, list[Group]] = {}
-        for group in small:
-            dtype = dtype_of(candidates[group.members[0]].weights)
-            by_dtype.setdefault(dtype, []).append(group)
-        bundles = assign_to_workers(groups, candidates, batch, n_workers)
+        by_kernels = partial(_train_together, by_kernels=True)
+        as_stacks = partial(_train_together, by_kernels=False)
         return [
-            *((_train_by_kernels, bundle) for bundle in by_dtype.values()),
-            *((_train_stacked, bundle) for bundle in bundles),
+            *((by_kernels, own) for own in groups_by_dtype(small, candidates)),
+            *(
+                (as_stacks, bundle)
+                for own in groups_by_dtype(groups, candidates)
+                for bundle in bundles_of(own, batch, n_workers)
+            ),
         ]
 
     def _assign_natively(
@@ -191,12 +192,9 @@ class FusedTrainer:
         """Return one call for each type of weights, or more if the workers are processes."""
         backend, _ = get_active_backend(prefer="threads")
         shares_memory = getattr(backend, "supports_sharedmem", False)
-        by_dtype: dict[torch.dtype, list[Group]] = {}
-        for i in busy:
-            alone = Group(candidates[i].topology, (i,))
-            by_dtype.setdefault(dtype_of(candidates[i].weights), []).append(alone)
+        alone = [Group(candidates[i].topology, (i,)) for i in busy]
         bundles: list[list[Group]] = []
-        for groups in by_dtype.values():
+        for groups in groups_by_dtype(alone, candidates):
             if shares_memory:
                 bundles.append(groups)
             else:
@@ -234,57 +232,38 @@ def _train_natively(
     return [[candidate] for candidate in trained]
 
 
-def _train_stacked(
-    shared: Shared[TrainingSetup],
-    tasks: list[GroupTask],
-    key: Key,
-    recipe: Recipe,
-    workers: Workers,
-) -> list[list[Candidate]]:
-    """Train groups that share the feed, because their first layers take the same input."""
-    topology = tasks[0].topology
-    return _train_together(shared, tasks, key, recipe, workers, topology, StackComputation)
-
-
-def _train_by_kernels(
-    shared: Shared[TrainingSetup],
-    tasks: list[GroupTask],
-    key: Key,
-    recipe: Recipe,
-    workers: Workers,
-) -> list[list[Candidate]]:
-    """Train groups of any kind in the same launches."""
-    topology = without_hidden_layers(tasks[0].topology)
-    return _train_together(shared, tasks, key, recipe, workers, topology, KernelComputation)
-
-
 def _train_together(
     shared: Shared[TrainingSetup],
     tasks: list[GroupTask],
     key: Key,
     recipe: Recipe,
     workers: Workers,
-    input_of: Topology,
-    computation_of: ComputationFactory,
+    *,
+    by_kernels: bool,
 ) -> list[list[Candidate]]:
+    """Train groups, whose weights have the same type, batch by batch."""
     setup = shared.value
     n_steps = max(steps for task in tasks for steps in task.n_steps)
+    data = setup.data.augmented(recipe.augmentation)
     # Each worker draws the batches for itself, epoch by epoch.
-    order = setup.data.batches(n_steps, key)
-    device = setup.data.train.labels.device
+    order = data.batches(n_steps, key)
+    rates = recipe.rates(float(setup.optimizer.settings["lr"]), n_steps).tolist()
+    device = data.train.labels.device
+    dtype = dtype_of(tasks[0].candidates[0].weights)
     with undisturbed(device), workers.running():
         groups = [GroupTraining(setup, task) for task in tasks]
         stops = set().union(*(group.stops for group in groups))
-        batch = order.shape[1]
-        plan = list(segments(sorted(stops), batches_at_once(input_of, batch, device)))
-        dtype = dtype_of(tasks[0].candidates[0].weights)
-        feed = Feed(input_of, setup.data, max(map(len, plan)), batch, dtype)
         starts = {i: group.start for i, group in enumerate(groups)}
-        computation = computation_of(starts, feed, setup.optimizer)
-        for steps in plan:
+        loader = Loader(data, dtype)
+        computation: Computation
+        if by_kernels:
+            computation = KernelComputation(starts, setup.optimizer, order.shape[1])
+        else:
+            computation = StackComputation(starts, setup.optimizer)
+        for steps in segments(sorted(stops), batches_at_once(device)):
             workers.check()
-            feed.load(order[steps.start : steps.stop])
-            computation.run(len(steps))
+            part = slice(steps.start, steps.stop)
+            computation.run(loader.load(order[part]), rates[part])
             kept = {}
             for i, stack in computation.stacks.items():
                 if steps.stop in groups[i].stops:

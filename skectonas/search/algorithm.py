@@ -400,8 +400,9 @@ class Search:
     ) -> tuple[SearchState, list[Candidate], list[Verdict]]:
         """Train, judge and charge the ledger together, so that they cannot disagree."""
         key = (self.seed, state.generation, PHASES.index(state.step), state.round)
+        anneals = state.step == "final" and self.settings.final_fraction > 0
         recipe = Recipe(
-            anneals=state.step == "final" and self.settings.final_fraction > 0,
+            annealing_steps=max(n_steps) if anneals else 0,
             augmentation=self.settings.augmentation,
         )
         began = time.perf_counter()

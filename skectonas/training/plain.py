@@ -10,9 +10,7 @@ from itertools import chain
 from numbers import Real
 from typing import Any, Protocol, TypeAlias
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -50,8 +48,7 @@ class Trainer(Protocol):
         key : tuple of int
             Key of the batch order, which all competitors share.
         recipe : Recipe, default=PLAIN_RECIPE
-            The course of the learning rate, which ends with the longest training, and the
-            changes of the images.
+            The course of the learning rate, and the changes of the images.
 
         Returns
         -------
@@ -207,9 +204,9 @@ class PlainTrainer:
         recipe: Recipe = PLAIN_RECIPE,
     ) -> list[Candidate]:
         """Return the trained candidates, see `Trainer.train`."""
-        data, factors = self.data.augmented(recipe.augmentation), recipe.factors(max(n_steps))
+        data = self.data.augmented(recipe.augmentation)
         return [
-            self._train_one(candidate, data, data.batches(steps, key), factors)
+            self._train_one(candidate, data, data.batches(steps, key), recipe)
             if steps
             else candidate
             for candidate, steps in zip(candidates, n_steps, strict=True)
@@ -220,12 +217,13 @@ class PlainTrainer:
         candidate: Candidate,
         data: TrainingData,
         order: BatchOrder,
-        factors: NDArray[np.float64],
+        recipe: Recipe,
     ) -> Candidate:
         device, per_epoch = data.train.labels.device, data.steps_per_epoch
         network = build(candidate.topology, candidate.weights).to(device)
         averaged = build(candidate.topology, candidate.weights).to(device)
         optimizer = self.optimizer(network.parameters())
+        factors = recipe.rates(1.0, len(order)).tolist()
         full_rates = [group["lr"] for group in optimizer.param_groups]
         dtype = network.output.weight.dtype
         evaluations = []

@@ -86,8 +86,8 @@ class Recipe:
 
     Parameters
     ----------
-    anneals : bool, default=False
-        Whether the learning rate falls to zero over the training, as half a cosine. Otherwise
+    annealing_steps : int, default=0
+        Number of batches over which the learning rate falls to zero, as half a cosine. With 0
         it is constant.
     augmentation : Augmentation, default=NO_AUGMENTATION
         How training images are changed.
@@ -95,18 +95,19 @@ class Recipe:
     Examples
     --------
     >>> from skectonas.training import Recipe
-    >>> Recipe(anneals=True).factors(3)
-    array([1.  , 0.75, 0.25])
+    >>> Recipe(annealing_steps=3).rates(0.1, n_steps=4)
+    array([0.1  , 0.075, 0.025, 0.   ])
     """
 
-    anneals: bool = False
+    annealing_steps: int = 0
     augmentation: Augmentation = NO_AUGMENTATION
 
-    def factors(self, n_steps: int) -> NDArray[np.float64]:
-        """Return what the learning rate of each step is multiplied by."""
-        if not self.anneals:
-            return np.ones(n_steps)
-        return (1 + np.cos(np.pi * np.arange(n_steps) / n_steps)) / 2
+    def rates(self, learning_rate: float, n_steps: int) -> NDArray[np.float64]:
+        """Return the learning rate of each of the first steps of a training."""
+        if not self.annealing_steps:
+            return np.full(n_steps, learning_rate)
+        progress = np.minimum(np.arange(n_steps) / self.annealing_steps, 1)
+        return learning_rate * (1 + np.cos(np.pi * progress)) / 2
 
 
 PLAIN_RECIPE = Recipe()

@@ -12,10 +12,13 @@ import torch
 from torch import Tensor
 
 from skectonas.candidate import Candidate, Evaluation
-from skectonas.population.groups.inference import Inference, infer, members_per_pass
-from skectonas.population.groups.stack import Stack, corner, stacked
-from skectonas.topology import Topology, ceil_div, norm_name
+from skectonas.network import TopologyNetwork, build, weights_of
+from skectonas.population.groups.stack import Stack, stacked
+from skectonas.topology import Topology, ceil_div
 from skectonas.training import OptimizerSpec, Scorer, TrainingData, evaluate, snapshot_steps
+
+ROWS_AT_ONCE = 1024
+"""Number of validation rows that go through a network at once."""
 
 
 @dataclass(frozen=True)
@@ -156,28 +159,26 @@ class GroupTraining:
         epoch_ends = step_of_epoch == self._per_epoch
         due = list(range(len(stack))) if epoch_ends else finished
         train_losses = (self._losses / step_of_epoch).tolist()
-        self._evaluate(stack.take(due, means), due, finished, train_losses)
+        for place in due:
+            i = self._members[place]
+            candidate = self._candidates[i]
+            # The running statistics are those of before, until they are computed anew.
+            weights = {**candidate.weights, **stack.weights_of(place, means)}
+            network = build(candidate.topology, weights).to(stack.flat.device)
+            self._evaluations[i].append(self._evaluate(network, train_losses[place]))
+            if place in finished:
+                self._weights[i] = weights_of(network)
         if epoch_ends:
             self._losses.zero_()
 
-    def _evaluate(
-        self, stack: Stack, due: list[int], finished: list[int], train_losses: list[float]
-    ) -> None:
-        """Evaluate a stack whose members have the places `due` in the trained stack."""
-        data, scorer = self._setup.data, self._setup.scorer
-        size = members_per_pass(stack, data)
-        for begin in range(0, len(due), size):
-            part = stack.take(range(begin, min(begin + size, len(due))))
-            inference = infer(part, data)
-            # One copy for all members: each copy waits for the device.
-            logits = inference.logits.cpu()
-            for member, place in enumerate(due[begin : begin + size]):
-                i = self._members[place]
-                self._evaluations[i].append(
-                    evaluate(logits[member], data.validation, scorer, train_losses[place])
-                )
-                if place in finished:
-                    self._weights[i] = full_weights(part, inference, member)
+    def _evaluate(self, network: TopologyNetwork, train_loss: float) -> Evaluation:
+        """Set the running statistics of a network and evaluate it, as the plain loop does."""
+        data, dtype = self._setup.data, network.output.weight.dtype
+        network.calibrate(data.scaled(data.calibration, dtype))
+        network.eval()
+        chunks = data.validation.chunks(ROWS_AT_ONCE)
+        logits = torch.cat([network(data.scaled(images, dtype)) for images in chunks])
+        return evaluate(logits, data.validation, self._setup.scorer, train_loss)
 
     def _remove(self, finished: list[int], stack: Stack) -> list[int]:
         """Remove the finished members; return the places of the others."""
@@ -188,15 +189,3 @@ class GroupTraining:
             if remaining:
                 self._means = stack.take(remaining, self._means).flat
         return remaining
-
-
-def full_weights(stack: Stack, inference: Inference, member: int) -> dict[str, Tensor]:
-    """Return all named weights of a member, running statistics included."""
-    weights = stack.weights_of(member)
-    for i, cell in enumerate(stack.members[member].cells):
-        for name, value in zip(
-            ("running_mean", "running_var"), inference.statistics[i], strict=True
-        ):
-            own = value[member, :, 0][corner((cell.channels,))]
-            weights[f"{norm_name(i)}.{name}"] = own.cpu().clone()
-    return weights

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skectonas.candidate import Candidate
 from skectonas.network import dtype_of
-from skectonas.topology import Topology, ceil_div
+from skectonas.topology import Topology
 
 _ALIGNMENT = 16  # values; every block begins on a cache line
 
@@ -59,8 +59,6 @@ class Stack:
         All weights, initially zero, as the single parameter of an optimiser.
     blocks : dict of str to Block
         Place of each name in `flat`.
-    n_small : int
-        Where the matrices of dense layers begin in `flat`; they come last.
     views : dict of str to Tensor
         Views of `flat`.
     """
@@ -75,14 +73,14 @@ class Stack:
         self.topology = topology
         self.members = tuple(members)
         self.blocks: dict[str, Block] = {}
-        end = self.n_small = 0
-        shapes = topology.weight_shapes.items()
-        for name, shape in sorted(shapes, key=lambda item: _is_matrix(item[1])):
+        self._sizes: list[int] = []  # of the blocks, each followed by that of a gap
+        end = 0
+        for name, shape in topology.weight_shapes.items():
             block = Block(end, (len(self.members), *shape))
+            size = math.prod(block.shape)
             self.blocks[name] = block
-            end += ceil_div(math.prod(block.shape), _ALIGNMENT) * _ALIGNMENT
-            if not _is_matrix(shape):
-                self.n_small = end
+            self._sizes += [size, -size % _ALIGNMENT]
+            end = sum(self._sizes)
         self.flat = torch.zeros(end, dtype=dtype, device=device)
         self.views = self.views_of(self.flat)
 
@@ -96,7 +94,12 @@ class Stack:
 
     def views_of(self, flat: Tensor) -> dict[str, Tensor]:
         """Return the blocks by name of a tensor in the layout of `flat`."""
-        return {name: block.view(flat) for name, block in self.blocks.items()}
+        # One operation for all, so that their gradients are joined in one pass.
+        parts = flat.split(self._sizes)[::2]
+        return {
+            name: part.view(block.shape)
+            for (name, block), part in zip(self.blocks.items(), parts, strict=True)
+        }
 
     def take(self, keep: Sequence[int], source: Tensor | None = None) -> Stack:
         """Return a stack with copies of some of the members.
@@ -115,17 +118,16 @@ class Stack:
         for name, block in self.blocks.items():
             taken.blocks[name].view(target).copy_(block.view(source)[list(keep)])
 
-    def weights_of(self, member: int) -> dict[str, Tensor]:
-        """Return copies of the trained weights of a member on the CPU, without padding."""
+    def weights_of(self, member: int, source: Tensor | None = None) -> dict[str, Tensor]:
+        """Return views of the trained weights of a member, without padding.
+
+        They are those of `source`, a tensor in the layout of `flat`, by default `flat`.
+        """
+        views = self.views if source is None else self.views_of(source)
         return {
-            name: self.views[name][member][corner(shape)].detach().cpu().clone()
+            name: views[name][member][corner(shape)]
             for name, shape in self.members[member].weight_shapes.items()
         }
-
-
-def _is_matrix(shape: tuple[int, ...]) -> bool:
-    """Return whether a weight is the matrix of a dense layer, by its shape."""
-    return len(shape) == 2
 
 
 def stacked(topology: Topology, candidates: Sequence[Candidate], device: torch.device) -> Stack:

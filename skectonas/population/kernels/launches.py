@@ -8,50 +8,44 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skectonas.population.batches.feed import Feed
-from skectonas.population.groups.grouping import Group
+from skectonas.population.groups.grouping import Group, multiplications
 from skectonas.population.groups.stack import Stack
 from skectonas.population.kernels.compiled import compiled, threads_for
-from skectonas.population.kernels.program import (
-    LAYOUT,
-    build_program,
-    fits,
-    multiplications,
-)
-from skectonas.population.run.graph import steps_on
+from skectonas.population.kernels.program import LAYOUT, build_program, fits
+from skectonas.population.run.batches import Batch
 from skectonas.population.run.optimizer import StackOptimizer
 from skectonas.training import OptimizerSpec
 
-# Measured on an H100.
+# Measured on an H100, with an earlier form of the stacks.
 LARGE = 4_000_000  # multiplications of the forward pass
 MULTIPLICATIONS_PER_SECOND = 30e9
 SECONDS_PER_STACK = 170e-6
 
-RULE = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
-"""Settings of `torch.optim.SGD` that the kernel supports, in the order of its arguments."""
+RULE = ("momentum", "dampening", "weight_decay", "nesterov")
+"""Settings of `torch.optim.SGD` that the kernel supports besides the learning rate, in the
+order of its arguments."""
 
 
 class KernelComputation:
     """Trains all stacks at once: see `Computation`.
 
     The kernel implements SGD, and then one launch trains on all loaded batches. With other
-    optimisers a launch computes the gradients of one step, and a CUDA graph combines it with
-    the step of the optimiser.
+    optimisers a launch computes the gradients of one step.
 
     Parameters
     ----------
-    stacks : dict of int to Stack
+    stacks : mapping of int to Stack
         The weights; they are moved into one tensor.
-    feed : Feed
-        Source of the batches; its columns are pixels.
     optimizer : OptimizerSpec
         The optimiser; its state is new.
+    batch : int
+        Number of rows of a batch.
     """
 
     def __init__(
-        self, stacks: Mapping[int, Stack], feed: Feed, optimizer: OptimizerSpec
+        self, stacks: Mapping[int, Stack], optimizer: OptimizerSpec, batch: int
     ) -> None:
-        self._feed, self._spec = feed, optimizer
+        self._spec, self._batch = optimizer, batch
         self._begin(stacks)
 
     def _begin(self, stacks: Mapping[int, Stack]) -> None:
@@ -59,7 +53,7 @@ class KernelComputation:
         flat = torch.cat([stack.flat for stack in stacks.values()])
         for i, part in parts_of(stacks, flat).items():
             stacks[i].move_to(part)
-        device, batch = flat.device, self._feed.weights.shape[1]
+        device, batch = flat.device, self._batch
         self._built_in = is_built_in(self._spec)
         threads = threads_for(sum(map(len, stacks.values())), device, flat.dtype)
         program = build_program(list(stacks.values()), batch, threads, updates=self._built_in)
@@ -82,30 +76,30 @@ class KernelComputation:
         self._kernel = compiled(device, flat.dtype, threads)
         if not self._built_in:
             self._optimizer = StackOptimizer(self._spec, flat, gradient)
-            self._steps = steps_on(device, capturable=self._optimizer.is_capturable)
 
-    def run(self, n_steps: int) -> None:
-        """Train all stacks on the first `n_steps` of the loaded batches."""
+    def run(self, batches: Batch, rates: Sequence[float]) -> None:
+        """Train all stacks on the first of some batches, one step for each learning rate."""
+        topology = next(iter(self.stacks.values())).topology
+        loaded = as_read(batches, topology.n_classes)
         if self._built_in:
-            self._launch(0, n_steps)
+            self._launch(loaded, rates)
             self._fresh = False
-        else:
-            self._steps.run(self._step, n_steps)
+            return
+        for i, rate in enumerate(rates):
+            self._launch([tensor[i:] for tensor in loaded], [rate])
+            self._optimizer.step(rate)
 
-    def _step(self, number: int) -> None:
-        self._launch(number, 1)
-        self._optimizer.step()
-
-    def _launch(self, begin: int, n_steps: int) -> None:
-        feed = self._feed
-        loaded = [t[begin:] for t in (feed.columns, feed.targets, feed.weights)]
-        sizes = [feed.columns.shape[1], feed.targets.shape[1], feed.weights.shape[1]]
-        rule: list[Any] = [0.0, 0.0, 0.0, 0.0, 0]
+    def _launch(self, loaded: Sequence[Tensor], rates: Sequence[float]) -> None:
+        images, targets, shares = loaded
+        rule: list[Any] = [0.0, 0.0, 0.0, 0]
         if self._built_in:
             *numbers, nesterov = (self._spec.settings.get(name, 0) for name in RULE)
             rule = [*map(float, numbers), int(nesterov)]
-        arguments = [*self._tables, *loaded, *self._buffers, n_steps]
-        arguments += [*sizes, *rule, int(self._fresh)]
+        on_device = torch.tensor(rates, dtype=torch.float64, device="cpu")
+        on_device = on_device.to(images.device, non_blocking=True)
+        arguments = [*self._tables, *loaded, on_device, *self._buffers, len(rates)]
+        arguments += [images.shape[1], targets.shape[1], shares.shape[1]]
+        arguments += [*rule, int(self._fresh)]
         self._kernel(self._n_candidates, self._shared_bytes, arguments)
 
     def losses(self, group: int) -> Tensor:
@@ -148,6 +142,20 @@ class KernelComputation:
         return carry_over
 
 
+def as_read(batches: Batch, n_classes: int) -> list[Tensor]:
+    """Return batches as the kernel reads them, with the rows last.
+
+    These are the pixels (batches, pixels, rows) with the channel as their slowest axis; the
+    targets (batches, classes, rows), which are the negative share of a row at its label and
+    zero elsewhere; and the shares (batches, rows).
+    """
+    images, labels, shares = batches
+    pixels = images.permute(0, 4, 2, 3, 1).flatten(1, 3).contiguous()
+    targets = pixels.new_zeros(len(shares), n_classes, shares.shape[1])
+    targets.scatter_(1, labels.unsqueeze(1), -shares.unsqueeze(1))
+    return [pixels, targets, shares]
+
+
 def split_for_kernels(groups: Sequence[Group], batch: int) -> tuple[list[Group], list[Group]]:
     """Return the groups that the kernel trains, and those that are trained as stacks.
 
@@ -165,7 +173,7 @@ def split_for_kernels(groups: Sequence[Group], batch: int) -> tuple[list[Group],
 
 def is_built_in(spec: OptimizerSpec) -> bool:
     """Return whether the kernel implements the optimiser."""
-    return spec.cls is torch.optim.SGD and set(spec.settings) <= set(RULE)
+    return spec.cls is torch.optim.SGD and set(spec.settings) <= {"lr", *RULE}
 
 
 def parts_of(stacks: Mapping[int, Stack], flat: Tensor) -> dict[int, Tensor]:

@@ -10,6 +10,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from skectonas.population.groups.grouping import multiplications
 from skectonas.population.groups.stack import Stack
 from skectonas.topology import (
     KERNEL,
@@ -292,18 +293,6 @@ class _StageBuilder:
             before = [*cells, *layers]
             layers.append(connect(before[-1], op) if before else op)
         return layers
-
-
-def multiplications(topology: Topology, batch: int) -> int:
-    """Return the number of multiplications of the forward pass of a batch."""
-    total = 0
-    for i, cell in enumerate(topology.cells):
-        before, after = topology.channels[i : i + 2]
-        height, width = topology.map_sizes[i + 1]
-        pixels = 4 if cell.pooling == "max" else 1
-        total += TAPS * before * after * height * width * pixels
-    total += sum(before * after for before, after in itertools.pairwise(topology.widths))
-    return total * batch
 
 
 def fits(topology: Topology) -> bool:

@@ -78,7 +78,7 @@ struct Op {
     long long codes;      // pixel of each pooling window with the maximum
 };
 
-// How SGD updates the weights.
+// How SGD updates the weights. The rate is that of the step.
 struct Rule {
     real rate, momentum, dampening, decay;
     bool nesterov, fresh;
@@ -717,9 +717,9 @@ __device__ void wait_for_cluster() {
 extern "C" __global__ __cluster_dims__(BLOCKS, 1, 1)
 __launch_bounds__(THREADS, 512 / THREADS) void train(
     const int *begins, const Op *ops, const real *images, const real *targets, const real *shares,
-    real *weights, real *gradient, real *velocity, real *work, unsigned char *codes, real *losses,
-    int n_steps, int n_pixels, int n_classes, int batch, double rate, double momentum,
-    double dampening, double decay, int nesterov, int fresh) {
+    const double *rates, real *weights, real *gradient, real *velocity, real *work,
+    unsigned char *codes, real *losses, int n_steps, int n_pixels, int n_classes, int batch,
+    double momentum, double dampening, double decay, int nesterov, int fresh) {
     __shared__ __align__(16) real shared[SHARED];
     extern __shared__ long long held[];
     const int candidate = blockIdx.x / BLOCKS, rank = blockIdx.x % BLOCKS;
@@ -729,10 +729,10 @@ __launch_bounds__(THREADS, 512 / THREADS) void train(
     for (int i = threadIdx.x; i < n_ops * sizeof(Op) / 8; i += THREADS) held[i] = words[i];
     __syncthreads();
     Memory m = {images, targets, shares, weights, gradient, velocity, work, codes, losses, batch,
-                {real(rate), real(momentum), real(dampening), real(decay), nesterov != 0,
-                 fresh != 0}};
+                {0, real(momentum), real(dampening), real(decay), nesterov != 0, fresh != 0}};
 #pragma unroll 1
     for (int step = 0; step < n_steps; ++step) {
+        m.rule.rate = real(rates[step]);
         int tile = rank;
 #pragma unroll 1
         for (int i = 0; i < n_ops; ++i) {

@@ -19,7 +19,6 @@ from skectonas.population.native.rules import TorchOptimizer, rule_of
 from skectonas.population.native.session import (
     PIXEL_TYPES,
     STORE,
-    Array,
     Member,
     Session,
     Settings,
@@ -92,7 +91,7 @@ class _Training:
     ) -> None:
         self._setup, self._candidates, self._n_steps = setup, candidates, n_steps
         self._data = data = setup.data.augmented(recipe.augmentation)
-        self._rates = float(setup.optimizer.settings["lr"]) * recipe.factors(max(n_steps))
+        self._rates = recipe.rates(float(setup.optimizer.settings["lr"]), max(n_steps))
         self._order = data.batches(max(n_steps), key)
         self._per_epoch = data.steps_per_epoch
         self._snapshots = snapshot_steps(self._per_epoch, self._per_epoch, setup.averaging)

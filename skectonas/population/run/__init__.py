@@ -1,1 +1,1 @@
-"""The steps of a round: forward and backward of all groups, and the optimiser."""
+"""The steps of a round: batches, losses and gradients of stacks, and the optimiser."""

@@ -8,24 +8,24 @@ from typing import Protocol
 
 from torch import Tensor
 
-from skectonas.population.batches.feed import Feed
 from skectonas.population.groups.stack import Stack
-from skectonas.population.run.graph import steps_on
-from skectonas.population.run.lockstep import Lockstep
-from skectonas.population.run.optimizer import StackOptimizer, sgd_learning_rate
+from skectonas.population.run.batches import Batch
+from skectonas.population.run.graph import runner_on
+from skectonas.population.run.losses import losses
+from skectonas.population.run.optimizer import StackOptimizer
 from skectonas.training import OptimizerSpec
 
 
 class Computation(Protocol):
-    """Trains stacks, numbered by their groups, on the loaded batches."""
+    """Trains stacks, numbered by their groups."""
 
     @property
     def stacks(self) -> Mapping[int, Stack]:
         """The present weights of the groups that are still trained."""
         ...
 
-    def run(self, n_steps: int) -> None:
-        """Train all stacks on the first `n_steps` of the loaded batches."""
+    def run(self, batches: Batch, rates: Sequence[float]) -> None:
+        """Train all stacks on the first of some batches, one step for each learning rate."""
         ...
 
     def losses(self, group: int) -> Tensor:
@@ -37,50 +37,38 @@ class Computation(Protocol):
         ...
 
 
-class ComputationFactory(Protocol):
-    """Makes a computation."""
-
-    def __call__(
-        self, stacks: dict[int, Stack], feed: Feed, optimizer: OptimizerSpec
-    ) -> Computation: ...
-
-
 class StackComputation:
-    """Trains one stack after the other, each as a stacked computation in torch.
+    """Trains stacks in torch, each as one network.
 
     Parameters
     ----------
-    stacks : dict of int to Stack
-        The weights; the first layers of their topologies are of the same kind.
-    feed : Feed
-        Source of the batches.
+    stacks : mapping of int to Stack
+        The weights.
     optimizer : OptimizerSpec
         The optimiser; each stack has a new one.
     """
 
-    def __init__(
-        self, stacks: Mapping[int, Stack], feed: Feed, optimizer: OptimizerSpec
-    ) -> None:
-        self._feed, self._spec = feed, optimizer
-        self._running = {
-            i: _RunningStack(stack, feed, optimizer) for i, stack in stacks.items()
-        }
+    def __init__(self, stacks: Mapping[int, Stack], optimizer: OptimizerSpec) -> None:
+        self._spec = optimizer
+        self._running = {i: _RunningStack(stack, optimizer) for i, stack in stacks.items()}
 
     @property
     def stacks(self) -> Mapping[int, Stack]:
         """The present weights of the groups that are still trained."""
         return {i: running.stack for i, running in self._running.items()}
 
-    def run(self, n_steps: int) -> None:
-        """Train all stacks on the first `n_steps` of the loaded batches."""
-        for running in self._running.values():
-            running.run(n_steps)
+    def run(self, batches: Batch, rates: Sequence[float]) -> None:
+        """Train all stacks on the first of some batches, one step for each learning rate."""
+        for i, rate in enumerate(rates):
+            batch = batches.number(i)
+            for running in self._running.values():
+                running.step(batch, rate)
 
     def losses(self, group: int) -> Tensor:
         """Return the sum of the losses of each member since the last call."""
-        loss = self._running[group].lockstep.loss
-        total = loss.total
-        loss.reset()
+        running = self._running[group]
+        total = running.losses.clone()
+        running.losses.zero_()
         return total
 
     def keep(self, kept: Mapping[int, Sequence[int]]) -> None:
@@ -89,27 +77,29 @@ class StackComputation:
             before = self._running.pop(i)
             if not places:
                 continue
-            after = _RunningStack(before.stack.take(places), self._feed, self._spec)
+            after = _RunningStack(before.stack.take(places), self._spec)
             move = partial(before.stack.take_into, after.stack, keep=places)
             before.optimizer.carry_over(after.optimizer, move)
             self._running[i] = after
 
 
 class _RunningStack:
-    """A stack with its buffers and its optimiser."""
+    """A stack with its optimiser and the sum of its losses."""
 
-    def __init__(self, stack: Stack, feed: Feed, spec: OptimizerSpec) -> None:
+    def __init__(self, stack: Stack, spec: OptimizerSpec) -> None:
         self.stack = stack
-        learning_rate = sgd_learning_rate(spec)
-        self.lockstep = Lockstep(stack, feed, learning_rate)
-        # With a learning rate, the dense layers update their matrices themselves.
-        rest = slice(None if learning_rate is None else stack.n_small)
-        self.optimizer = StackOptimizer(spec, stack.flat[rest], self.lockstep.gradient[rest])
-        self._steps = steps_on(stack.flat.device, capturable=self.optimizer.is_capturable)
+        self.optimizer = StackOptimizer(spec, stack.flat)
+        self.losses = stack.flat.new_zeros(len(stack))
+        self._run = runner_on(stack.flat.device)
 
-    def run(self, n_steps: int) -> None:
-        self._steps.run(self._step, n_steps)
+    def step(self, batch: Batch, rate: float) -> None:
+        """Take a step; only the optimiser, outside of any graph, knows the learning rate."""
+        self._run(self._set_gradient, batch)
+        self.optimizer.step(rate)
 
-    def _step(self, number: int) -> None:
-        self.lockstep.step(number)
-        self.optimizer.step()
+    def _set_gradient(self, batch: Batch) -> None:
+        parameter = self.optimizer.parameter
+        parameter.grad = None
+        own = losses(self.stack.topology, self.stack.views_of(parameter), batch)
+        own.sum().backward()
+        self.losses += own.detach()

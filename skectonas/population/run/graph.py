@@ -1,77 +1,88 @@
-"""Running steps: directly, or on a CUDA device as graphs that are captured once."""
+"""Computing gradients: directly, or on a CUDA device as a graph that is captured once."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
 import torch
 
-Step: TypeAlias = Callable[[int], None]
-"""Trains on the loaded batch with this number."""
+from skectonas.population.run.batches import Batch
+
+Compute: TypeAlias = Callable[[Batch], None]
+"""A computation on a batch whose results lie at the same place each time."""
 
 
-class Steps(Protocol):
-    """Runs steps."""
+class Runner(Protocol):
+    """Runs a computation."""
 
-    def run(self, step: Step, n_steps: int) -> None:
-        """Train on the first `n_steps` of the loaded batches."""
+    def __call__(self, compute: Compute, batch: Batch) -> None:
+        """Run a computation, which has to be the same in all calls."""
         ...
 
 
-def steps_on(device: torch.device, *, capturable: bool) -> Steps:
-    """Return an object that runs steps on a device.
-
-    Parameters
-    ----------
-    device : torch.device
-        The device that computes.
-    capturable : bool
-        Whether every call of a step does the same on the device.
-    """
-    return CapturedSteps() if device.type == "cuda" and capturable else EagerSteps()
+def runner_on(device: torch.device) -> Runner:
+    """Return what runs a computation on a device."""
+    return Captured() if device.type == "cuda" else directly
 
 
-class EagerSteps:
-    """Calls the steps directly."""
-
-    def run(self, step: Step, n_steps: int) -> None:
-        """Train on the first `n_steps` of the loaded batches."""
-        for number in range(n_steps):
-            step(number)
+def directly(compute: Compute, batch: Batch) -> None:
+    """Run a computation."""
+    compute(batch)
 
 
-class CapturedSteps:
-    """Runs the steps as one CUDA graph: a single launch, and nothing waits for the host.
+class Captured:
+    """Runs a computation as a CUDA graph, so that one launch takes the place of many.
 
-    The first run calls the steps directly, so that the optimiser creates its state and the
-    libraries their workspaces. Afterwards a graph is captured for every new number of steps.
-    The step is an argument of each run, and has to be the same in all of them. An attribute
-    would create a reference cycle, and the graphs would live longer than needed.
+    The first call runs the computation directly, in which libraries make their workspaces, and
+    the second captures it. As torch requires, both use the same stream that is not the default.
+    The computation is an argument of each call, because as an attribute it would create a
+    reference cycle, and the graph would live longer than needed.
     """
 
     def __init__(self) -> None:
-        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
-        self._warm = False
+        self._batch: Batch | None = None  # what the graph reads
+        self._graph: torch.cuda.CUDAGraph | None = None
 
-    def run(self, step: Step, n_steps: int) -> None:
-        """Train on the first `n_steps` of the loaded batches."""
-        if not self._warm:
-            EagerSteps().run(step, n_steps)
-            self._warm = True
+    def __call__(self, compute: Compute, batch: Batch) -> None:
+        """Run the computation."""
+        if self._batch is None:
+            self._batch = Batch(*(tensor.clone() for tensor in batch))
+            run_on_side_stream(compute, self._batch)
             return
-        if n_steps not in self._graphs:
-            self._graphs[n_steps] = self._captured(step, n_steps)
-        self._graphs[n_steps].replay()
+        for own, given in zip(self._batch, batch, strict=True):
+            own.copy_(given)
+        if self._graph is None:
+            self._graph = captured(compute, self._batch)
+        self._graph.replay()
 
-    def _captured(self, step: Step, n_steps: int) -> torch.cuda.CUDAGraph:
-        # `torch.cuda.graph` would wait for the device and clear its caches.
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.stream(torch.cuda.Stream()):
-            # Other threads may use the device during the capture.
-            graph.capture_begin(capture_error_mode="relaxed")
-            try:
-                EagerSteps().run(step, n_steps)
-            finally:
-                graph.capture_end()
-        return graph
+
+@functools.cache
+def side_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream on which graphs of a device are captured."""
+    return torch.cuda.Stream(device)
+
+
+def run_on_side_stream(compute: Compute, batch: Batch) -> None:
+    """Run a computation on the stream that captures, between the work before and after it."""
+    side = side_stream(batch.images.device)
+    current = torch.cuda.current_stream(batch.images.device)
+    side.wait_stream(current)
+    with torch.cuda.stream(side):
+        compute(batch)
+    current.wait_stream(side)
+
+
+def captured(compute: Compute, batch: Batch) -> torch.cuda.CUDAGraph:
+    """Return the graph of a computation, which is not run."""
+    # `torch.cuda.graph` would wait for the device and clear its caches.
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.stream(side_stream(batch.images.device)):
+        # Other threads may use the device during the capture.
+        graph.capture_begin(capture_error_mode="relaxed")
+        try:
+            compute(batch)
+        finally:
+            graph.capture_end()
+    return graph

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from inspect import signature
 
 import torch
 from torch import Tensor
@@ -50,13 +49,6 @@ def is_stackable(spec: OptimizerSpec) -> bool:
     return bool((padding == 0).all())
 
 
-def sgd_learning_rate(spec: OptimizerSpec) -> float | None:
-    """Return the learning rate of SGD without further settings, None for other optimisers."""
-    others = {name: value for name, value in spec.settings.items() if name != "lr"}
-    is_plain = spec.cls is torch.optim.SGD and not any(others.values())
-    return float(spec.settings["lr"]) if is_plain else None
-
-
 class StackOptimizer:
     """An optimiser of one flat tensor that holds the weights of many candidates.
 
@@ -66,31 +58,31 @@ class StackOptimizer:
         The optimiser.
     flat : Tensor of shape (n,)
         The weights; they are updated in place.
-    gradient : Tensor of shape (n,)
-        Gradients, in the layout of the weights.
+    gradient : Tensor of shape (n,) or None, default=None
+        Gradients, in the layout of the weights. With None, those of `parameter` are taken.
 
     Attributes
     ----------
-    is_capturable : bool
-        Whether a CUDA graph can capture its steps.
+    parameter : torch.nn.Parameter
+        The weights, for which autograd can compute gradients.
     """
 
-    def __init__(self, spec: OptimizerSpec, flat: Tensor, gradient: Tensor) -> None:
+    def __init__(
+        self, spec: OptimizerSpec, flat: Tensor, gradient: Tensor | None = None
+    ) -> None:
         settings = dict(spec.settings)
-        known = signature(spec.cls).parameters
-        if not any(name in settings for name in IMPLEMENTATIONS):
-            if flat.device.type == "cuda" and "capturable" in known:
-                settings["capturable"] = True
-            elif flat.device.type == "cpu" and spec.cls in FUSED:
-                settings["fused"] = True
-        # SGD has no state on the host, which a graph would freeze.
-        self.is_capturable = settings.get("capturable", spec.cls is torch.optim.SGD)
-        self._parameter = torch.nn.Parameter(flat)
-        self._parameter.grad = gradient
-        self._optimizer = spec.cls([self._parameter], **settings)
+        is_free = not any(name in settings for name in IMPLEMENTATIONS)
+        if is_free and flat.device.type == "cpu" and spec.cls in FUSED:
+            settings["fused"] = True
+        self.parameter = torch.nn.Parameter(flat)
+        self.parameter.grad = gradient
+        self._optimizer = spec.cls([self.parameter], **settings)
 
-    def step(self) -> None:
-        """Update the weights."""
+    def step(self, rate: float | None = None) -> None:
+        """Update the weights, with another learning rate than before if one is given."""
+        if rate is not None:
+            for group in self._optimizer.param_groups:
+                group["lr"] = float(rate)
         self._optimizer.step()
 
     def carry_over(
@@ -105,11 +97,11 @@ class StackOptimizer:
         move : callable
             Copies a tensor in the layout of these weights to one in the layout of the others.
         """
-        state = self._optimizer.state[self._parameter]
-        carried = successor._optimizer.state[successor._parameter]
+        state = self._optimizer.state[self.parameter]
+        carried = successor._optimizer.state[successor.parameter]
         for name, value in state.items():
-            if isinstance(value, Tensor) and value.shape == self._parameter.shape:
-                carried[name] = value.new_zeros(successor._parameter.shape)
+            if isinstance(value, Tensor) and value.shape == self.parameter.shape:
+                carried[name] = value.new_zeros(successor.parameter.shape)
                 move(value, carried[name])
             else:
                 carried[name] = value.clone() if isinstance(value, Tensor) else value

@@ -1,1 +1,0 @@
-"""Layers of all candidates of a group at once, which compute outputs and gradients."""
