@@ -30,6 +30,7 @@ from skectonas.estimators import (
 )
 from skectonas.export import ExportMixin
 from skectonas.fitting import SELECTIONS, Sample, first_fit, further_fit
+from skectonas.guessing import warn_if_a_guess_is_as_good
 from skectonas.inputs import (
     METHODS,
     ORDERS,
@@ -412,10 +413,13 @@ class ECToNASClassifier(
         -----
         UserWarning
             If the shape of images suggests that the channels come first; if a class has a
-            single row, which is only trained on; or if the warm-up makes the start far worse
-            than guessing, as happens if the learning rate is too large.
+            single row, which is only trained on; if the warm-up makes the start far worse than
+            guessing, as happens if the learning rate is too large; or if the network that was
+            found is no better than naming the commonest class in all of 20 or more validation
+            rows.
         """
         given = X, y, sample_weight
+        plain = with_plain_numbers(self)
         is_further = self.warm_start and hasattr(self, "network_")
         X = check_X(self, X, reset=not is_further)
         labels = check_y(self, X, y)
@@ -425,7 +429,7 @@ class ECToNASClassifier(
         try:
             with undisturbed(device):
                 sample = Sample.of(X, labels, weights)
-                search, state, basis = prepare(with_plain_numbers(self), sample, device)
+                search, state, basis = prepare(plain, sample, device)
                 observers: list[Observer] = (
                     [Printer(type(self).__name__)] if self.verbose else []
                 )
@@ -440,6 +444,9 @@ class ECToNASClassifier(
                 torch.cuda.empty_cache()  # return the memory of the search
         if outcome.interrupted:
             self._report_interruption()
+        if self.class_weight is None:  # with weights, it is meant to name rare classes
+            trainer: Any = search.trainer
+            warn_if_a_guess_is_as_good(outcome.winner, trainer.data.validation, trainer.scorer)
         self.__dict__.update(basis.attributes(outcome))
         if tasks is not None:
             tasks.finish()

@@ -6,6 +6,7 @@ and a pickle names the version that wrote it.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,6 +51,9 @@ Estimator = TypeVar("Estimator", bound=BaseEstimator)
 __version__ = "0.1.0"
 
 VERSION_KEY = "_skectonas_version"
+
+LARGEST = 1e100
+"""Products of larger numbers would overflow, and no parameter needs them."""
 
 
 def tearing_down(fit: Fit) -> Fit:
@@ -98,14 +102,32 @@ def all_or_nothing(fit: Fit) -> Fit:
 def with_plain_numbers(estimator: Estimator) -> Estimator:
     """Return the estimator with numpy numbers among its parameters replaced by Python's.
 
-    Unlike numpy's, they do not overflow. The returned estimator shares everything else.
+    Unlike numpy's, they do not overflow. Numbers in tuples, lists and the values of dicts, such
+    as ``optimizer_params``, are replaced as well. All else is shared.
+
+    Raises
+    ------
+    ValueError
+        If a number is NaN, or is larger than any that makes sense.
     """
     twin: Estimator = object.__new__(type(estimator))
     vars(twin).update(vars(estimator))
     for name, value in estimator.get_params(deep=False).items():
-        if isinstance(value, np.generic):
-            setattr(twin, name, value.item())
+        setattr(twin, name, _plain_numbers(value, name))
     return twin
+
+
+def _plain_numbers(value: Any, name: str) -> Any:
+    if type(value) is dict:
+        return {key: _plain_numbers(part, f"{name}[{key!r}]") for key, part in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(_plain_numbers(part, name) for part in value)
+    if isinstance(value, np.generic):
+        value = float(value) if isinstance(value, np.longdouble) else value.item()
+    if isinstance(value, int | float) and (value != value or LARGEST < abs(value) < math.inf):
+        shown = value if isinstance(value, float) else "a larger integer"
+        raise ValueError(f"{name} must be a number of up to {LARGEST:g}, got {shown}.")
+    return value
 
 
 class VersionedStateMixin:

@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from helpers import census, quick
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 
 from skectonas import Topology
+from skectonas.candidate import Candidate, Evaluation
+from skectonas.guessing import warn_if_a_guess_is_as_good
+from skectonas.training import Rows
 
 X_GOOD, Y_GOOD = np.random.default_rng(0).normal(size=(20, 4)), np.arange(20) % 2
 IMAGES = np.random.default_rng(0).random((20, 6, 6))
@@ -96,6 +100,48 @@ IMAGES = np.random.default_rng(0).random((20, 6, 6))
         (X_GOOD, Y_GOOD, {"morphisms": ["no_such"]}, "morphisms"),
         (X_GOOD, Y_GOOD, {"class_weight": "heavy"}, "'class_weight'"),
         (X_GOOD, Y_GOOD, {"random_state": "x"}, "'random_state'"),
+        (
+            X_GOOD,
+            np.array([1, "a"] * 10, object),
+            {},
+            r"y must hold whole numbers of up to 64 bits.*'int', 'str'",
+        ),
+        (
+            X_GOOD,
+            [10**400, 1] * 10,
+            {},
+            r"y must hold whole numbers of up to 64 bits.*\['int'\]",
+        ),
+        (X_GOOD, [-1, 2**63 + 1] * 10, {}, "y must hold whole numbers of up to 64 bits"),
+        (X_GOOD, [2.0, 2**62, 2**62 + 1, 2.0] * 5, {}, "y must hold whole numbers of up to 64"),
+        (X_GOOD, pd.MultiIndex.from_arrays([Y_GOOD]), {}, r"one label a row, .* \(20, 1\)"),
+        (X_GOOD, Y_GOOD, {"device": "hpu"}, "device must be .* got 'hpu'"),
+        (X_GOOD, Y_GOOD, {"device": "cuda:200"}, "device must be .* got 'cuda:200'"),
+        (X_GOOD, Y_GOOD, {"budget": 10**400}, r"budget must be a number of up to 1e\+100"),
+        (
+            X_GOOD,
+            Y_GOOD,
+            {"budget": 1e300},
+            r"budget must be a number of up to 1e\+100, got 1e",
+        ),
+        (X_GOOD, Y_GOOD, {"warmup_epochs": 1e308}, "warmup_epochs must be a number of up to"),
+        (X_GOOD, Y_GOOD, {"round_epochs": 10**400}, "round_epochs must be a number of up to"),
+        (X_GOOD, Y_GOOD, {"n_rounds": 10**400}, "n_rounds must be a number of up to"),
+        (X_GOOD, Y_GOOD, {"n_jobs": 10**400}, "n_jobs must be a number of up to"),
+        (X_GOOD, Y_GOOD, {"learning_rate": 1e300}, "learning_rate must be a number of up to"),
+        (
+            X_GOOD,
+            Y_GOOD,
+            {"optimizer_params": {"momentum": 10**400}},
+            r"optimizer_params\['momentum'\] must be a number of up to .* a larger integer",
+        ),
+        (
+            X_GOOD,
+            Y_GOOD,
+            {"optimizer": "Adam", "optimizer_params": {"betas": (0.9, np.nan)}},
+            r"optimizer_params\['betas'\] must be a number of up to .*, got nan",
+        ),
+        (X_GOOD, Y_GOOD, {"class_weight": {0: 10**400}}, r"class_weight\[0\] must be a number"),
     ],
 )
 def test_bad_input(
@@ -107,6 +153,51 @@ def test_bad_input(
     monkeypatch.setattr("skectonas.population.FusedTrainer.train", trained)
     with pytest.raises(ValueError, match=message):
         quick(**settings).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        torch.ones(20, 4, device="meta"),
+        torch.ones(20, 4).to_sparse(),
+    ],
+    ids=["meta", "sparse"],
+)
+def test_tensors_that_numpy_cannot_read(X: torch.Tensor) -> None:
+    message = r"{} must be a dense tensor that numpy can read, got a tensor of torch\."
+    clf = quick()
+    for data, name in (
+        ((X, Y_GOOD), "X"),
+        ((X_GOOD, X[:, 0]), "y"),
+        ((X_GOOD, Y_GOOD, X[:, 0]), "sample_weight"),
+    ):
+        with pytest.raises(TypeError, match=message.format(name)):
+            clf.fit(*data)
+        assert vars(clf) == vars(quick())
+
+
+def test_tensors_that_require_gradients_are_read(digits: Any) -> None:
+    X, y = digits[0][:60], digits[1][:60] % 2
+    expected = quick(2, warmup_epochs=1).fit(X, y.astype(float), np.ones(60))
+    whole = [torch.tensor(part, requires_grad=True) for part in (X, y.astype(float))]
+    lists = [[torch.tensor(row, requires_grad=True) for row in part] for part in (X, y * 1.0)]
+    for data in (whole, lists):
+        weights = torch.ones(60, requires_grad=True)
+        for given in (weights, list(weights)):
+            found = quick(2, warmup_epochs=1).fit(*data, sample_weight=given)
+            np.testing.assert_array_equal(found.predict_proba(X), expected.predict_proba(X))
+    nested = [[[torch.tensor(v, requires_grad=True) for v in r] for r in im] for im in X[:3]]
+    with pytest.raises(TypeError, match=r"X must hold numbers: .*grad"):
+        quick().fit(nested, y[:3])
+
+
+@pytest.mark.parametrize("tensor", [torch._neg_view(torch.eye(20)), torch.eye(20).bfloat16()])
+def test_tensors_of_kinds_that_numpy_lacks_are_read(tensor: torch.Tensor) -> None:
+    found = quick(2, warmup_epochs=1).fit(tensor, Y_GOOD)
+    expected = quick(2, warmup_epochs=1).fit(tensor.float().numpy(force=True), Y_GOOD)
+    np.testing.assert_array_equal(
+        found.predict_proba(tensor), expected.predict_proba(tensor.float())
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Columns of X")
@@ -173,6 +264,11 @@ def test_images_one_by_one(kind: Any) -> None:
         (np.full(20, np.nan), "NaN"),
         (np.where(Y_GOOD == 0, 1.0, 0.0), "one class only"),
         ([10**400] * 20, "sample_weight must hold numbers that float64 can hold"),
+        (np.arange(20).astype("M8[s]"), r"sample_weight must hold numbers, .* datetime64\[s\]"),
+        (np.arange(20).astype("m8[s]"), "sample_weight must hold numbers, .* timedelta64"),
+        (pd.Series(np.arange(20).astype("M8[s]")), "sample_weight must hold numbers, .* datet"),
+        (["1"] * 20, "sample_weight must hold numbers, .* <U1"),
+        ("balanced", "sample_weight must hold numbers"),
     ],
 )
 def test_bad_sample_weights(weights: Any, message: str) -> None:
@@ -229,11 +325,60 @@ def test_bad_rows_at_predict() -> None:
             clf.predict(np.ones((3, 5)))
 
 
+@pytest.mark.filterwarnings("ignore:The network that was found")
 @pytest.mark.parametrize("learning_rate", [1e4, 1e6])
 def test_a_learning_rate_that_is_far_too_large(learning_rate: float, digits: Any) -> None:
     with pytest.warns(UserWarning, match="worse than guessing.*Lower learning_rate") as caught:
         quick(12, learning_rate=learning_rate).fit(*digits)
     assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    "scoring", ["accuracy", "neg_log_loss", "balanced_accuracy", "f1_macro"]
+)
+def test_a_winner_that_is_a_constant(scoring: str, digits: Any) -> None:
+    """The weights grow until all outputs of the cells are zero."""
+    X, y = digits
+    constant = quick(12, start="medium_cnn", learning_rate=10.0, scoring=scoring)
+    with pytest.warns(UserWarning, match="no better than always naming .*commonest") as caught:
+        constant.fit(X, y)
+    assert [warning.filename for warning in caught] == [__file__]
+    assert len(set(constant.predict(X))) == 1
+    # A network that learns is better by the score, or else by the loss.
+    quick(12, scoring=scoring).fit(X, y)
+
+
+def test_a_guess_is_compared_by_score_and_loss_with_weights() -> None:
+    topology, labels = Topology((1, 1, 1), [], [], 2), torch.arange(40) % 4 // 3
+    weights = torch.where(labels == 1, 1.0, 3.0)  # of the classes: 0.9 and 0.1
+    entropy = -(0.9 * np.log(0.9) + 0.1 * np.log(0.1))
+    asked: list[np.ndarray] = []
+
+    def scorer(probabilities: np.ndarray) -> float:
+        asked.append(probabilities)
+        return 0.9
+
+    def warned(score: float, loss: float, n: int = 40, scorer: Any = scorer) -> bool:
+        rows = Rows(torch.zeros(n, 1, 1, 1), labels[:n], weights[:n])
+        evaluation = Evaluation(0.0, loss, score)
+        winner = Candidate(0, topology, {}, evaluations=(evaluation,))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            warn_if_a_guess_is_as_good(winner, rows, scorer)
+        return bool(caught)
+
+    assert not warned(0.9, entropy - 1e-6)
+    assert not asked  # the loss alone decides
+    assert warned(0.9, entropy + 1e-6)
+    np.testing.assert_allclose(asked[0], [[0.9, 0.1]] * 40)
+    assert not warned(0.91, entropy + 1e-6)
+    assert warned(0.9, 10.0, n=20)
+    assert not warned(0.9, 10.0, n=16)
+
+    def no_score(probabilities: np.ndarray) -> float:
+        raise ValueError("no score of equal probabilities")
+
+    assert not warned(0.9, 10.0, scorer=no_score)
 
 
 @pytest.mark.parametrize("scoring", ["accuracy", "neg_log_loss", "f1_macro", "top_k_accuracy"])

@@ -234,8 +234,23 @@ def test_numbers_of_numpy_are_as_good_as_those_of_python(
     )
 
 
-def test_more_workers_than_there_is_to_do(digits: Any) -> None:
-    found, expected = (quick(60, n_jobs=n).fit(*digits) for n in (2**40, None))
+def test_numbers_of_numpy_within_parameters(digits: Any) -> None:
+    adam = {"betas": (np.float32(0.75), np.float16(0.875)), "amsgrad": np.bool_(True)}
+    plain = {"betas": (0.75, 0.875), "amsgrad": True}
+    weights = {label: np.uint8(1 + label) for label in range(10)}
+    found, expected = (
+        quick(12, optimizer="Adam", optimizer_params=params, class_weight=w).fit(*digits)
+        for params, w in ((adam, weights), (plain, {k: int(v) for k, v in weights.items()}))
+    )
+    assert found.optimizer_params is adam
+    np.testing.assert_array_equal(
+        found.predict_proba(digits[0]), expected.predict_proba(digits[0])
+    )
+
+
+@pytest.mark.parametrize("n_jobs", [10_000, 2**31, 2**40, -(2**40)])
+def test_more_workers_than_there_is_to_do(n_jobs: int, digits: Any) -> None:
+    found, expected = (quick(60, n_jobs=n).fit(*digits) for n in (n_jobs, None))
     np.testing.assert_array_equal(
         found.predict_proba(digits[0]), expected.predict_proba(digits[0])
     )
@@ -384,6 +399,45 @@ def test_scorings(digits: Any, scoring: str, alpha: float) -> None:
 def test_optimisers(digits: Any, settings: dict[str, Any]) -> None:
     X, y = digits
     assert quick(25, **settings).fit(X, y).score(X, y) > 0.5
+
+
+class Decayed(torch.optim.Optimizer):
+    """An optimiser of somebody's own, whose steps need gradients to be switched on."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, {"lr": lr})
+
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            for weight in group["params"]:
+                [decay] = torch.autograd.grad(weight.square().sum(), weight)
+                with torch.no_grad():
+                    weight -= group["lr"] * (weight.grad + 1e-3 * decay)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
+def test_an_optimiser_of_the_user_without_gradients_around(
+    around: Any, n_jobs: int, digits: Any
+) -> None:
+    expected = quick(60, optimizer=Decayed).fit(*digits).predict_proba(digits[0])
+    with around():
+        found = quick(60, optimizer=Decayed, n_jobs=n_jobs).fit(*digits)
+    np.testing.assert_array_equal(found.predict_proba(digits[0]), expected)
+
+
+class Careless(Decayed):
+    """An optimiser that only works where gradients are switched off."""
+
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            for weight in group["params"]:
+                weight -= group["lr"] * weight.grad
+
+
+def test_an_optimiser_that_cannot_train_is_refused_before(digits: Any) -> None:
+    with pytest.raises(ValueError, match=r"Careless cannot train .* leaf"), torch.no_grad():
+        quick(60, optimizer=Careless).fit(*digits)
 
 
 class Smallest:

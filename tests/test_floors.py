@@ -15,7 +15,16 @@ ROOT = Path(skectonas.__file__).parent
 FLOORS = (
     *("topology", "extras", "callers", "surroundings", "estimators"),
     *("network", "candidate", "inputs", "morphisms", "training", "population", "search"),
-    *("displays", "export", "fitting", "classifier", "fitness", "versions", "__init__"),
+    *(
+        "guessing",
+        "displays",
+        "export",
+        "fitting",
+        "classifier",
+        "fitness",
+        "versions",
+        "__init__",
+    ),
 )
 
 # Imports that are forbidden although the order would allow them.

@@ -31,6 +31,7 @@ from skectonas.candidate import Candidate
 from skectonas.population import FusedTrainer
 from skectonas.population.run.optimizer import is_stackable
 from skectonas.surroundings import one_thread
+from skectonas.training import Augmentation, Recipe
 from skectonas.training.data import TrainingData
 from skectonas.training.plain import OptimizerSpec, PlainTrainer, resolve_optimizer
 
@@ -69,6 +70,25 @@ def test_every_optimizer_equals_the_plain_loop(name: str, params: dict[str, obje
     expected = PlainTrainer(data, optimizer, scorer, 2).train(candidates, n_steps, KEY)
     found = FusedTrainer(data, optimizer, scorer, 2).train(candidates, n_steps, KEY)
     assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "rmsprop"])
+@pytest.mark.parametrize("eight_bit", [False, True])
+def test_every_recipe_equals_the_plain_loop(name: str, eight_bit: bool) -> None:
+    data = training_data((6, 7, 2), weighted=True, eight_bit=eight_bit)
+    candidates = networks((6, 7, 2), 3, MIXED)
+    n_steps = [9 if i % 3 else 5 for i in range(len(candidates))]
+    params = {"momentum": 0.9, "nesterov": True} if name == "sgd" else {}
+    optimizer, scorer = resolve_optimizer(name, 0.01, params), scorer_for(data)
+    plain = PlainTrainer(data, optimizer, scorer, 2)
+    fused = FusedTrainer(data, optimizer, scorer, 2)
+    constant = plain.train(candidates, n_steps, KEY)
+    for recipe in (Recipe(8), Recipe(20, Augmentation(1, flip=True))):
+        expected = plain.train(candidates, n_steps, KEY, recipe)
+        assert_close(fused.train(candidates, n_steps, KEY, recipe), expected)
+        name_of_weight = "output.weight"
+        difference = expected[0].weights[name_of_weight] - constant[0].weights[name_of_weight]
+        assert difference.abs().max() > 1e-6
 
 
 def test_every_optimizer_that_is_offered_is_tested() -> None:

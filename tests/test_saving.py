@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -365,6 +366,138 @@ def test_contents_that_mean_nothing_are_an_error(
     contents["sha256"] = _digest(contents, safetensors.numpy.load(saved))
     with pytest.raises(ValueError, match=r"model\.safetensors does not hold a ECToNASClass"):
         loading(with_contents(saved, contents), tmp_path)
+
+
+def crafted(
+    file: bytes,
+    change: Callable[[dict[str, Any], dict[str, np.ndarray]], None],
+) -> bytes:
+    """Return a file with changes of its contents and arrays, and with the right checksum."""
+    contents, tensors = contents_of(file), safetensors.numpy.load(file)
+    tensors = {name: tensor.copy() for name, tensor in tensors.items()}
+    change(contents, tensors)
+    contents["sha256"] = _digest(contents, tensors)
+    return bytes(safetensors.numpy.save(tensors, {"skectonas": json.dumps(contents)}))
+
+
+WEIGHT = "network_.weights.output.weight"
+TEXTS = {"codes": {"$tensor": "codes"}, "values": ["x" * 10_000]}
+CRAFTED: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
+    "a method": (lambda a, t: a.update(predict=1), "'predict' is no attribute"),
+    "a private name": (lambda a, t: a.update(_x_=1), "'_x_' is no attribute"),
+    "the class": (lambda a, t: a.update({"__class__": 1}), "'__class__' is no attribute"),
+    "nan": (lambda a, t: t[WEIGHT].__setitem__((0, 0), np.nan), r"output\.weight has values"),
+    "inf": (lambda a, t: t[WEIGHT].__setitem__((0, 0), np.inf), r"output\.weight has values"),
+    "whole numbers": (
+        lambda a, t: t.update({WEIGHT: t[WEIGHT].astype(np.int64)}),
+        "floating point|gradients",
+    ),
+    "a wrong shape": (
+        lambda a, t: t.update({WEIGHT: t[WEIGHT][:, 1:].copy()}),
+        "size mismatch",
+    ),
+    "no weight": (
+        lambda a, t: a["network_"]["$network"]["weights"].pop("output.weight"),
+        "Missing key",
+    ),
+    "a missing attribute": (lambda a, t: a.pop("classes_"), "classes_ is missing"),
+    "another type": (lambda a, t: a.update(encoder_=3), "encoder_ is missing, or .* int"),
+    "too few classes": (
+        lambda a, t: t.update(classes_=t["classes_"][:-1]),
+        "shape of classes_",
+    ),
+    "a table of classes": (
+        lambda a, t: t.update(classes_=t["classes_"][:, None]),
+        "shape of classes_",
+    ),
+    "another topology": (
+        lambda a, t: a["best_topology_"]["$topology"].update(n_classes=9),
+        "topology of network_",
+    ),
+    "a gigantic topology": (
+        lambda a, t: a["network_"]["$network"]["topology"]["$topology"].update(
+            dense=[{"units": 10**9}]
+        ),
+        "size mismatch|Missing key|floating point|gradients",
+    ),
+    "gigantic images": (
+        lambda a, t: a["encoder_"]["$encoder"].update(image_shape_={"$tuple": [10**6] * 3}),
+        "image shape of encoder_",
+    ),
+    "gigantic text": (
+        lambda a, t: a.update(x_={"$strings": {"dtype": "<U400000000", "values": ["a"]}}),
+        "1 texts of the type '<U400000000'",
+    ),
+    "text a million times": (
+        lambda a, t: t.update(codes=np.zeros(10**6, np.int8)) or a.update(x_={"$texts": TEXTS}),
+        "texts of 10000000000 characters",
+    ),
+    "an array many times": (
+        lambda a, t: a.update(x_=[{"$tensor": "classes_"}] * 1000),
+        "or it is named twice",
+    ),
+    "an unknown dtype": (
+        lambda a, t: a.update(
+            x_={"$masked": {"dtype": "category", "values": [1], "missing": [False]}}
+        ),
+        "dtype 'category'",
+    ),
+    "wrong parts": (lambda a, t: a.update(x_={"$topology": 3}), "topology"),
+    "other tables": (lambda a, t: a.update(history_={"$frame": {}}), "history_ has other col"),
+    "no lineage": (lambda a, t: a.update(lineage_={"$frame": {}}), "lineage is empty"),
+    "another size": (lambda a, t: a.update(n_parameters_=1), "n_parameters_ is 1, where"),
+    "other rows": (lambda a, t: a.update(n_features_in_=63), "n_features_in_ is 63 for rows"),
+    "kept things": (lambda a, t: a.update(kept_={"$pairs": [[0, 3]]}), "kept_ holds something"),
+    "a list": (lambda a, t: a.update(kept_=[]), "kept_ holds something"),
+}
+
+
+@pytest.mark.parametrize("kind", CRAFTED)
+def test_a_crafted_file_is_an_error(saved: bytes, kind: str, tmp_path: Path) -> None:
+    change, message = CRAFTED[kind]
+    file = crafted(saved, lambda contents, tensors: change(contents["attributes"], tensors))
+    with pytest.raises(
+        ValueError, match=rf"(?s)model\.safetensors does not hold .*({message})"
+    ):
+        loading(file, tmp_path)
+    assert loading(crafted(saved, lambda contents, tensors: None), tmp_path).n_parameters_
+
+
+@pytest.mark.parametrize("depth", [60, 900, 100_000])
+def test_deeply_nested_contents_are_an_error(saved: bytes, depth: int, tmp_path: Path) -> None:
+    contents = contents_of(saved)
+    contents["attributes"]["deep_"] = "here"
+    try:
+        contents["sha256"] = _digest(contents, safetensors.numpy.load(saved))
+        text = json.dumps(contents).replace('"here"', "[" * depth + "]" * depth)
+    except RecursionError:
+        pytest.skip("not even json can write it")
+    tensors = safetensors.numpy.load(saved)
+    if depth < 900:
+        plain = json.loads(text)
+        plain["sha256"] = _digest(plain, tensors)
+        text = json.dumps(plain)
+    with pytest.raises(ValueError, match=r"model\.safetensors .*(nested too deeply|damaged)"):
+        loading(safetensors.numpy.save(tensors, {"skectonas": text}), tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["table", "images of an own size", "frame"])
+def test_rows_that_a_crafted_encoder_cannot_take(kind: str, tmp_path: Path) -> None:
+    X, y = np.random.default_rng(0).random((40, 6)), np.arange(40) % 2
+    rows = {"table": X, "images of an own size": X.reshape(40, 2, 3), "frame": pd.DataFrame(X)}
+    quick(2, warmup_epochs=1).fit(
+        rows[kind].rename(columns=str) if kind == "frame" else rows[kind], y
+    ).save(tmp_path / "clf")
+    file = (tmp_path / "clf").read_bytes()
+    assert loading(file, tmp_path).n_features_in_ == 6
+
+    def wider(contents: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+        encoder = contents["attributes"]["encoder_"]["$encoder"]
+        encoder["input_shape"] = {"$tuple": [10**12]}
+        contents["attributes"]["n_features_in_"] = 10**12
+
+    with pytest.raises(ValueError, match="does not hold a ECToNASClassifier: "):
+        loading(crafted(file, wider), tmp_path)
 
 
 # --- writing ---------------------------------------------------------------------------------

@@ -149,6 +149,51 @@ def test_indices_that_lead_outside_are_refused(index: int) -> None:
         quick(12).fit(X, np.arange(20) % 2)
 
 
+def damaged(kind: str, damage: str) -> Any:
+    """Return a sparse array of 20 x 20 that scipy takes for whole."""
+    X = sparse.eye_array(20).asformat(kind)
+    far = {"below": -1, "outside": 20, "far outside": 2**31 - 1}.get(damage, 0)
+    if kind == "lil":
+        X.rows[3] = [3, 4] if damage == "too many" else [far]
+    elif kind == "dia":
+        X.offsets = np.array([0, 1] if damage == "too many" else [far or 2**40])
+    elif kind == "coo":
+        places = np.append(X.row, 3) if damage == "too many" else X.row.copy()
+        places[3] = far
+        X.coords = (places, X.col)
+    elif damage == "too many":
+        X.indices = np.append(X.indices, 3)
+        X.indptr = X.indptr + np.arange(21)
+    else:
+        X.indices[3] = far
+    return X
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "bsr", "coo", "lil", "dia"])
+@pytest.mark.parametrize("damage", ["below", "outside", "far outside", "too many"])
+def test_damaged_arrays_are_refused(kind: str, damage: str) -> None:
+    """Scipy would write outside of its memory."""
+    if kind == "dia" and damage == "below":
+        pytest.skip("a diagonal below the main one")
+    y = np.arange(20) % 2
+    clf = quick(2, warmup_epochs=1).fit(np.eye(20), y)
+    for call in (lambda X: quick(12).fit(X, y), clf.predict):
+        with pytest.raises(ValueError, match="X is no valid sparse array: "):
+            call(damaged(kind, damage))
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "bsr", "coo", "lil", "dia", "dok"])
+def test_whole_arrays_are_not_refused(kind: str) -> None:
+    X = sparse.csr_array(np.where(np.arange(20) % 3 == 0, np.eye(20) - np.eye(20, k=4), 0))
+    y = np.arange(20) % 2
+    for given in (X, X[:, :7], sparse.csr_array((20, 5))):
+        expected = quick(2, warmup_epochs=1).fit(given.toarray(), y)
+        found = quick(2, warmup_epochs=1).fit(given.asformat(kind), y)
+        np.testing.assert_array_equal(
+            found.predict_proba(given.asformat(kind)), expected.predict_proba(given.toarray())
+        )
+
+
 def test_flat_images_have_no_gaps() -> None:
     X = np.where(DENSE.max() == DENSE, np.nan, DENSE)
     clf = quick(2, warmup_epochs=1, image_shape=(5, 6)).fit(DENSE, LABELS)

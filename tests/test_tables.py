@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import quick
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -533,3 +534,15 @@ def test_any_frame_is_encoded_row_by_row_or_refused(
     except ValueError as error:
         if "Column 'c" not in str(error):
             raise
+
+
+def test_a_column_of_texts_without_any() -> None:
+    texts = [f"a text of {i}, {i**2} and {i**3}" for i in range(120)]
+    X = pd.DataFrame({"text": texts, "number": np.arange(120.0)})
+    clf = quick(2, warmup_epochs=1).fit(X, np.arange(120) % 2)
+    assert {c["kind"] for c in clf.encoder_.to_dict()["tables"]["columns"]} == {
+        "texts",
+        "numbers",
+    }
+    nothing = X.assign(text=pd.Series([None] * 120, dtype=object))
+    assert np.isfinite(clf.predict_proba(nothing)).all()

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from skectonas.export.files import write_file
+from skectonas.export.trials import check_fitted
 from skectonas.extras import import_extra
 from skectonas.inputs import InputEncoder
 from skectonas.morphisms import MORPHISMS
@@ -36,8 +37,14 @@ from skectonas.topology import Topology
 Estimator = TypeVar("Estimator", bound=BaseEstimator)
 
 FORMAT = 2  # to be raised with every change that this version could not read
+DEEPEST = 50  # nesting of values; those of an encoder have 15
+MOST_CHARACTERS = 2**28  # of the texts of an array
 PACKAGES = ("skectonas", "torch", "numpy", "pandas", "scikit-learn")
 MORPHISM_CLASSES = {type(morphism).__name__: type(morphism) for morphism in MORPHISMS}
+MASKED_TYPES = {
+    *(f"{kind}{bits}" for kind in ("Int", "UInt") for bits in (8, 16, 32, 64)),
+    *("Float32", "Float64", "boolean"),
+}
 MASKED = (pd.arrays.IntegerArray, pd.arrays.FloatingArray, pd.arrays.BooleanArray)
 
 
@@ -80,16 +87,20 @@ def load(cls: type[Estimator], path: str | os.PathLike[str]) -> Estimator:
     """Read a fitted estimator from a file: see `ECToNASClassifier.load`."""
     contents, tensors = _read_file(path)
     reader = _Reader(tensors)
+    # The checksum protects from damage, not from what somebody has written on purpose. That can
+    # fail anywhere, and is always the same error.
     try:
         if contents["class"] != cls.__name__:
             raise ValueError(f"it holds an estimator of the class {contents['class']}")
         parameters = reader.read(contents["parameters"])
+        attributes = reader.read(contents["attributes"])
+        check_fitted(cls, attributes)
         left_out = [*contents["left_out"], *(parameters.keys() - cls._get_param_names())]
         for name in left_out:
             parameters.pop(name, None)
         estimator: Estimator = cls(**parameters)
-        vars(estimator).update(reader.read(contents["attributes"]))
-    except (AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        vars(estimator).update(attributes)
+    except Exception as error:
         raise ValueError(
             f"{os.fspath(path)} does not hold a {cls.__name__}: {error}"
         ) from error
@@ -158,7 +169,7 @@ def _read_file(
     try:
         contents = dict(json.loads(text))
         whole = contents["sha256"] == _digest(contents, tensors)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{where} is damaged: its contents are no JSON of `save`.") from error
     if contents.get("format") != FORMAT:
         raise ValueError(
@@ -219,24 +230,34 @@ class _Writer:
         return {"$tensor": name}
 
 
-@dataclass(frozen=True)
 class _Reader:
-    """Turns what a `_Writer` gave back into values."""
+    """Turns what a `_Writer` gave back into values.
 
-    tensors: Mapping[str, NDArray[Any]]
+    Each array can be read once, as it was written once: a small file that names a large array
+    many times would fill the memory.
+    """
 
-    def read(self, plain: Any) -> Any:
+    def __init__(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        self._tensors = dict(tensors)
+
+    def read(self, plain: Any, depth: int = 0) -> Any:
         """Return the value."""
+        if depth > DEEPEST:
+            raise ValueError("values are nested too deeply")
         if isinstance(plain, list):
-            return [self.read(part) for part in plain]
+            return [self.read(part, depth + 1) for part in plain]
         if not isinstance(plain, dict):
             return plain
         [tag, *others] = plain or [""]
         if others or not tag.startswith("$"):
-            return {key: self.read(part) for key, part in plain.items()}
+            return {key: self.read(part, depth + 1) for key, part in plain.items()}
         if tag == "$tensor":
-            return self.tensors[plain[tag]]
-        return BY_TAG[tag].whole(self.read(plain[tag]))
+            if plain[tag] not in self._tensors:
+                raise ValueError(f"there is no array {plain[tag]!r}, or it is named twice")
+            return self._tensors.pop(plain[tag])
+        if tag not in BY_TAG:
+            raise ValueError(f"it has values of an unknown kind, {tag!r}")
+        return BY_TAG[tag].whole(self.read(plain[tag], depth + 1))
 
 
 @dataclass(frozen=True)
@@ -287,12 +308,18 @@ def _texts(array: NDArray[np.object_]) -> dict[str, Any]:
 def _array_of_texts(parts: dict[str, Any]) -> NDArray[np.object_]:
     # One more entry, because the code of a missing value is -1, the last place.
     values: NDArray[np.object_] = np.array([*parts["values"], None], dtype=object)
+    lengths = np.array([*map(len, parts["values"]), 0])[parts["codes"]]
+    if lengths.sum() > MOST_CHARACTERS:  # a frame would copy them
+        raise ValueError(f"an array has texts of {lengths.sum()} characters")
     chosen: NDArray[np.object_] = values[parts["codes"]]
     return chosen
 
 
 def _strings(parts: dict[str, Any]) -> NDArray[np.str_]:
-    return np.array(parts["values"], dtype=_dtype(parts["dtype"], "U"))
+    dtype, values = _dtype(parts["dtype"], "U"), parts["values"]
+    if dtype.itemsize // 4 * len(values) > MOST_CHARACTERS:
+        raise ValueError(f"an array has {len(values)} texts of the type {parts['dtype']!r}")
+    return np.array(values, dtype=dtype)
 
 
 def _times(parts: dict[str, Any]) -> NDArray[Any]:
@@ -313,7 +340,10 @@ def _masked(array: Any) -> dict[str, Any]:
 
 
 def _masked_array(parts: dict[str, Any]) -> Any:
-    array = pd.array(parts["values"], dtype=parts["dtype"])
+    dtype = parts["dtype"]
+    if dtype not in MASKED_TYPES:
+        raise ValueError(f"an array has the dtype {dtype!r}")
+    array: Any = pd.array(parts["values"], dtype=dtype)
     array[parts["missing"]] = pd.NA
     return array
 

@@ -20,7 +20,7 @@ from sklearn.utils import (
     check_consistent_length,
     column_or_1d,
 )
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from skectonas.callers import level_of_user
@@ -31,6 +31,12 @@ from skectonas.inputs.rows import Data, batches_of
 Array: TypeAlias = NDArray[Any]
 Fit = TypeVar("Fit", bound=Callable[..., Any])
 Estimator = TypeVar("Estimator", bound=BaseEstimator)
+
+NUMPY_FLOATS = {torch.float16, torch.float32, torch.float64}
+"""Types of tensors that numpy has, too."""
+
+EXACT_IN_FLOATS = 2.0**53
+"""From here on, different whole numbers can become the same float."""
 
 
 def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
@@ -63,12 +69,11 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
     UserWarning
         If the channels of the images seem to come first.
     """
-    X = to_pandas(_to_cpu(X), "X")
-    if isinstance(X, list | tuple) or _is_array_of_arrays(X):
-        with _overflow_named("X"):
+    X = to_pandas(_to_numpy(X, "X"), "X")
+    with _naming("X"):
+        if isinstance(X, list | tuple) or _is_array_of_arrays(X):
             X = _stacked(X)
-    if _is_table_of_objects(X):
-        with _overflow_named("X"):
+        if _is_table_of_objects(X):
             X = _frame_of(X)
     if isinstance(X, pd.DataFrame):
         return _check_frame(estimator, X, reset)
@@ -81,7 +86,7 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
     if not reset:
         _refuse_a_single_image(estimator, shape)
     check = _check_images if len(shape) > 2 else _check_table
-    with _overflow_named("X"):
+    with _naming("X"):
         array = check(estimator, X, reset)
     if array.dtype.kind in "mM":
         raise ValueError(
@@ -172,7 +177,8 @@ def _frame_of(X: Any) -> Any:
     """Return an array of text, times, or objects that are not all numbers, as a frame."""
     if X.dtype.kind in "mM" and np.datetime_data(X.dtype)[0] == "generic":
         raise ValueError(f"X must hold times in some unit, got an array of {X.dtype}.")
-    frame = pd.DataFrame(X.astype("U") if X.dtype.kind == "S" else X).infer_objects()
+    text = {"S": "U", "T": object}.get(X.dtype.kind)
+    frame = pd.DataFrame(X.astype(text) if text else X).infer_objects()
     others = [i for i, dtype in enumerate(frame.dtypes) if dtype.kind not in "biuf"]
     if others and not frame.iloc[:, others].isna().all(axis=None):
         return frame
@@ -181,23 +187,38 @@ def _frame_of(X: Any) -> Any:
 
 
 def _is_table_of_objects(X: Any) -> bool:
-    return isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "OSUmM"
+    return isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind in "OSTUmM"
 
 
-def _to_cpu(values: Any) -> Any:
-    """Return a tensor as one that numpy can read, and all else as it is."""
+def _to_numpy(values: Any, name: str) -> Any:
+    """Return a tensor as an array, which shares its memory if it can, and all else as it is."""
     if not isinstance(values, torch.Tensor):
         return values
-    values = values.detach().cpu()
-    return values.float() if values.dtype == torch.bfloat16 else values
+    try:
+        tensor = values.detach().cpu().resolve_conj().resolve_neg()
+        if tensor.is_floating_point() and tensor.dtype not in NUMPY_FLOATS:
+            tensor = tensor.float()
+        array: Array = tensor.numpy()
+    # Tensors without data, sparse, nested and quantised ones.
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise TypeError(
+            f"{name} must be a dense tensor that numpy can read, got a tensor of "
+            f"{values.dtype}, {values.layout}, on {values.device}: {error}"
+        ) from error
+    return array
 
 
 @contextmanager
-def _overflow_named(name: str) -> Iterator[None]:
+def _naming(name: str) -> Iterator[None]:
+    """Say in the errors of libraries that convert values to numbers what they were about."""
     try:
         yield
     except OverflowError as error:
         raise ValueError(f"{name} must hold numbers that float64 can hold: {error}.") from error
+    except (TypeError, RuntimeError) as error:
+        if name in str(error):
+            raise
+        raise TypeError(f"{name} must hold numbers: {error}") from error
 
 
 def _is_array_of_arrays(X: Any) -> bool:
@@ -206,7 +227,7 @@ def _is_array_of_arrays(X: Any) -> bool:
 
 def _stacked(X: Sequence[Any] | Array) -> Array:
     try:
-        stacked = np.asarray([_to_cpu(row) for row in X])
+        stacked = np.asarray([_to_numpy(row, "X") for row in X])
         # numpy would turn numbers among texts into texts.
         return stacked if stacked.dtype.kind not in "SU" else np.array(X, dtype=object)
     except ValueError as error:
@@ -221,12 +242,48 @@ def _stacked(X: Sequence[Any] | Array) -> Array:
 
 def _check_format(X: Any) -> None:
     """Refuse sparse arrays whose indices lead outside of them, which scipy would follow."""
-    if not hasattr(X, "check_format"):
+    if not sparse.issparse(X):
         return
     try:
-        X.check_format(full_check=True)
-    except ValueError as error:
+        if hasattr(X, "check_format"):
+            X.check_format(full_check=True)
+        elif X.format == "lil":
+            _check_lists(X)
+        elif X.format == "coo":
+            _check_coordinates(X)
+        elif X.format == "dia":
+            _check_diagonals(X)
+    except (TypeError, ValueError) as error:
         raise ValueError(f"X is no valid sparse array: {error}.") from error
+
+
+def _check_lists(X: Any) -> None:
+    """Refuse an array of lists whose rows have other lengths or places than they should."""
+    if not X.rows.shape == X.data.shape == (X.shape[0],):
+        raise ValueError("the lists of places and of values are not as many as the rows")
+    for places, values in zip(X.rows, X.data, strict=True):
+        if len(places) != len(values):
+            raise ValueError("a row has other numbers of places and of values")
+        if places and not 0 <= min(places) <= max(places) < X.shape[1]:
+            raise ValueError("a place is outside of its row")
+
+
+def _check_coordinates(X: Any) -> None:
+    """Refuse an array of triplets whose coordinates are outside of it."""
+    for places, side in zip((X.row, X.col), X.shape, strict=True):
+        if places.dtype.kind not in "iu" or places.shape != X.data.shape:
+            raise ValueError("rows, columns and values are not as many whole numbers")
+        if len(places) and not 0 <= places.min() <= places.max() < side:
+            raise ValueError("a coordinate is outside of the array")
+
+
+def _check_diagonals(X: Any) -> None:
+    """Refuse an array of diagonals that are not as many as their places."""
+    if X.offsets.dtype.kind != "i" or X.data.ndim != 2 or X.offsets.shape != X.data.shape[:1]:
+        raise ValueError("the diagonals and their offsets do not match")
+    height, width = X.shape
+    if len(X.offsets) and not -height < X.offsets.min() <= X.offsets.max() < width:
+        raise ValueError("a diagonal is outside of the array")
 
 
 def _refuse_a_single_image(estimator: Any, shape: tuple[int, ...]) -> None:
@@ -275,14 +332,38 @@ def check_y(estimator: BaseEstimator, X: Data, y: Any) -> Array:
             f"This {type(estimator).__name__} estimator requires y to be passed, but the "
             "target y is None."
         )
-    y = to_pandas(_to_cpu(y), "y")
+    y = to_pandas(_to_numpy(y, "y"), "y")
+    if isinstance(y, list | tuple):
+        y = _exact([_to_numpy(label, "y") for label in y])
     _check_one_label_a_row(y)
+    if isinstance(y, np.ndarray) and y.dtype.kind == "T":
+        y = y.astype(object)
     if np.any(pd.isna(y)):
         raise ValueError("Input y contains NaN.")
     labels: Array = column_or_1d(_to_numpy_labels(y), warn=True)
     assert_all_finite(labels, input_name="y")
     check_consistent_length(X, labels)
+    if type_of_target(labels, input_name="y") == "unknown":
+        types = sorted({type(label).__name__ for label in labels.tolist()})
+        raise ValueError(
+            "y must hold whole numbers of up to 64 bits, text, booleans or times, and not "
+            f"several of these, got an array of {labels.dtype} with values of {types}. Use "
+            "sklearn.preprocessing.LabelEncoder for other labels."
+        )
     check_classification_targets(labels)
+    return labels
+
+
+def _exact(labels: list[Any]) -> list[Any] | Array:
+    """Return labels as objects if numpy would round whole numbers of several types."""
+    if all(isinstance(label, float) for label in labels):
+        return labels
+    try:
+        array = np.asarray(labels)
+    except ValueError:  # of different lengths
+        return labels
+    if array.dtype.kind == "f" and (np.abs(array) >= EXACT_IN_FLOATS).any():
+        return np.array(labels, dtype=object)
     return labels
 
 
@@ -294,7 +375,7 @@ def _check_one_label_a_row(y: Any) -> None:
         shape = (len(y), None)
     if isinstance(y, pd.MultiIndex):
         shape = (len(y), y.nlevels)
-    if len(shape) > 1 and shape[1:] != (1,):
+    if len(shape) > 1 and (shape[1:] != (1,) or isinstance(y, pd.MultiIndex)):
         raise ValueError(
             "y must hold one label a row, as an array of shape (n,), got shape "
             f"{str(shape).replace('None', '...')}: several labels or outputs a row are not "
@@ -361,8 +442,11 @@ def check_weights(sample_weight: Any, X: Data) -> NDArray[np.float64] | None:
     """
     if sample_weight is None:
         return None
-    given = to_pandas(_to_cpu(sample_weight), "sample_weight")
-    with _overflow_named("sample_weight"):
+    given = to_pandas(_to_numpy(sample_weight, "sample_weight"), "sample_weight")
+    with _naming("sample_weight"):
+        if isinstance(given, list | tuple):
+            given = [_to_numpy(weight, "sample_weight") for weight in given]
+        _refuse_other_than_numbers(given)
         weights: NDArray[np.float64] = _check_sample_weight(
             given, X, dtype=np.float64, ensure_non_negative=True
         )
@@ -371,3 +455,11 @@ def check_weights(sample_weight: Any, X: Data) -> NDArray[np.float64] | None:
     # Only their proportions count, and a sum of very large weights would overflow.
     scaled: NDArray[np.float64] = weights / weights.max()
     return scaled
+
+
+def _refuse_other_than_numbers(sample_weight: Any) -> None:
+    """Refuse times and texts, which scikit-learn would convert to numbers."""
+    array = sample_weight if hasattr(sample_weight, "dtype") else np.asarray(sample_weight)
+    dtype = array.dtype
+    if getattr(dtype, "kind", "O") in "mMSTU":
+        raise ValueError(f"sample_weight must hold numbers, got an array of {dtype}.")

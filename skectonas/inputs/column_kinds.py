@@ -234,7 +234,8 @@ class Texts:
         texts = _texts_of(column, self.null_texts)
         encoded = np.full((len(texts), self.components.shape[1]), np.nan)
         given = texts.notna().to_numpy()
-        encoded[given] = _n_grams(texts[given].to_numpy(object)) @ self.components
+        if given.any():
+            encoded[given] = _n_grams(texts[given].to_numpy(object)) @ self.components
         return encoded
 
     def names(self, label: str) -> list[str]:

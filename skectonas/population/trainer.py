@@ -7,8 +7,7 @@ from functools import partial
 from typing import TypeAlias
 
 import torch
-from joblib import Parallel, delayed, effective_n_jobs
-from joblib.parallel import get_active_backend
+from joblib import cpu_count, delayed
 
 from skectonas.candidate import Candidate
 from skectonas.network import dtype_of
@@ -33,6 +32,12 @@ from skectonas.population.native.training import train_natively
 from skectonas.population.run.batches import Loader, batches_at_once
 from skectonas.population.run.computation import Computation, StackComputation
 from skectonas.population.run.optimizer import is_stackable
+from skectonas.population.workers.running import (
+    chosen_backend,
+    count_workers,
+    run,
+    shares_memory,
+)
 from skectonas.population.workers.sharing import Shared
 from skectonas.population.workers.stopping import Workers
 from skectonas.surroundings import undisturbed
@@ -48,6 +53,9 @@ from skectonas.training import (
 
 Train: TypeAlias = Callable[..., list[list[Candidate]]]
 """A function that trains groups, such as `_train_alone`."""
+
+FEWEST_THREADS = 16
+"""So many threads are started if asked for, even if there are fewer processors."""
 
 
 class FusedTrainer:
@@ -112,7 +120,6 @@ class FusedTrainer:
         self.n_jobs = n_jobs
         self._engine = choose_engine()
         self._setup = Shared(TrainingSetup(data, optimizer, scorer, averaging))
-        self._workers = Workers()
 
     def train(
         self,
@@ -128,27 +135,29 @@ class FusedTrainer:
         batch = self.data.batches(max(n_steps), key).shape[1]
         device = self.data.train.labels.device
         # A device has a queue of its own, and its graphs are captured one at a time.
-        n_workers = effective_n_jobs(self.n_jobs) if device.type == "cpu" else 1
+        n_workers = count_workers(self.n_jobs) if device.type == "cpu" else 1
         assignments = self._assign(candidates, busy, batch, device, n_workers)
-        # Entered here too, so that all workers start and end with one thread in any order.
-        with undisturbed(device), self._workers.stop_on_exception():
-            results = Parallel(n_jobs=min(n_workers, len(assignments)), prefer="threads")(
-                delayed(train)(
-                    self._setup,
-                    [
-                        GroupTask(
-                            group.topology,
-                            [candidates[i] for i in group.members],
-                            [n_steps[i] for i in group.members],
-                        )
-                        for group in groups
-                    ],
-                    key,
-                    recipe,
-                    self._workers,
-                )
-                for train, groups in assignments
+        setup, workers = self._setup.handle_for(chosen_backend(n_workers)), Workers()
+        calls = [
+            delayed(train)(
+                setup,
+                [
+                    GroupTask(
+                        group.topology,
+                        [candidates[i] for i in group.members],
+                        [n_steps[i] for i in group.members],
+                    )
+                    for group in groups
+                ],
+                key,
+                recipe,
+                workers,
             )
+            for train, groups in assignments
+        ]
+        # Entered here too, so that all workers start and end with one thread in any order.
+        with undisturbed(device), workers.stop_on_exception():
+            results = run(calls, n_workers)
         trained = {i: candidates[i] for i in range(len(candidates))}
         for (_, groups), members_of_groups in zip(assignments, results, strict=True):
             for group, members in zip(groups, members_of_groups, strict=True):
@@ -190,16 +199,15 @@ class FusedTrainer:
         self, candidates: Sequence[Candidate], busy: Sequence[int], batch: int, n_workers: int
     ) -> list[tuple[Train, list[Group]]]:
         """Return one call for each type of weights, or more if the workers are processes."""
-        backend, _ = get_active_backend(prefer="threads")
-        shares_memory = getattr(backend, "supports_sharedmem", False)
+        in_threads = shares_memory(chosen_backend(n_workers))
         alone = [Group(candidates[i].topology, (i,)) for i in busy]
         bundles: list[list[Group]] = []
         for groups in groups_by_dtype(alone, candidates):
-            if shares_memory:
+            if in_threads:
                 bundles.append(groups)
             else:
                 bundles += bundles_of(groups, batch, n_workers)
-        threads = n_workers if shares_memory else 1
+        threads = min(n_workers, max(cpu_count(), FEWEST_THREADS)) if in_threads else 1
         train = partial(_train_natively, n_threads=threads, engine=self._engine.name)
         return [(train, bundle) for bundle in bundles]
 

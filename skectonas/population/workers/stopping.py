@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Condition
+from threading import get_ident
+
+SECONDS_BETWEEN_LOOKS = 0.005
 
 
 class Stopped(Exception):
@@ -12,16 +15,20 @@ class Stopped(Exception):
 
 
 class Workers:
-    """Counts the workers that train in threads of this process, and can stop them.
+    """Knows the workers that train a round in threads of this process, and can stop them.
 
     After an exception, joblib abandons its threads: they would continue to train unnoticed, or
     be killed inside torch when the interpreter exits. Worker processes get a copy of their own,
     and joblib terminates them itself.
+
+    Ctrl-C can come between any two lines of the main thread. So there is no lock that it could
+    leave locked, and no counter that it could leave too high: adding a thread to a set, and
+    discarding it, may be done twice. Each round has an object of its own, because a worker of
+    a stopped round may begin late.
     """
 
     def __init__(self) -> None:
-        self._changed = Condition()
-        self._n_running = 0
+        self._running: set[int] = set()
         self._stopped = False
 
     def __getstate__(self) -> dict[str, object]:
@@ -36,24 +43,21 @@ class Workers:
         try:
             yield
         except BaseException:
-            with self._changed:
-                self._stopped = True
-                self._changed.wait_for(lambda: not self._n_running)
-                self._stopped = False
+            self._stopped = True
+            # The calling thread, if it was a worker, is none any more.
+            while self._running - {get_ident()}:
+                time.sleep(SECONDS_BETWEEN_LOOKS)
             raise
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Count the calling worker while it runs the block."""
-        with self._changed:
-            self._n_running += 1
+        """Count the calling thread as a worker while it runs the block."""
         try:
+            self._running.add(get_ident())
             self.check()
             yield
         finally:
-            with self._changed:
-                self._n_running -= 1
-                self._changed.notify_all()
+            self._running.discard(get_ident())
 
     def check(self) -> None:
         """Raise `Stopped` if the round was interrupted."""

@@ -1,0 +1,115 @@
+"""The course of the learning rate, and random changes of the training images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from helpers import examples
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from skectonas.training import (
+    NO_AUGMENTATION,
+    PLAIN_RECIPE,
+    Augmentation,
+    BatchOrder,
+    Recipe,
+    Rows,
+    TrainingData,
+)
+
+AUGMENTATIONS = [Augmentation(shift, flip) for shift in (0, 1, 2) for flip in (False, True)]
+IMAGES = arrays(
+    np.uint8, st.tuples(st.just(3), st.integers(1, 6), st.integers(1, 6), st.integers(1, 3))
+)
+
+
+def variants_by_hand(image: np.ndarray, augmentation: Augmentation) -> list[bytes]:
+    """Return all variants of an image, by padding it and cutting windows out."""
+    height, width, _ = image.shape
+    shift = augmentation.shift
+    found = []
+    padded = np.pad(image, ((shift, shift), (shift, shift), (0, 0)), mode="edge")
+    for down in range(2 * shift + 1):
+        for right in range(2 * shift + 1):
+            window = padded[down : down + height, right : right + width]
+            found.append(window.tobytes())
+            if augmentation.flip:
+                found.append(window[:, ::-1].tobytes())
+    return sorted(found)
+
+
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+@examples(10)
+@given(images=IMAGES)
+def test_variants_are_those_by_hand(augmentation: Augmentation, images: np.ndarray) -> None:
+    tensor = torch.from_numpy(images)
+    made = [
+        augmentation.apply(tensor, torch.full((3,), variant)).numpy()
+        for variant in range(augmentation.n_variants)
+    ]
+    assert np.array_equal(made[0], images)
+    for i, image in enumerate(images):
+        own = sorted(variant[i].tobytes() for variant in made)
+        assert own == variants_by_hand(image, augmentation)
+
+
+def test_each_image_has_its_own_variant() -> None:
+    images = torch.arange(2 * 3).view(2, 1, 3, 1)
+    made = Augmentation(flip=True).apply(images, torch.tensor([1, 0]))
+    assert made.flatten().tolist() == [2, 1, 0, 3, 4, 5]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_numbers_of_variants(shared: bool) -> None:
+    images = torch.arange(4 * 6).view(4, 2, 3, 1)
+    places = torch.tensor([2, 0, 3]) if shared else None
+    own = images[places] if shared else images[:3]
+    plain = Rows(images, torch.tensor([5, 6, 7, 8][: 3 if shared else 4]), None, places)
+    rows = Rows(images, plain.labels, torch.arange(len(plain)) / 2, places, Augmentation(1))
+    numbers = torch.tensor([1, len(rows) * 4 + 1, len(rows) * 8 + 2])
+    taken = rows.take(numbers)
+    assert torch.equal(taken[0], own[1])
+    expected = rows.augmentation.apply(own[[1, 2]], torch.tensor([4, 8]))
+    assert torch.equal(taken[1:], expected)
+    assert rows.labels_of(numbers).tolist() == [6, 6, 7]
+    assert rows.weights_of(numbers).tolist() == [0.5, 0.5, 1.0]
+
+
+def test_only_training_rows_are_changed() -> None:
+    rows = Rows(torch.zeros(8, 4, 4, 1), torch.zeros(8, dtype=torch.int64))
+    data = TrainingData(rows, rows, batch_size=4).augmented(Augmentation(1))
+    assert data.validation.augmentation == NO_AUGMENTATION
+    assert torch.equal(data.calibration, rows.images)
+    assert data.augmented(Augmentation(1)) is data
+    assert data.steps_per_epoch == 2
+    assert int(data.batches(2, (0,))[:].max()) >= 8
+
+
+@given(st.integers(2, 30), st.integers(1, 8), st.integers(1, 18))
+def test_an_order_of_variants_has_the_rows_of_the_plain_order(
+    n: int, batch: int, n_variants: int
+) -> None:
+    plain = BatchOrder(n, batch, 7, (3,))
+    order = BatchOrder(n, batch, 7, (3,), n_variants=n_variants)
+    assert torch.equal(order[:] % n, plain[:])
+    assert int(order[:].max()) < n * n_variants
+
+
+def test_all_variants_are_drawn_equally_often() -> None:
+    order = BatchOrder(50, 10, 5 * 200, (1,), n_variants=9)
+    counts = torch.bincount(order[:].flatten() // 50, minlength=9)
+    assert (counts / counts.sum() - 1 / 9).abs().max() < 0.01
+
+
+def test_rates() -> None:
+    assert PLAIN_RECIPE.rates(0.5, 3).tolist() == [0.5, 0.5, 0.5]
+    rates = Recipe(annealing_steps=10).rates(0.5, 12)
+    assert rates[0] == 0.5
+    assert (np.diff(rates[:11]) < 0).all()
+    np.testing.assert_allclose(rates[5], 0.25)
+    assert rates[10:].tolist() == [0, 0]
+    # The course does not depend on how many of its steps are asked for.
+    assert Recipe(annealing_steps=10).rates(0.5, 4).tolist() == rates[:4].tolist()
