@@ -30,7 +30,7 @@ from skectonas import ConvCell, Dense, ECToNASClassifier, Topology
 from skectonas.candidate import Candidate
 from skectonas.network import initial_weights
 from skectonas.population import FusedTrainer
-from skectonas.population.run.graph import EagerSteps
+from skectonas.population.run.graph import directly
 from skectonas.training.data import TrainingData
 from skectonas.training.plain import resolve_optimizer
 
@@ -90,17 +90,17 @@ def largest_difference(n_populations: int) -> float:
 @contextmanager
 def way(name: str) -> Iterator[None]:
     """Train in one of the ways for a while."""
-    saved = trainer.split_for_kernels, trainer.can_compile, computation.steps_on
+    saved = trainer.split_for_kernels, trainer.can_compile, computation.runner_on
     if name == "kernel":
         trainer.split_for_kernels = lambda groups, batch: (list(groups), [])
     else:
         trainer.can_compile = lambda device: False
     if name == "stacks, no graphs":
-        computation.steps_on = lambda device, capturable: EagerSteps()
+        computation.runner_on = lambda device: directly
     try:
         yield
     finally:
-        trainer.split_for_kernels, trainer.can_compile, computation.steps_on = saved
+        trainer.split_for_kernels, trainer.can_compile, computation.runner_on = saved
 
 
 def seconds(call: Callable[[], object]) -> float:

@@ -161,7 +161,7 @@ def test_older_and_other_devices_have_no_kernel(hopper, monkeypatch) -> None:
 
 
 def test_older_releases_of_torch_have_no_kernel(hopper, monkeypatch) -> None:
-    # They take the learning rate for a float, and would train with another one.
+    # They pass numbers as floats, and would train with another momentum.
     compiles = []
     monkeypatch.setattr(
         torch.cuda, "_compile_kernel", lambda *given: compiles.append(given), raising=False

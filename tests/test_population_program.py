@@ -81,7 +81,7 @@ def interpreted(threads: int) -> Iterator[list[int]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, TORCH)  # instead of the native library
         patch.setattr(trainer, "can_compile", lambda device: True)
-        patch.setattr(trainer, "batches_at_once", lambda device: 3)  # as on a device: several
+        patch.setattr(trainer, "batches_at_once", lambda *_: 3)  # as on a device: several
         patch.setattr(launches, "threads_for", lambda *_: threads)
         patch.setattr(launches, "compiled", compiled)
         yield launched

@@ -85,11 +85,12 @@ def test_losses_and_gradients_are_those_of_each_network(weighted: bool) -> None:
     stacks, members = stacks_of(candidates)
     assert max(map(len, members.values())) > 1
     for place, stack in stacks.items():
-        flat = torch.nn.Parameter(stack.flat)
-        found = losses(stack.topology, stack.views_of(flat), batch)
+        weights = {name: view.requires_grad_() for name, view in stack.views.items()}
+        found = losses(stack.topology, weights, batch)
         found.sum().backward()
-        assert flat.grad is not None
-        rest = flat.grad.clone()  # that of the padding has to be exactly zero
+        rest = torch.zeros_like(stack.flat)  # that of the padding has to be exactly zero
+        for name, view in stack.views_of(rest).items():
+            view.copy_(weights[name].grad)
         for member, i in enumerate(members[place]):
             network = build(candidates[i].topology, candidates[i].weights)
             own = cross_entropy(network(batch.images), batch.labels, reduction="none")
@@ -181,18 +182,19 @@ class Replayed:
 
     def __init__(self, running: Any, compute: Compute, batch: Batch) -> None:
         self._compute, self._batch = compute, batch
-        self._parameter, losses = running.optimizer.parameter, running.losses
+        self._parameters, losses = running.optimizer.parameters, running.losses
         before = losses.clone()
         compute(batch)
         losses.copy_(before)  # a capture computes nothing
-        self._gradient = self._parameter.grad
-        self._gradient.fill_(torch.nan)
+        self._gradients = [parameter.grad.fill_(torch.nan) for parameter in self._parameters]
 
     def replay(self) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(self._parameter, "grad", None)
+            for parameter in self._parameters:
+                patch.setattr(parameter, "grad", None)
             self._compute(self._batch)
-            self._gradient.copy_(self._parameter.grad)
+            for own, parameter in zip(self._gradients, self._parameters, strict=True):
+                own.copy_(parameter.grad)
 
 
 def test_gradients_from_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +211,7 @@ def test_gradients_from_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = scorer_for(data)
     expected = PlainTrainer(data, spec, scorer, 2).train(candidates, n_steps, KEY)
     monkeypatch.setenv(VARIABLE, TORCH)
-    monkeypatch.setattr(trainer, "batches_at_once", lambda device: 3)
+    monkeypatch.setattr(trainer, "batches_at_once", lambda *_: 3)
     monkeypatch.setattr(computation, "runner_on", lambda device: graph.Captured())
     monkeypatch.setattr(graph, "run_on_side_stream", graph.directly)
     monkeypatch.setattr(graph, "captured", captured)

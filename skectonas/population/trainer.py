@@ -268,7 +268,8 @@ def _train_together(
             computation = KernelComputation(starts, setup.optimizer, order.shape[1])
         else:
             computation = StackComputation(starts, setup.optimizer)
-        for steps in segments(sorted(stops), batches_at_once(device)):
+        shape = (order.shape[1], *tasks[0].topology.input_shape)
+        for steps in segments(sorted(stops), batches_at_once(shape, device)):
             workers.check()
             part = slice(steps.start, steps.stop)
             computation.run(loader.load(order[part]), rates[part])

@@ -87,7 +87,12 @@ class GroupTraining:
     def __init__(self, setup: TrainingSetup, task: GroupTask) -> None:
         topology, self._candidates, self._n_steps = task
         self._setup = setup
-        self.start = stacked(topology, self._candidates, setup.data.train.labels.device)
+        device = setup.data.train.labels.device
+        self.start = stacked(topology, self._candidates, device)
+        # Networks of single candidates, which are only evaluated.
+        self._networks = [
+            build(c.topology, c.weights).to(device).eval() for c in self._candidates
+        ]
         self._evaluations: list[list[Evaluation]] = [[] for _ in self._candidates]
         self._weights: dict[int, dict[str, Tensor]] = {}
         self._per_epoch = setup.data.steps_per_epoch
@@ -161,13 +166,12 @@ class GroupTraining:
         train_losses = (self._losses / step_of_epoch).tolist()
         for place in due:
             i = self._members[place]
-            candidate = self._candidates[i]
-            # The running statistics are those of before, until they are computed anew.
-            weights = {**candidate.weights, **stack.weights_of(place, means)}
-            network = build(candidate.topology, weights).to(stack.flat.device)
-            self._evaluations[i].append(self._evaluate(network, train_losses[place]))
+            weights = stack.weights_of(place, means)
+            for name, parameter in self._networks[i].named_parameters():
+                parameter.copy_(weights[name])
+            self._evaluations[i].append(self._evaluate(self._networks[i], train_losses[place]))
             if place in finished:
-                self._weights[i] = weights_of(network)
+                self._weights[i] = weights_of(self._networks[i])
         if epoch_ends:
             self._losses.zero_()
 
@@ -175,7 +179,6 @@ class GroupTraining:
         """Set the running statistics of a network and evaluate it, as the plain loop does."""
         data, dtype = self._setup.data, network.output.weight.dtype
         network.calibrate(data.scaled(data.calibration, dtype))
-        network.eval()
         chunks = data.validation.chunks(ROWS_AT_ONCE)
         logits = torch.cat([network(data.scaled(images, dtype)) for images in chunks])
         return evaluate(logits, data.validation, self._setup.scorer, train_loss)

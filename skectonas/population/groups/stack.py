@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skectonas.candidate import Candidate
 from skectonas.network import dtype_of
-from skectonas.topology import Topology
+from skectonas.topology import Topology, ceil_div
 
 _ALIGNMENT = 16  # values; every block begins on a cache line
 
@@ -56,7 +56,7 @@ class Stack:
     Attributes
     ----------
     flat : Tensor of shape (n,)
-        All weights, initially zero, as the single parameter of an optimiser.
+        All weights, initially zero.
     blocks : dict of str to Block
         Place of each name in `flat`.
     views : dict of str to Tensor
@@ -73,14 +73,11 @@ class Stack:
         self.topology = topology
         self.members = tuple(members)
         self.blocks: dict[str, Block] = {}
-        self._sizes: list[int] = []  # of the blocks, each followed by that of a gap
         end = 0
         for name, shape in topology.weight_shapes.items():
             block = Block(end, (len(self.members), *shape))
-            size = math.prod(block.shape)
             self.blocks[name] = block
-            self._sizes += [size, -size % _ALIGNMENT]
-            end = sum(self._sizes)
+            end += ceil_div(math.prod(block.shape), _ALIGNMENT) * _ALIGNMENT
         self.flat = torch.zeros(end, dtype=dtype, device=device)
         self.views = self.views_of(self.flat)
 
@@ -94,12 +91,7 @@ class Stack:
 
     def views_of(self, flat: Tensor) -> dict[str, Tensor]:
         """Return the blocks by name of a tensor in the layout of `flat`."""
-        # One operation for all, so that their gradients are joined in one pass.
-        parts = flat.split(self._sizes)[::2]
-        return {
-            name: part.view(block.shape)
-            for (name, block), part in zip(self.blocks.items(), parts, strict=True)
-        }
+        return {name: block.view(flat) for name, block in self.blocks.items()}
 
     def take(self, keep: Sequence[int], source: Tensor | None = None) -> Stack:
         """Return a stack with copies of some of the members.

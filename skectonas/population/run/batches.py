@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -10,8 +11,11 @@ from torch import Tensor
 from skectonas.training import TrainingData
 
 MAX_BATCHES = 16
-"""Maximum number of batches loaded at once for a device, which then trains on them without
-waiting for the host."""
+"""Maximum number of batches loaded at once. A device trains on them without waiting for the
+host, and more are not faster."""
+
+MAX_VALUES = 2**19
+"""Maximum number of pixels loaded at once on a CPU, to stay in the cache."""
 
 
 class Batch(NamedTuple):
@@ -32,8 +36,13 @@ class Batch(NamedTuple):
     shares: Tensor
 
     def number(self, i: int) -> Batch:
-        """Return one of several batches."""
-        return Batch(self.images[i], self.labels[i], self.shares[i])
+        """Return one of several batches.
+
+        It is a copy, which begins where all tensors of torch begin. The rounding of a product
+        depends on where its operands begin in memory, and how many batches are loaded at once
+        depends on which groups are trained together.
+        """
+        return Batch(self.images[i].clone(), self.labels[i].clone(), self.shares[i].clone())
 
 
 class Loader:
@@ -62,11 +71,16 @@ class Loader:
         return Batch(images.unflatten(0, rows.shape), self._rows.labels_of(rows), shares)
 
 
-def batches_at_once(device: torch.device) -> int:
-    """Return the maximum number of batches to load at once.
+def batches_at_once(shape: tuple[int, ...], device: torch.device) -> int:
+    """Return the maximum number of batches, of images of some shape, to load at once.
 
-    The rounding of a product depends on where its operands begin in memory. On a CPU every
-    batch has memory of its own, so that it begins where all tensors of torch begin, and the
-    results do not depend on which groups are trained together.
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows, height, width and channels of a batch.
+    device : torch.device
+        The device that computes.
     """
-    return 1 if device.type == "cpu" else MAX_BATCHES
+    if device.type != "cpu":
+        return MAX_BATCHES
+    return min(max(MAX_VALUES // math.prod(shape), 1), MAX_BATCHES)

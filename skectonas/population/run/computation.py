@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Protocol
 
 from torch import Tensor
@@ -75,31 +74,35 @@ class StackComputation:
         """Reduce some groups to the members at these places; drop groups without any."""
         for i, places in kept.items():
             before = self._running.pop(i)
-            if not places:
-                continue
-            after = _RunningStack(before.stack.take(places), self._spec)
-            move = partial(before.stack.take_into, after.stack, keep=places)
-            before.optimizer.carry_over(after.optimizer, move)
-            self._running[i] = after
+            if places:
+                self._running[i] = before.take(places)
 
 
 class _RunningStack:
     """A stack with its optimiser and the sum of its losses."""
 
     def __init__(self, stack: Stack, spec: OptimizerSpec) -> None:
-        self.stack = stack
-        self.optimizer = StackOptimizer(spec, stack.flat)
+        self.stack, self._spec = stack, spec
+        self.optimizer = StackOptimizer(spec, list(stack.views.values()))
         self.losses = stack.flat.new_zeros(len(stack))
         self._run = runner_on(stack.flat.device)
 
     def step(self, batch: Batch, rate: float) -> None:
         """Take a step; only the optimiser, outside of any graph, knows the learning rate."""
-        self._run(self._set_gradient, batch)
+        self._run(self._set_gradients, batch)
         self.optimizer.step(rate)
 
-    def _set_gradient(self, batch: Batch) -> None:
-        parameter = self.optimizer.parameter
-        parameter.grad = None
-        own = losses(self.stack.topology, self.stack.views_of(parameter), batch)
+    def _set_gradients(self, batch: Batch) -> None:
+        weights = dict(zip(self.stack.views, self.optimizer.parameters, strict=True))
+        for parameter in weights.values():
+            parameter.grad = None
+        own = losses(self.stack.topology, weights, batch)
         own.sum().backward()
         self.losses += own.detach()
+
+    def take(self, places: Sequence[int]) -> _RunningStack:
+        """Return some of the members with the state of the optimiser."""
+        taken = _RunningStack(self.stack.take(places), self._spec)
+        rows = list(places)
+        self.optimizer.carry_over(taken.optimizer, lambda old, new: new.copy_(old[rows]))
+        return taken

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -50,33 +50,39 @@ def is_stackable(spec: OptimizerSpec) -> bool:
 
 
 class StackOptimizer:
-    """An optimiser of one flat tensor that holds the weights of many candidates.
+    """An optimiser of tensors that hold the weights of many candidates.
 
     Parameters
     ----------
     spec : OptimizerSpec
         The optimiser.
-    flat : Tensor of shape (n,)
+    weights : Tensor or sequence of Tensor
         The weights; they are updated in place.
-    gradient : Tensor of shape (n,) or None, default=None
-        Gradients, in the layout of the weights. With None, those of `parameter` are taken.
+    gradient : Tensor or None, default=None
+        Gradients of the weights, if these are one tensor. With None, those of `parameters` are
+        taken, which autograd can compute.
 
     Attributes
     ----------
-    parameter : torch.nn.Parameter
-        The weights, for which autograd can compute gradients.
+    parameters : list of torch.nn.Parameter
+        The weights.
     """
 
     def __init__(
-        self, spec: OptimizerSpec, flat: Tensor, gradient: Tensor | None = None
+        self,
+        spec: OptimizerSpec,
+        weights: Tensor | Sequence[Tensor],
+        gradient: Tensor | None = None,
     ) -> None:
+        tensors = [weights] if isinstance(weights, Tensor) else weights
+        self.parameters = [torch.nn.Parameter(tensor) for tensor in tensors]
+        if gradient is not None:
+            self.parameters[0].grad = gradient
         settings = dict(spec.settings)
         is_free = not any(name in settings for name in IMPLEMENTATIONS)
-        if is_free and flat.device.type == "cpu" and spec.cls in FUSED:
+        if is_free and tensors[0].device.type == "cpu" and spec.cls in FUSED:
             settings["fused"] = True
-        self.parameter = torch.nn.Parameter(flat)
-        self.parameter.grad = gradient
-        self._optimizer = spec.cls([self.parameter], **settings)
+        self._optimizer = spec.cls(self.parameters, **settings)
 
     def step(self, rate: float | None = None) -> None:
         """Update the weights, with another learning rate than before if one is given."""
@@ -86,7 +92,7 @@ class StackOptimizer:
         self._optimizer.step()
 
     def carry_over(
-        self, successor: StackOptimizer, move: Callable[[Tensor, Tensor], None]
+        self, successor: StackOptimizer, move: Callable[[Tensor, Tensor], object]
     ) -> None:
         """Copy the state to the optimiser of other weights.
 
@@ -95,13 +101,13 @@ class StackOptimizer:
         successor : StackOptimizer
             The other optimiser, which has not made a step.
         move : callable
-            Copies a tensor in the layout of these weights to one in the layout of the others.
+            Copies a tensor in the layout of some of these weights to one in that of the others.
         """
-        state = self._optimizer.state[self.parameter]
-        carried = successor._optimizer.state[successor.parameter]
-        for name, value in state.items():
-            if isinstance(value, Tensor) and value.shape == self.parameter.shape:
-                carried[name] = value.new_zeros(successor.parameter.shape)
-                move(value, carried[name])
-            else:
-                carried[name] = value.clone() if isinstance(value, Tensor) else value
+        for own, other in zip(self.parameters, successor.parameters, strict=True):
+            carried = successor._optimizer.state[other]
+            for name, value in self._optimizer.state[own].items():
+                if isinstance(value, Tensor) and value.shape == own.shape:
+                    carried[name] = value.new_zeros(other.shape)
+                    move(value, carried[name])
+                else:
+                    carried[name] = value.clone() if isinstance(value, Tensor) else value
