@@ -32,7 +32,7 @@ from skectonas.search import (
     Settings,
     check_morphisms,
 )
-from skectonas.topology import Topology, starting_topology, suitable_starts
+from skectonas.topology import STARTS, Topology, starting_topology, suitable_starts
 from skectonas.training import (
     NO_AUGMENTATION,
     Augmentation,
@@ -184,12 +184,18 @@ def _starts_of(
     estimator: BaseEstimator, encoder: InputEncoder, n_classes: int, settings: Settings
 ) -> list[Topology]:
     """Return the topologies that the search begins with."""
-    shape = encoder.image_shape_
-    if isinstance(estimator.start, str) and estimator.start == "auto":
+    shape, names = encoder.image_shape_, ["auto", *STARTS]
+    if isinstance(estimator.start, str) and estimator.start not in names:
+        raise ValueError(
+            f"start must be one of {names} or a Topology, got {estimator.start!r}."
+        )
+    is_auto = isinstance(estimator.start, str) and estimator.start == "auto"
+    if is_auto:
         starts = suitable_starts(shape, n_classes, encoder.takes_images)
         fitting = [t for t in starts if t.n_parameters <= settings.max_parameters]
-        return fitting or [min(starts, key=lambda t: t.n_parameters)]
-    topology = starting_topology(estimator.start, shape, n_classes)
+        if fitting:
+            return fitting
+    topology = starting_topology("small_ffnn" if is_auto else estimator.start, shape, n_classes)
     _check_size("start", topology, settings)
     return [topology]
 

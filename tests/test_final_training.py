@@ -1,0 +1,216 @@
+"""The reserve for the final training, several starts, and brackets decided by the loss."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import quick
+from hypothesis import given
+from hypothesis import strategies as st
+from test_search import SMALL, STEPS_PER_EPOCH, FakeTrainer, a_search, run
+
+from skectonas import PAPER_SETTINGS, Augmentation, Dense, ECToNASClassifier, Topology
+from skectonas.candidate import Candidate, Evaluation
+from skectonas.fitting import SMALLEST_SHIFTED_SIDE
+from skectonas.search import Greedy, Ledger
+from skectonas.topology import suitable_starts
+from skectonas.training import NO_AUGMENTATION, Recipe
+
+WIDE = Topology((6, 6, 1), [], [Dense(9)], 3)
+NARROW = Topology((6, 6, 1), [], [Dense(2)], 3)
+
+
+@given(budget=st.floats(1, 300), fraction=st.sampled_from([0.1, 0.3, 0.5, 0.9, 1.0]))
+def test_the_reserve_is_spent_on_the_best(budget: float, fraction: float) -> None:
+    outcome, history, trainer, state = run(budget, final_fraction=fraction)
+    final = history[history["phase"] == "final"]
+    reserved = int(fraction * state.ledger.total / STEPS_PER_EPOCH)
+    if state.ledger.total > STEPS_PER_EPOCH and reserved:
+        assert len(final) == 1
+        # A start is trained for a batch at least, whatever is reserved.
+        assert final["epochs"].iloc[0] >= reserved - 1
+    assert state.ledger.left < STEPS_PER_EPOCH
+    before = history[history["phase"] != "final"]
+    assert before["epochs"].sum() <= max(budget - reserved, 1 / STEPS_PER_EPOCH) + 1e-9
+    assert outcome.winner.n_steps == trainer.calls[-1][0][0].n_steps + trainer.calls[-1][1][
+        0
+    ] or (not len(final))
+
+
+def test_only_the_final_training_anneals() -> None:
+    augmentation = Augmentation(1)
+    _, history, trainer, _ = run(150, final_fraction=0.3, augmentation=augmentation)
+    *others, last = trainer.recipes
+    assert history["phase"].iloc[-1] == "final"
+    n_steps = round(history["epochs"].iloc[-1] * STEPS_PER_EPOCH)
+    assert last == Recipe(n_steps, augmentation)
+    assert set(others) == {Recipe(augmentation=augmentation)}
+    # As in the paper, what is left is trained with a constant rate.
+    assert set(run(150, final_fraction=0.0)[2].recipes) == {Recipe()}
+
+
+@pytest.mark.parametrize(
+    ("score", "loss", "is_preferred"),
+    [(0.7, 0.1, True), (0.4, 0.1, True), (0.7, 0.9, True), (0.4, 0.9, False)],
+)
+def test_a_final_training_that_made_it_worse_does_not_count(
+    score: float, loss: float, is_preferred: bool
+) -> None:
+    class Last(FakeTrainer):
+        def train(self, candidates: Any, n_steps: Any, key: Any, recipe: Any) -> Any:
+            trained = super().train(candidates, n_steps, key, recipe)
+            values = (score, loss) if recipe.annealing_steps else (0.5, 0.5)
+            evaluation = Evaluation(0.3, values[1], values[0])
+            return [replace(c, evaluations=(evaluation,)) for c in trained]
+
+    outcome, history, _, _ = run(60, Last(), final_fraction=0.5, keep="pareto")
+    assert history["phase"].iloc[-1] == "final"
+    assert (outcome.winner.score == score) is is_preferred
+    # The front has the winner as it is.
+    own = [line[-1] for line in outcome.front if line[-1].id == outcome.winner.id]
+    assert all(candidate is outcome.winner for candidate in own)
+
+
+def test_the_best_starts_are_the_first_parents() -> None:
+    sizes = {SMALL.n_parameters: 0.2, WIDE.n_parameters: 0.6, NARROW.n_parameters: 0.4}
+    trainer = FakeTrainer(lambda c: sizes.get(c.n_parameters, 0.1))
+    search = a_search(trainer, n_parents=2)
+    state = search.initial_state([SMALL, WIDE, NARROW], Ledger(60, STEPS_PER_EPOCH))
+    state = search.advance(state)
+    assert [len(call[0]) for call in trainer.calls] == [3]
+    assert [c.topology for c in state.survivors] == [WIDE, NARROW]
+    assert state.best.topology == WIDE
+    assert (state.reference.id, state.reference.score) == (1, 0.6)
+    assert [c.id for c in state.front] or state.front == ()
+    assert search.run(state).lineage[0].id == 1
+
+
+def test_a_start_that_diverges_is_dropped() -> None:
+    trainer = FakeTrainer()
+    search = a_search(trainer)
+    state = search.initial_state([SMALL, WIDE], Ledger(60, STEPS_PER_EPOCH))
+
+    def broken(candidates: Any, n_steps: Any, key: Any, recipe: Any) -> list[Candidate]:
+        first, second = FakeTrainer.train(trainer, candidates, n_steps, key, recipe)
+        return [replace(first, evaluations=(Evaluation(np.nan, np.inf, -np.inf),)), second]
+
+    trainer.train = broken  # type: ignore[method-assign]
+    state = search.advance(state)
+    assert [c.topology for c in state.survivors] == [WIDE]
+
+
+def test_phase_1_by_the_loss() -> None:
+    class Opposed(FakeTrainer):
+        """Has a loss that is better where the score is worse."""
+
+        def train(self, *arguments: Any) -> Any:
+            rng = np.random.default_rng(len(self.calls))
+            trained = super().train(*arguments)
+            values = rng.random(len(trained)).tolist()
+            return [
+                replace(c, evaluations=(Evaluation(1.0, value, value),))
+                for c, value in zip(trained, values, strict=True)
+            ]
+
+    _, history, _, _ = run(200, Opposed(), fitness=Greedy("loss"), measure="loss")
+    for phase in ("phase 1", "phase 2"):
+        rounds = history[history["phase"] == phase]
+        assert len(rounds)
+        for _, bracket in rounds.groupby(["generation", "round", "bracket"]):
+            best = bracket["mean_loss"].idxmin()
+            assert bracket.loc[best, "won"]
+            assert bracket.loc[best, "fitness"] == -bracket.loc[best, "mean_loss"]
+
+
+@given(
+    st.integers(1, 40), st.integers(1, 40), st.integers(1, 4), st.integers(2, 9), st.booleans()
+)
+def test_starts_that_suit_the_data(
+    height: int, width: int, channels: int, n_classes: int, is_image: bool
+) -> None:
+    starts = suitable_starts((height, width, channels), n_classes, is_image)
+    assert len(set(starts)) == len(starts) > 1
+    for topology in starts:
+        assert (topology.input_shape, topology.n_classes) == (
+            (height, width, channels),
+            n_classes,
+        )
+        assert bool(topology.cells) is (is_image and min(height, width) >= 4)
+
+
+def test_starts_of_images_and_tables(digits: Any) -> None:
+    X, y = digits
+    assert ECToNASClassifier(budget=2).fit(X, y).lineage_["topology"].str.contains("conv").all()
+    flat = ECToNASClassifier(budget=2).fit(X.reshape(len(X), -1), y)
+    assert not flat.lineage_["topology"].str.contains("conv").any()
+    limited = ECToNASClassifier(budget=2, max_parameters=3000).fit(X, y)
+    assert limited.n_parameters_ <= 3000
+    with pytest.raises(ValueError, match="max_parameters=50"):
+        ECToNASClassifier(budget=2, max_parameters=50).fit(X, y)
+
+
+@pytest.mark.parametrize("side", [SMALLEST_SHIFTED_SIDE - 1, SMALLEST_SHIFTED_SIDE])
+@pytest.mark.parametrize("given", ["auto", None, Augmentation(flip=True)])
+def test_which_images_are_changed(monkeypatch: Any, side: int, given: Any) -> None:
+    y = np.arange(12) % 2
+    X = np.random.default_rng(0).random((12, side, side))
+    searches = []
+    monkeypatch.setattr("skectonas.search.Search.run", lambda *args: searches.append(args[0]))
+    with pytest.raises(AttributeError):  # there is no outcome
+        quick(2, augmentation=given).fit(X, y)
+    automatic = Augmentation(1) if side == SMALLEST_SHIFTED_SIDE else NO_AUGMENTATION
+    expected = {"auto": automatic, None: NO_AUGMENTATION}.get(given, given)
+    assert searches[0].settings.augmentation == expected
+
+
+@pytest.mark.parametrize(
+    ("params", "measure"),
+    [
+        ({}, "loss"),
+        ({"scoring": "balanced_accuracy"}, "score"),
+        ({"class_weight": "balanced"}, "score"),
+        ({"class_weight": "balanced", "selection": "loss"}, "loss"),
+        ({"selection": "score"}, "score"),
+    ],
+)
+def test_what_decides_brackets(digits: Any, params: dict[str, Any], measure: str) -> None:
+    clf = quick(60, **params).fit(*digits)
+    rounds = clf.history_.dropna(subset=["fitness"])
+    sign, column = (-1, "mean_loss") if measure == "loss" else (1, "mean_score")
+    assert len(rounds)
+    assert (rounds["fitness"] == sign * rounds[column]).all()
+
+
+def test_the_settings_of_the_paper(digits: Any) -> None:
+    clf = ECToNASClassifier(**PAPER_SETTINGS, budget=60, random_state=0).fit(*digits)
+    history = clf.history_
+    assert history["epochs"].iloc[0] == 10
+    assert history.loc[history["phase"] == "phase 1", "epochs"].iloc[0] == 5
+    assert str(history["topology"].iloc[0]) == "8x8x1 > dense 10 > 10 classes"
+
+
+def test_all_candidates_are_kept(digits: Any) -> None:
+    clf = quick(60, keep_candidates="all").fit(*digits)
+    assert set(clf.kept_) == set(clf.history_["candidate"])
+    table = clf.leaderboard()
+    winner = int(clf.lineage_["candidate"].iloc[-1])
+    for row in table.itertuples():
+        copy = clf.with_candidate(row.candidate)
+        assert copy.n_parameters_ == row.n_parameters
+        assert copy.predict(digits[0]).shape == (len(digits[1]),)
+        if row.candidate != winner:
+            assert copy.validation_score_ == row.mean_score
+    assert clf.with_candidate(winner).validation_score_ == clf.validation_score_
+
+
+def test_the_leaderboard(digits: Any) -> None:
+    clf = quick(60).fit(*digits)
+    table = clf.leaderboard()
+    assert sorted(table["candidate"]) == sorted(set(clf.history_["candidate"]))
+    keys = list(zip(-table["mean_score"], table["mean_loss"], strict=True))
+    assert keys == sorted(keys)
+    last = clf.history_.groupby("candidate")["epochs_total"].max()
+    assert (table.set_index("candidate")["epochs_total"] == last.loc[table["candidate"]]).all()
