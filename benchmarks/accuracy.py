@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--budget", type=float, default=300)
     parser.add_argument("--alpha", type=float, default=1.0)
-    parser.add_argument("--start", default="small_ffnn")
+    parser.add_argument("--start", default="auto")
     parser.add_argument("--rows", type=int, default=6_000, help="training images (fashion)")
     parser.add_argument("--flat", action="store_true", help="digits as a table of 64 columns")
     parser.add_argument("--adult", type=Path, help="adult.csv; without it, OpenML")
@@ -85,7 +85,7 @@ def runs(seed: int, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         clf = winner
         if what == "baseline":
             epochs = winner.lineage_["epochs_total"].iloc[-1]
-            clf = ECToNASClassifier(budget=epochs, warmup_epochs=epochs, **settings)
+            clf = ECToNASClassifier(budget=epochs, final_fraction=1.0, **settings)
         clf.fit(X_train, y_train)
         yield head | {
             "what": what,

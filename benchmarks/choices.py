@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 from datasets import fashion_mnist
+from earlier import EARLIER
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
@@ -24,7 +25,7 @@ from skectonas import Dense, ECToNASClassifier, Topology
 from skectonas.candidate import Candidate
 from skectonas.inputs.scaling import PixelScaling
 from skectonas.morphisms import (
-    MORPHISMS,
+    PAPER_MORPHISMS,
     AddCell,
     AddChannels,
     AddUnits,
@@ -108,7 +109,7 @@ def narrowing(seeds: int) -> Iterator[Row]:
     trainer = fashion_trainer()
     images = trainer.data.scaled(trainer.data.calibration, torch.float32)
     topology = starting_topology("medium_cnn", (28, 28, 1), 10)
-    units, channels = RemoveUnits(), RemoveChannels()
+    units, channels = RemoveUnits(0.1, 2), RemoveChannels(0.0, 3)  # the steps of the paper
     ways: list[tuple[str, str, Morphism, Carry]] = [
         ("units", "ours", units, units.carry),
         ("units", "svd of the incoming weights", units, by_svd),
@@ -233,7 +234,7 @@ def copied_channels(
 
 def widening(seeds: int) -> Iterator[Row]:
     """Networks that are widened while they train, with copies and with fresh units."""
-    units, channels = AddUnits(), AddChannels()
+    units, channels = AddUnits(0.1, 2), AddChannels(0.0, 3)  # the steps of the paper
     digits = Topology((8, 8, 1), [], [Dense(10)], 10)
     cnn = starting_topology("medium_cnn", (28, 28, 1), 10)
     plans = {
@@ -295,9 +296,11 @@ def cells(seeds: int) -> Iterator[Row]:
             row: Row = {"what": f"budget {budget}"}
             for extra in (1, 7, 15):
                 chosen = [
-                    AddCell(extra=(extra,)) if m.name == "add_cell" else m for m in MORPHISMS
+                    AddCell(extra=(extra,)) if m.name == "add_cell" else m
+                    for m in PAPER_MORPHISMS
                 ]
-                clf = ECToNASClassifier(budget=budget, morphisms=chosen, random_state=seed)
+                settings = EARLIER | {"morphisms": chosen, "budget": budget}
+                clf = ECToNASClassifier(**settings, random_state=seed)
                 row[f"{extra} fresh channels"] = clf.fit(X_train, y_train).score(X_test, y_test)
             yield row
 

@@ -17,6 +17,7 @@ from unittest.mock import patch
 import numpy as np
 import pandas as pd
 from datasets import fashion_mnist
+from earlier import EARLIER
 from inputs import TABLES
 from numpy.typing import NDArray
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
@@ -36,7 +37,7 @@ Row = dict[str, Any]
 def searched(X_train: Array, y_train: Array, X_test: Array, y_test: Array, **how: Any) -> float:
     # The classifier sees images as they are given to it.
     with patch.object(PixelScaling, "of", lambda batches: PixelScaling()):
-        clf = ECToNASClassifier(**how).fit(X_train.astype(np.float32), y_train)
+        clf = ECToNASClassifier(**EARLIER | how).fit(X_train.astype(np.float32), y_train)
         return float(clf.score(X_test.astype(np.float32), y_test))
 
 

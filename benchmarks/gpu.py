@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from earlier import EARLIER
 from engine import SHAPES, synthetic
 
 import skectonas.population.run.computation as computation
@@ -141,7 +142,7 @@ def fits(folder: Path, budgets: list[int]) -> Iterator[dict[str, Any]]:
     for budget in budgets:
         torch.cuda.reset_peak_memory_stats()
         clf = ECToNASClassifier(
-            budget=budget, start="medium_cnn", random_state=0, device="cuda"
+            **EARLIER | {"start": "medium_cnn"}, budget=budget, random_state=0, device="cuda"
         )
         elapsed = seconds(partial(clf.fit, images[:60_000], labels[:60_000]))
         yield {

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from earlier import EARLIER
 from numpy.typing import NDArray
 from scipy import stats
 from sklearn.datasets import load_digits
@@ -87,7 +88,7 @@ IMAGES: dict[str, Callable[[int], Data]] = {
 
 def models(budget: float, seed: int) -> dict[str, Any]:
     return {
-        "skectonas": ECToNASClassifier(budget=budget, random_state=seed),
+        "skectonas": ECToNASClassifier(**EARLIER, budget=budget, random_state=seed),
         "StandardScaler + MLPClassifier": make_pipeline(
             StandardScaler(), MLPClassifier(random_state=seed)
         ),

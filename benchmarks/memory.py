@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from earlier import EARLIER
 
 from skectonas import ECToNASClassifier
 
@@ -131,7 +132,7 @@ CASES = [
 
 def run(case: Case, rows: int, folder: Path) -> None:
     """Be the process of a case: make the data, wait, fit, report."""
-    clf = ECToNASClassifier(**case.settings, random_state=0)
+    clf = ECToNASClassifier(**EARLIER | case.settings, random_state=0)
     clf.fit(case.make(FEW, folder), np.arange(FEW) % CLASSES)
     X, y = case.make(rows, folder), np.random.default_rng(0).integers(0, CLASSES, rows)
     if case.method == "predict":

@@ -18,7 +18,7 @@ from datasets import fashion_mnist
 
 from skectonas.candidate import Candidate
 from skectonas.inputs.scaling import PixelScaling
-from skectonas.morphisms import MORPHISMS, Context
+from skectonas.morphisms import PAPER_MORPHISMS, Context
 from skectonas.network import build, initial_weights
 from skectonas.surroundings import one_thread
 from skectonas.topology import starting_topology
@@ -62,7 +62,7 @@ def measure(trainer: PlainTrainer, epochs: int, seed: int) -> list[dict[str, obj
     [parent] = trainer.train([start], [epochs * data.steps_per_epoch], (seed, 0))
     images = data.scaled(data.calibration, torch.float32)
     rows = []
-    for morphism in MORPHISMS:
+    for morphism in PAPER_MORPHISMS:
         for site in morphism.sites(topology):
             rng = np.random.default_rng([seed, site])
             new = morphism.rewrite(topology, site, rng)

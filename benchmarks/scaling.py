@@ -21,8 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from earlier import EARLIER
 
 from skectonas import ECToNASClassifier
+
+SETTINGS = EARLIER | {"start": "medium_cnn", "random_state": 0}
 
 BASE = {"rows": 4_000, "side": 28, "classes": 10, "budget": 60, "n_parents": 2, "n_jobs": 1}
 CHANGES = {
@@ -46,16 +49,12 @@ def data(rows: int, side: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
 def run(case: dict[str, int]) -> dict[str, float]:
     """Fit once, after a small fit; return seconds and MB."""
     few = data(200, case["side"], 2)
-    ECToNASClassifier(budget=12, start="medium_cnn", random_state=0).fit(*few)
+    ECToNASClassifier(**SETTINGS, budget=12).fit(*few)
     X, y = data(case["rows"], case["side"], case["classes"])
     clf = ECToNASClassifier(
         budget=case["budget"],
-        start="medium_cnn",
-        n_parents=case["n_parents"],
         n_jobs=case["n_jobs"],
-        warmup_epochs=2,
-        round_epochs=1,
-        random_state=0,
+        **SETTINGS | {"n_parents": case["n_parents"], "warmup_epochs": 2, "round_epochs": 1},
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
