@@ -96,7 +96,8 @@ def test_callbacks_change_nothing_and_leave_nothing(digits: Any) -> None:
 
 def test_each_generation_comes_with_the_model_as_if_fit_had_stopped(digits: Any) -> None:
     watch = Watch()
-    clf = quick(160, keep_candidates="pareto").set_callbacks(watch).fit(*digits)
+    settings = {"final_fraction": 0.0, "keep_candidates": "pareto"}
+    clf = quick(90, **settings).set_callbacks(watch).fit(*digits)
     assert [task for task, _ in watch.models] == ["warm-up", "generation", "final", "fit"]
     spent = [model.history_["budget_spent"].iloc[-1] for _, model in watch.models]
     assert spent == sorted(spent)
@@ -110,7 +111,7 @@ def test_each_generation_comes_with_the_model_as_if_fit_had_stopped(digits: Any)
         )
         assert model.kept_.keys() == clf.kept_.keys()
     # A fit that ends there has the same network.
-    shorter = quick(spent[1]).fit(*digits)
+    shorter = quick(spent[1], **settings).fit(*digits)
     np.testing.assert_array_equal(
         shorter.predict_proba(digits[0]), watch.models[1][1].predict_proba(digits[0])
     )
@@ -180,7 +181,7 @@ def test_what_a_callback_raises_comes_through(digits: Any) -> None:
 
 def test_scoring_monitor_records_a_score_for_each_generation(digits: Any) -> None:
     monitor = callback.ScoringMonitor(scoring=["accuracy", "neg_log_loss"])
-    clf = quick(160).set_callbacks(monitor).fit(*digits)
+    clf = quick(110).set_callbacks(monitor).fit(*digits)
     logs = monitor.get_logs().data_as_pandas
     scored = logs.dropna(subset="accuracy")
     tasks = scored["task_name"].tolist()

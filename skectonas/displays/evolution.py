@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+import pandas as pd
 
 from skectonas.displays.history import (
     births,
@@ -149,8 +150,10 @@ class EvolutionDisplay(ScoreDisplay):
         scores, sizes = [], []
         for candidate, rows in settled(self.history[others]).groupby("candidate"):
             first = rows.iloc[0]
-            birth = born[candidate], parents["mean_score"][first["parent"]]
-            points = np.vstack([birth, rows[["epochs_total", "mean_score"]]]).astype(float)
+            points = rows[["epochs_total", "mean_score"]].to_numpy(float)
+            if first["parent"] is not pd.NA:  # a start has none
+                birth = born[candidate], parents["mean_score"][first["parent"]]
+                points = np.vstack([birth, points]).astype(float)
             scores.append(points[np.isfinite(points).all(1)])
             sizes.append([(x, first["n_parameters"]) for x in points[[0, -1], 0]])
         self.candidates_ = [

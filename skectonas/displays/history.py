@@ -68,18 +68,20 @@ def of_last_fit(history: pd.DataFrame) -> pd.DataFrame:
 def standings(history: pd.DataFrame, *, final: bool = True) -> pd.DataFrame:
     """Return, by candidate, the row of history that counts.
 
-    It is that of its last training. A training at the end of the budget counts only if it made
-    the candidate better, and never with ``final=False``: descendants come from what was before.
+    It is that of its last training. The final training counts unless it made both score and
+    loss worse, and never with ``final=False``: descendants come from what was before.
     """
-    last = history["phase"] == "final"
-    rows = history[~last].drop_duplicates("candidate", keep="last")
-    if final:
-        # Stable, so that among equal rows the one before the final training is kept.
-        rows = pd.concat([history[last], rows]).sort_values(
-            ["mean_score", "mean_loss"], ascending=[True, False], kind="stable"
-        )
-    unique = rows.drop_duplicates("candidate", keep="last")
-    return unique.set_index("candidate").sort_index()
+    is_last = history["phase"] == "final"
+    before = history[~is_last].drop_duplicates("candidate", keep="last").set_index("candidate")
+    if not final:
+        return before.sort_index()
+    last = history[is_last].set_index("candidate")
+    former = before.reindex(last.index)
+    is_worse = (last["mean_score"] < former["mean_score"]) & (
+        last["mean_loss"] > former["mean_loss"]
+    )
+    rows = pd.concat([before, last[~is_worse]])
+    return rows[~rows.index.duplicated(keep="last")].sort_index()
 
 
 def settled(history: pd.DataFrame) -> pd.DataFrame:
