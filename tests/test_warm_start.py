@@ -17,7 +17,7 @@ from skectonas.search.fitness import Balanced
 from skectonas.training.holdout import split
 from skectonas.training.plain import PlainTrainer
 
-# A rate that spoils a network, with the plain optimiser: momentum would not leave it finite.
+# A rate that spoils a dense network, and leaves it finite.
 RUINOUS = {"learning_rate": 1e4, "optimizer_params": {}}
 
 
@@ -163,7 +163,9 @@ def test_pictures_of_a_continued_search(digits: Any) -> None:
 
 
 def test_the_fitted_network_stays_unless_a_better_one_is_found(digits: Any) -> None:
-    clf = quick(60, warm_start=True, keep_candidates="pareto").fit(*digits)
+    clf = quick(40, start="small_ffnn", warm_start=True, keep_candidates="pareto")
+    clf.set_params(morphisms=["identity", "add_units"])
+    clf.fit(*digits)
     expected, lineage, topology = clf.predict_proba(digits[0]), clf.lineage_, clf.best_topology_
     with pytest.warns(UserWarning, match="worse than guessing"):
         clf.set_params(**RUINOUS, budget=12).fit(*digits)
@@ -220,7 +222,7 @@ def test_the_fitted_network_is_scored_on_the_rows_held_out_now(
     digits: Any, change: str
 ) -> None:
     X, y = digits
-    clf = quick(12, warm_start=True).fit(X, y)
+    clf = quick(12, start="small_ffnn", warm_start=True).fit(X, y)
     first, history = clf.network_, clf.history_
     if change == "rows":
         X, y = X[:200], y[:200]
