@@ -469,4 +469,4 @@ def test_labels_in_an_array_of_objects_are_scored_as_they_are_fitted(
 
 
 def test_very_many_rounds_are_drawn_at_once(digits: Any) -> None:
-    assert quick(60, n_rounds=10**18).fit(*digits).history_["round"].max() > 0
+    assert quick(120, n_rounds=10**18).fit(*digits).history_["round"].max() > 0

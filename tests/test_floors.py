@@ -17,6 +17,7 @@ FLOORS = (
     *("network", "candidate", "inputs", "morphisms", "training", "population", "search"),
     *(
         "guessing",
+        "paper",
         "displays",
         "export",
         "fitting",

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from skectonas import ConvCell, Dense, Topology
 from skectonas.morphisms import (
     MORPHISMS,
+    PAPER_MORPHISMS,
     Activations,
     AddCell,
     AddChannels,
@@ -286,10 +287,30 @@ def test_sites_that_must_not_be() -> None:
 
 
 @pytest.mark.parametrize("units", [1, 2, 3, 10, 45, 100])
-def test_steps_are_those_of_the_paper(units: int) -> None:
+def test_steps_of_dense_layers(units: int) -> None:
     topology = Topology((4, 4, 1), [], [Dense(units)], 2)
-    step = max(2, round(units / 10))
     rng = np.random.default_rng(0)
-    assert AddUnits().rewrite(topology, 0, rng).dense[0].units == units + step
-    if units > 1:
-        assert RemoveUnits().rewrite(topology, 0, rng).dense[0].units == max(1, units - step)
+    paper = {morphism.name: morphism for morphism in PAPER_MORPHISMS}
+    for add, remove, wider, narrower in (
+        (AddUnits(), RemoveUnits(), max(4, round(units / 2)), max(2, round(units / 4))),
+        (paper["add_units"], paper["remove_units"], *[max(2, round(units / 10))] * 2),
+    ):
+        assert add.rewrite(topology, 0, rng).dense[0].units == units + wider
+        if units > 1:
+            assert remove.rewrite(topology, 0, rng).dense[0].units == max(1, units - narrower)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 10, 45])
+def test_steps_of_cells(channels: int) -> None:
+    topology = Topology((4, 4, 1), [ConvCell(channels)], [], 2)
+    rng = np.random.default_rng(0)
+    paper = {morphism.name: morphism for morphism in PAPER_MORPHISMS}
+    ours = max(6, round(channels / 2)), max(3, round(channels / 4))
+    for add, remove, (wider, narrower) in (
+        (AddChannels(), RemoveChannels(), ours),
+        (paper["add_channels"], paper["remove_channels"], (3, 3)),
+    ):
+        assert add.rewrite(topology, 0, rng).cells[0].channels == channels + wider
+        if channels > 1:
+            narrow = remove.rewrite(topology, 0, rng).cells[0].channels
+            assert narrow == max(1, channels - narrower)

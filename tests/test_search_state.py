@@ -48,8 +48,8 @@ def a_fit(digits: Any, monkeypatch: Any, case: str) -> tuple[Search, SearchState
     alpha = 1.0 if case == "greedy" else 0.5
     start = "small_cnn" if case == "balanced" else "small_ffnn"
     clf: ECToNASClassifier = quick(
-        50, final_fraction=0.1, alpha=alpha, start=start, keep_candidates="pareto", warm_start=True, n_rounds=2,
-        round_epochs=1, warmup_epochs=2,
+        50, final_fraction=0.1, alpha=alpha, start=start, keep_candidates="pareto",
+        warm_start=True, n_rounds=2, round_epochs=1, warmup_epochs=2,
     )  # fmt: skip
     if case == "warm start":
         clf.fit(*digits)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn.base import BaseEstimator
 
-from skectonas.search.algorithm import Search
 from skectonas.search.state import Outcome, SearchState
+from skectonas.search.tasks import ObservedSearch
 
 if TYPE_CHECKING:
     from sklearn.callback import CallbackContext
@@ -45,13 +45,15 @@ class CallbackTasks:
         self._open: list[CallbackContext] = [root]
         root.call_on_fit_task_begin(estimator=estimator, **self._data)
 
-    def begin(self, search: Search, state: SearchState, task: str, n_subtasks: int) -> None:
+    def begin(
+        self, search: ObservedSearch, state: SearchState, task: str, n_subtasks: int
+    ) -> None:
         """See `skectonas.search.Observer`."""
         context = self._open[-1].subcontext(task_name=task, max_subtasks=n_subtasks)
         self._open.append(context)
         context.call_on_fit_task_begin(estimator=self.estimator, **self._data)
 
-    def end(self, search: Search, state: SearchState, task: str) -> bool:
+    def end(self, search: ObservedSearch, state: SearchState, task: str) -> bool:
         """See `skectonas.search.Observer`."""
         # The fitted attributes take time, so that only the subtasks of the fit have them.
         with_model = len(self._open) == 2
@@ -76,10 +78,12 @@ class Printer:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def begin(self, search: Search, state: SearchState, task: str, n_subtasks: int) -> None:
+    def begin(
+        self, search: ObservedSearch, state: SearchState, task: str, n_subtasks: int
+    ) -> None:
         """See `skectonas.search.Observer`."""
 
-    def end(self, search: Search, state: SearchState, task: str) -> None:
+    def end(self, search: ObservedSearch, state: SearchState, task: str) -> None:
         """See `skectonas.search.Observer`."""
         if task not in ("warm-up", "generation", "final"):
             return

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-from skectonas.search.state import SearchState
+from skectonas.search.state import Outcome, SearchState
 
-if TYPE_CHECKING:
-    from skectonas.search.algorithm import Search
+
+class ObservedSearch(Protocol):
+    """A search as its observers see it."""
+
+    def outcome(self, state: SearchState, interrupted: bool = False) -> Outcome:
+        """Return what was found up to a state."""
+        ...
 
 
 class Observer(Protocol):
@@ -19,10 +24,12 @@ class Observer(Protocol):
     once. Those of a phase are named "round". Tasks follow each other and do not overlap.
     """
 
-    def begin(self, search: Search, state: SearchState, task: str, n_subtasks: int) -> None:
+    def begin(
+        self, search: ObservedSearch, state: SearchState, task: str, n_subtasks: int
+    ) -> None:
         """Handle the beginning of a task, which has at most `n_subtasks` subtasks."""
 
-    def end(self, search: Search, state: SearchState, task: str) -> bool | None:
+    def end(self, search: ObservedSearch, state: SearchState, task: str) -> bool | None:
         """Handle the end of the innermost open task, also if it is cut short by a stop.
 
         Returns
@@ -43,7 +50,7 @@ class Task(NamedTuple):
 class OpenTasks:
     """The tasks that have begun and not ended; observers are told of every change."""
 
-    def __init__(self, search: Search, observers: Sequence[Observer]) -> None:
+    def __init__(self, search: ObservedSearch, observers: Sequence[Observer]) -> None:
         self.search = search
         self.observers = observers
         self._open: tuple[Task, ...] = ()

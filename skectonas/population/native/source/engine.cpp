@@ -3,7 +3,8 @@
 
 #include <cstdlib>
 
-#include "net.h"
+#include "backward.h"
+#include "inference.h"
 
 namespace skectonas {
 namespace SKECTONAS_ISA {
