@@ -48,7 +48,6 @@ class StackComputation:
     """
 
     def __init__(self, stacks: Mapping[int, Stack], optimizer: OptimizerSpec) -> None:
-        self._spec = optimizer
         self._running = {i: _RunningStack(stack, optimizer) for i, stack in stacks.items()}
 
     @property
