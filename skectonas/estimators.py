@@ -89,14 +89,23 @@ def all_or_nothing(fit: Fit) -> Fit:
         try:
             return fit(estimator, *args, **kwargs)
         except BaseException:
-            state = vars(estimator)
-            with uninterrupted():
-                state.update(before)
-                for name in state.keys() - before.keys():
-                    del state[name]
+            try:
+                _restore(estimator, before)
+            except BaseException:  # Ctrl-C, before it has to wait
+                _restore(estimator, before)
+                raise
             raise
 
     return cast(Fit, restoring)
+
+
+def _restore(estimator: BaseEstimator, before: dict[str, Any]) -> None:
+    """Give an estimator the attributes that it had before."""
+    with uninterrupted():
+        state = vars(estimator)
+        state.update(before)
+        for name in state.keys() - before.keys():
+            state.pop(name)
 
 
 def with_plain_numbers(estimator: Estimator) -> Estimator:

@@ -79,9 +79,17 @@ def one_thread() -> Iterator[None]:
         _here.inside = True
         yield
     finally:
-        _here.inside = before
-        if torch.get_num_threads() == 1:
-            _set_own(own)
+        try:
+            _restore(before, own)
+        except BaseException:  # Ctrl-C, before it has to wait
+            _restore(before, own)
+            raise
+
+
+def _restore(inside: bool, own: int) -> None:
+    _here.inside = inside
+    if torch.get_num_threads() == 1:
+        _set_own(own)
 
 
 def _set_own(number: int) -> None:

@@ -276,6 +276,11 @@ def test_bad_sample_weights(weights: Any, message: str) -> None:
         quick().fit(X_GOOD, Y_GOOD, sample_weight=weights)
 
 
+def test_a_scorer_without_a_signature() -> None:
+    with pytest.raises(ValueError, match="scoring=<class 'int'> cannot be computed"):
+        quick(scoring=int).fit(X_GOOD, Y_GOOD, sample_weight=np.ones(20))
+
+
 @pytest.mark.parametrize(
     ("X", "message"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -121,14 +122,19 @@ def _try(attributes: Mapping[str, Any]) -> None:
     n_features = attributes["n_features_in_"]
     if math.prod(shape) != n_features:
         raise ValueError(f"n_features_in_ is {n_features} for rows of the shape {shape}")
+    if columns is not None:
+        knots = columns["knots"].shape
+        if columns["scores"].shape != knots or columns["missing"].shape != knots[:1]:
+            raise ValueError(f"the scaling of the columns has knots of the shape {knots}")
     rows: Any
     if tables is not None:
         labels = attributes.get("feature_names_in_", range(len(tables["labels"])))
         rows = pd.DataFrame({label: [None, None] for label in labels}, dtype=object)
-    elif columns is not None and shape != (len(columns["missing"]),):
-        raise ValueError(f"rows of the shape {shape} have {len(columns['missing'])} columns")
     else:
         rows = np.zeros((2, *shape))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # these rows may well look strange
+        encoder.warn_if_scaled_differently(rows)
     images = torch.from_numpy(encoder.scaling_.apply(encoder.transform(rows)))
     with torch.no_grad():
         network = attributes["network_"]

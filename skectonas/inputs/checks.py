@@ -111,6 +111,9 @@ def _check_frame(estimator: BaseEstimator, X: pd.DataFrame, reset: bool) -> Data
                 f"Found a data frame with {side} {name}(s) (shape={X.shape}) while a "
                 f"minimum of {minimum} is required by {type(estimator).__name__}."
             )
+    twice = X.columns[X.columns.duplicated()].unique().tolist()
+    if twice:  # some releases of scikit-learn would stumble over them
+        raise ValueError(f"X: expected columns with different names, got more than one {twice}")
     frame: pd.DataFrame = validate_data(estimator, X, reset=reset, skip_check_array=True)
     return frame
 

@@ -352,6 +352,13 @@ class InputEncoder:
         encoder._pixel_range = plain["seen"]
         encoder._columns = None if columns is None else ColumnScaling.from_dict(columns)
         encoder._tables = None if tables is None else TableEncoder.from_dict(tables)
+        if encoder._columns is not None:
+            given = encoder._columns.missing if tables is None else tables["labels"]
+            if encoder._shape != (len(given),):  # there would be as many names
+                raise ValueError(
+                    f"input_shape: expected ({len(given)},), as many as there are columns, got "
+                    f"{encoder._shape}"
+                )
         encoder.image_shape_ = check_image_shape(plain["image_shape_"])
         encoder.scaling_ = PixelScaling(**plain["scaling"])
         encoder._pixel_index = plain["pixel_index"]

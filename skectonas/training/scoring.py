@@ -162,8 +162,11 @@ def _average(values: Array, weights: Array | None) -> float:
 
 
 def _takes_weights(scorer: Callable[..., float]) -> bool:
-    # scikit-learn's scorers accept anything and pass it on to their metric.
-    parameters = signature(getattr(scorer, "_score_func", scorer)).parameters.values()
+    try:
+        # scikit-learn's scorers accept anything and pass it on to their metric.
+        parameters = signature(getattr(scorer, "_score_func", scorer)).parameters.values()
+    except ValueError:  # some builtins have no signature
+        return False
     return any(p.name == "sample_weight" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
