@@ -129,7 +129,7 @@ def main() -> None:
     digits = load_digits()
     clf = ECToNASClassifier(budget=arguments.budget, random_state=0)
     clf.fit(digits.images, digits.target)
-    generation = clf.history_.query("phase == 'phase 2' and round == 2")["generation"].max()
+    generation = clf.history_.query("phase == 'phase 2' and round == 1")["generation"].max()
     names = ["small_ffnn", "medium_ffnn", "small_cnn", "medium_cnn"]
     starts = {name: starting_topology(name, (28, 28, 1), 10) for name in names}
     figures = {
