@@ -68,8 +68,8 @@ def of_last_fit(history: pd.DataFrame) -> pd.DataFrame:
 def standings(history: pd.DataFrame, *, final: bool = True) -> pd.DataFrame:
     """Return, by candidate, the row of history that counts.
 
-    It is that of its last training. The final training counts unless it made both score and
-    loss worse, and never with ``final=False``: descendants come from what was before.
+    It is that of its last training. The final training counts unless it raised the training
+    loss, and never with ``final=False``: descendants come from what was before.
     """
     is_last = history["phase"] == "final"
     before = history[~is_last].drop_duplicates("candidate", keep="last").set_index("candidate")
@@ -77,10 +77,7 @@ def standings(history: pd.DataFrame, *, final: bool = True) -> pd.DataFrame:
         return before.sort_index()
     last = history[is_last].set_index("candidate")
     former = before.reindex(last.index)
-    is_worse = (last["mean_score"] < former["mean_score"]) & (
-        last["mean_loss"] > former["mean_loss"]
-    )
-    rows = pd.concat([before, last[~is_worse]])
+    rows = pd.concat([before, last[~(last["train_loss"] > former["train_loss"])]])
     return rows[~rows.index.duplicated(keep="last")].sort_index()
 
 

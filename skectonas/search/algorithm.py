@@ -375,17 +375,16 @@ class Search:
     def _select(self, state: SearchState) -> Candidate:
         """Return the best of all finished generations, of the survivors and of the final.
 
-        After the final training, a candidate is preferred unless both its score and its loss
-        have become worse. A small difference on the validation rows is noise.
+        The final training counts unless it raised the training loss. The validation rows cannot
+        tell: they have chosen the best of many candidates, whose score on them is therefore too
+        good by chance.
         """
         best = max(
             (state.best, *state.survivors),
             key=lambda c: rank(c, self.fitness.final(c, state.reference)),
         )
         last = state.finalist
-        if last is None or (last.score < best.score and last.loss > best.loss):
-            return best
-        return last
+        return best if last is None or not _is_better_trained(last, state.best) else last
 
     @property
     def _greedy(self) -> Greedy:
@@ -445,6 +444,16 @@ class Search:
 
     def _rng(self, generation: int, *purpose: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, generation, *purpose])
+
+
+def _is_better_trained(candidate: Candidate, before: Candidate) -> bool:
+    """Return whether a training did not raise the training loss of a candidate.
+
+    That of a network from an earlier fit is not known: then the validation loss decides.
+    """
+    now, then = (c.evaluations[-1].train_loss for c in (candidate, before))
+    is_lower = candidate.loss <= before.loss if math.isnan(then) else now <= then
+    return _is_trained(candidate) and is_lower
 
 
 def _is_trained(candidate: Candidate) -> bool:
