@@ -1,7 +1,7 @@
 """Whether a search earns its time: beside networks written by hand, random ones, and others.
 
-Each run is a row of ``results/worth.csv``, written as soon as it is done; rows that are there
-already are not repeated. CPU seconds are those of the process, in one thread.
+Each run is a row of ``results/worth.csv``, written as soon as it is done. Data and seeds of
+which there are rows are not repeated. CPU seconds are those of the process, in one thread.
 
 - "search": `ECToNASClassifier` with its defaults and the given budget.
 - "from nothing": the topology that the search has found, trained on all training rows with the
@@ -264,10 +264,9 @@ def main() -> None:
             )
             if ((done["data"] == data) & (done["seed"] == seed)).any():
                 continue
-            rows = list(measured(seed, load(seed), budget, arguments.skip))
-            table = pd.DataFrame(rows)
-            table.insert(0, "data", data)
-            table.to_csv(path, mode="a", header=not path.exists(), index=False)
+            for row in measured(seed, load(seed), budget, arguments.skip):
+                table = pd.DataFrame([{"data": data, **row}])
+                table.to_csv(path, mode="a", header=not path.exists(), index=False)
     table = pd.read_csv(path)
     values = ["test_accuracy", "n_parameters", "cpu_seconds"]
     means = table.groupby(["data", "what"], sort=False)[values].mean()
