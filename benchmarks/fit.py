@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import fashion_mnist
+from earlier import EARLIER
 from sklearn.datasets import load_digits
 
 import skectonas.fitting
@@ -89,7 +90,11 @@ def fit(budget: float, way: str, seed: int, rows: int) -> dict[str, Any]:
     X, y, X_test, y_test = fashion_mnist()
     name, n_jobs = WAYS[way]
     clf = ECToNASClassifier(
-        budget=budget, start="medium_cnn", n_jobs=n_jobs, random_state=seed, device="cpu"
+        **EARLIER | {"start": "medium_cnn"},
+        budget=budget,
+        n_jobs=n_jobs,
+        random_state=seed,
+        device="cpu",
     )
     loop = plain_loop() if way == "plain" else nullcontext()
     with engine(name), loop, time_of_evaluations() as evaluations:
@@ -112,7 +117,7 @@ def first_fits() -> None:
     X, y = load_digits(return_X_y=True)
     for name in ("first", "further"):
         began, cpu = time.perf_counter(), time.process_time()
-        ECToNASClassifier(budget=300, random_state=0).fit(X, y)
+        ECToNASClassifier(**EARLIER, budget=300, random_state=0).fit(X, y)
         elapsed, cpu = time.perf_counter() - began, time.process_time() - cpu
         print(f"{name} fit {elapsed:.2f} s, {cpu:.2f} s of CPU", flush=True)
 

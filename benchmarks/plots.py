@@ -11,8 +11,6 @@ from pathlib import Path
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parents[1] / "docs" / "images"
@@ -92,55 +90,12 @@ def fits(folder: Path) -> None:
     figure.savefig(folder / "fit.svg", metadata={"Date": None})
 
 
-def layout(folder: Path) -> None:
-    """Draw how three candidates of one skeleton are stacked."""
-    figure, ax = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
-    ax.set_axis_off()
-    ax.set_xlim(0, 100)
-    ax.set_ylim(0, 46)
-    _block(ax, (2, 6), (14, 26), "the batch,\npixels by\n32 rows", GREY)
-    ax.annotate("", (24, 19), (17, 19), arrowprops={"arrowstyle": "->"})
-    widths, colours = (6, 4, 8), (BLUE, ORANGE, GREEN)
-    bottom = 4
-    for number, (width, colour) in enumerate(zip(widths, colours, strict=True)):
-        _block(ax, (25, bottom), (16, width), f"candidate {number + 1}", colour)
-        bottom += width + 1.5
-    ax.text(
-        31,
-        45,
-        "first layer: one product,\nall units one below\nthe other",
-        ha="center",
-        va="top",
-    )
-    ax.annotate("", (50, 19), (43, 19), arrowprops={"arrowstyle": "->"})
-    for number, (width, colour) in enumerate(zip(widths, colours, strict=True)):
-        corner = (52 + 5 * number, 5 + 4 * number)
-        ax.add_patch(
-            Rectangle(corner, 14, 16, facecolor="white", edgecolor=GREY, linestyle=":")
-        )
-        _block(ax, corner, (14, 2 * width), "", colour)
-    later = "later layers: a stack, padded\nwith zeros to the widest,\none batched product"
-    ax.text(66, 45, later, ha="center", va="top")
-    ax.annotate("", (85, 19), (78, 19), arrowprops={"arrowstyle": "->"})
-    _block(ax, (86, 10), (11, 18), "losses and\ngradients,\nalso\nstacked", GREY)
-    figure.savefig(folder / "layout.svg", metadata={"Date": None})
-
-
-def _block(
-    ax: Axes, corner: tuple[float, float], size: tuple[float, float], text: str, colour: str
-) -> None:
-    ax.add_patch(Rectangle(corner, *size, facecolor=colour, alpha=0.35, edgecolor=colour))
-    middle = corner[0] + size[0] / 2, corner[1] + size[1] / 2
-    ax.text(*middle, text, ha="center", va="center", fontsize=9)
-
-
 def main() -> None:
     """Draw all pictures for which there are results."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS
     folder.mkdir(exist_ok=True)
     # The same file for the same results.
     mpl.rcParams.update({"svg.hashsalt": "skectonas", "font.size": 9})
-    layout(folder)
     for draw, table in ((engine, "engine"), (fits, "fit"), (scaling, "scaling")):
         if (RESULTS / f"{table}.csv").exists():
             draw(folder)

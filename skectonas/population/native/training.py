@@ -35,8 +35,9 @@ LOADED_VALUES_OF_THREADS = 2**19
 
 MAX_STEPS_AT_ONCE = 16
 
-COPIED_BYTES = 2**25
-"""Size of the copies of images that the library cannot read where they are."""
+COPIED_ROWS = 1024
+"""Rows that are copied at once where the library cannot read the images in place. More are not
+faster, and would take memory that files and sparse arrays are meant to save."""
 
 
 def train_natively(
@@ -295,7 +296,7 @@ def sources(
     Yields
     ------
     Source
-        At most `COPIED_BYTES` of images, or `unit` of them, are copied at once.
+        At most `COPIED_ROWS` images, or `unit` of them, are copied at once.
     """
     order = torch.arange(len(rows)) if order is None else order
     images = rows.images
@@ -309,8 +310,7 @@ def sources(
         in_place = images
     size = len(order)
     if in_place is None:
-        first = rows.take(order[:1])
-        size = max(COPIED_BYTES // (first.numel() * 8 * unit), 1) * unit
+        size = max(COPIED_ROWS // unit, 1) * unit
     if max_units is not None:
         size = min(size, max_units * unit)
     for own, own_weights in zip(order.split(size), weights.split(size), strict=True):
