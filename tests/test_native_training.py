@@ -232,7 +232,7 @@ def test_images_wherever_they_are(
     plain = training_data((6, 5, 2))
     train, validation = plain.train, plain.validation
     expected = trained_on(train, validation, variant)
-    monkeypatch.setattr("skectonas.population.native.training.COPIED_BYTES", 20_000)
+    monkeypatch.setattr("skectonas.population.native.training.COPIED_ROWS", 20)
 
     def with_images(rows: Rows, images: torch.Tensor | MappedImages) -> Rows:
         return Rows(images, rows.labels)
