@@ -1,7 +1,7 @@
 """Whole fits: with the native library and with torch, with one worker and with two.
 
     OMP_NUM_THREADS=1 python benchmarks/fit.py [--budget 100] [--repeat 1] [--csv fit.csv]
-    python benchmarks/fit.py --first
+    OMP_NUM_THREADS=1 python benchmarks/fit.py --first > fit_first.csv
 
 Fashion-MNIST, 60,000 images of which 54,000 are trained on, `start="medium_cnn"`. Prints how
 long each fit takes, how much of it is spent outside the trainer and in its evaluations, and
@@ -112,14 +112,14 @@ def fit(budget: float, way: str, seed: int, rows: int) -> dict[str, Any]:
     }
 
 
-def first_fits() -> None:
-    """Print the seconds of two fits of the digits in this process."""
+def first_fits(engine: str) -> None:
+    """Print lines of a table: two fits of the digits in this process."""
     X, y = load_digits(return_X_y=True)
     for name in ("first", "further"):
         began, cpu = time.perf_counter(), time.process_time()
         ECToNASClassifier(**EARLIER, budget=300, random_state=0).fit(X, y)
         elapsed, cpu = time.perf_counter() - began, time.process_time() - cpu
-        print(f"{name} fit {elapsed:.2f} s, {cpu:.2f} s of CPU", flush=True)
+        print(f"{engine},{name},{elapsed:.2f},{cpu:.2f}", flush=True)
 
 
 def main() -> None:
@@ -135,13 +135,13 @@ def main() -> None:
     parser.add_argument("--engine", help="fit the digits in this process, by this engine")
     arguments = parser.parse_args()
     if arguments.first:
+        print("engine,fit,seconds,cpu seconds", flush=True)
         for name in ("", "torch"):
-            print(f"engine {name or 'native'}", flush=True)
             subprocess.run([sys.executable, __file__, "--engine", name], check=True)
         return
     if arguments.engine is not None:
         with engine(arguments.engine):
-            first_fits()
+            first_fits(arguments.engine or "native")
         return
     columns = ["run", "way", "budget", "rows", "seed", "seconds", "cpu seconds"]
     columns += ["outside the trainer", "evaluations", "test accuracy", "parameters", "winner"]

@@ -240,7 +240,8 @@ class Session(AbstractContextManager["Session"]):
             ctypes.byref(calibration.as_rows()),
             self.networks,
             _int(len(members)),
-            _int(settings.n_threads),
+            # No part of a training has more tasks than this.
+            _int(min(settings.n_threads, len(members) + settings.steps_at_once)),
         )
         if not self._handle:
             raise MemoryError("not enough memory to train the networks of a round")
