@@ -87,13 +87,14 @@ def all_or_nothing(fit: Fit) -> Fit:
     def restoring(estimator: BaseEstimator, *args: Any, **kwargs: Any) -> Any:
         before = vars(estimator).copy()
         try:
-            return fit(estimator, *args, **kwargs)
-        except BaseException:
             try:
-                _restore(estimator, before)
-            except BaseException:  # Ctrl-C, before it has to wait
+                return fit(estimator, *args, **kwargs)
+            except BaseException:
                 _restore(estimator, before)
                 raise
+        except BaseException:
+            # Again, as Ctrl-C may have come before the first could make it wait.
+            _restore(estimator, before)
             raise
 
     return cast(Fit, restoring)

@@ -67,23 +67,23 @@ def one_thread() -> Iterator[None]:
     Only the thread that runs the block is affected. If another number is set within the block,
     that number is kept.
     """
-    with _setting:  # a thread that is new to torch adopts the current setting
+    # A thread that is new to torch adopts the current setting.
+    with uninterrupted(), _setting:
         own = torch.get_num_threads()
     before = getattr(_here, "inside", False)
     if before and own == 1:
         yield
         return
     try:
-        # Even if it is 1: the library for matrix products may have its own number.
-        _set_own(1)
-        _here.inside = True
-        yield
-    finally:
         try:
+            # Even if it is 1: the library for matrix products may have its own number.
+            _set_own(1)
+            _here.inside = True
+            yield
+        finally:
             _restore(before, own)
-        except BaseException:  # Ctrl-C, before it has to wait
-            _restore(before, own)
-            raise
+    finally:
+        _restore(before, own)  # Ctrl-C may have come before the first could make it wait
 
 
 def _restore(inside: bool, own: int) -> None:
