@@ -330,11 +330,15 @@ def test_bad_rows_at_predict() -> None:
             clf.predict(np.ones((3, 5)))
 
 
+# Momentum would not leave the weights finite.
+PLAIN_SGD = {"start": "small_ffnn", "optimizer_params": {}}
+
+
 @pytest.mark.filterwarnings("ignore:The network that was found")
 @pytest.mark.parametrize("learning_rate", [1e4, 1e6])
 def test_a_learning_rate_that_is_far_too_large(learning_rate: float, digits: Any) -> None:
     with pytest.warns(UserWarning, match="worse than guessing.*Lower learning_rate") as caught:
-        quick(12, learning_rate=learning_rate).fit(*digits)
+        quick(12, learning_rate=learning_rate, **PLAIN_SGD).fit(*digits)
     assert caught[0].filename == __file__
 
 
@@ -344,7 +348,8 @@ def test_a_learning_rate_that_is_far_too_large(learning_rate: float, digits: Any
 def test_a_winner_that_is_a_constant(scoring: str, digits: Any) -> None:
     """The weights grow until all outputs of the cells are zero."""
     X, y = digits
-    constant = quick(12, start="medium_cnn", learning_rate=10.0, scoring=scoring)
+    settings = PLAIN_SGD | {"start": "medium_cnn", "learning_rate": 10.0, "final_fraction": 0}
+    constant = quick(12, scoring=scoring, **settings)
     with pytest.warns(UserWarning, match="no better than always naming .*commonest") as caught:
         constant.fit(X, y)
     assert [warning.filename for warning in caught] == [__file__]

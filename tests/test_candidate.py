@@ -71,7 +71,7 @@ def test_is_finite(name: str, wrong: float) -> None:
 
 
 def test_ancestor() -> None:
-    assert a_candidate([0.5, 0.75]).as_ancestor() == Ancestor(7, 0.625, 15)
+    assert a_candidate([0.5, 0.75]).as_ancestor() == Ancestor(7, 0.625, 15, 9.375)
     assert a_candidate().n_parameters == 15
 
 
