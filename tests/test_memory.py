@@ -295,7 +295,7 @@ from skectonas import ECToNASClassifier
 
 path, rows = sys.argv[1], int(sys.argv[2])
 clf = ECToNASClassifier(
-    budget=2, warmup_epochs=1, round_epochs=0.2, batch_size=256,
+    budget=2, start="small_ffnn", warmup_epochs=1, round_epochs=0.2, batch_size=256,
     morphisms=["identity", "add_units"], random_state=0,
 )
 clf.fit(np.random.default_rng(0).normal(size=(40, 32, 32)), np.arange(40) % 2)

@@ -270,7 +270,8 @@ def test_images_wherever_they_are(
 def test_more_threads_than_there_is_to_do(variant: Engine) -> None:
     setup = setup_of(training_data((6, 5, 2)))
     found, expected = (
-        train_natively(setup, POPULATION, [7, 5, 6], KEY, variant, n) for n in (2**40, 1)
+        train_natively(setup, POPULATION, [7, 5, 6], KEY, PLAIN_RECIPE, variant, n)
+        for n in (2**40, 1)
     )
     assert_same_bits(found, expected)
 
