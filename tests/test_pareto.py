@@ -105,10 +105,7 @@ def test_the_front_is_that_of_history(
     outcome, history, _, _ = run(
         budget, trainer, fitness, seed=seed, keep="pareto" if keep else None
     )
-    final = history["phase"] == "final"
-    states = pd.concat(
-        [history[~final].drop_duplicates("candidate", keep="last"), history[final]]
-    ).sort_values(["candidate", "epochs_total"])
+    states = history.drop_duplicates("candidate", keep="last").sort_values("candidate")
     columns = ["n_parameters", "mean_score", "mean_loss"]
     chosen = states.iloc[unbeaten(*(states[name].tolist() for name in columns))]
     found = [line[-1] for line in outcome.front]

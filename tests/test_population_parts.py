@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-import pickle
 from functools import reduce
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,7 +20,6 @@ from skectonas.population.groups.grouping import (
     multiplications,
 )
 from skectonas.population.groups.stack import stacked
-from skectonas.population.workers.sharing import Shared
 
 
 def candidates(*topologies: Topology) -> list[Candidate]:
@@ -104,18 +100,3 @@ def test_stack_and_back() -> None:
 def test_evaluation_steps() -> None:
     assert evaluation_steps([3], per_epoch=5) == [3]
     assert evaluation_steps([10, 7], per_epoch=5) == [5, 7, 10]
-
-
-def test_a_shared_value_is_written_and_read_once() -> None:
-    value = {"weights": torch.ones(3), "scorer": lambda x: 2 * x}
-    handle = Shared(value)
-    assert handle.value is value
-    first, second = (pickle.loads(pickle.dumps(handle)) for _ in range(2))
-    assert first.value is second.value
-    assert first.value["scorer"](2) == 4
-    assert len(pickle.dumps(handle)) < 300
-    path = Path(pickle.loads(pickle.dumps(handle))._path)
-    assert path.exists()
-    del handle
-    gc.collect()
-    assert not path.exists()

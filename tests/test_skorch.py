@@ -24,7 +24,7 @@ from skorch.hf import AccelerateMixin
 from skorch.history import History
 from torch.optim.lr_scheduler import OneCycleLR
 
-from skectonas import ECToNASClassifier
+from skectonas import PAPER_SETTINGS, ECToNASClassifier
 from skectonas.estimators import check_device
 from skectonas.network import weights_of
 from skectonas.training.holdout import split
@@ -45,7 +45,8 @@ def _one_thread_and_one_seed() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def searched(digits: Any) -> ECToNASClassifier:
     """Return a classifier with a lineage; tests do not change it."""
-    clf = quick(200, start="medium_cnn").fit(*digits)
+    # A network that can still be trained further.
+    clf = quick(200, **PAPER_SETTINGS | {"start": "medium_cnn"}).fit(*digits)
     assert len(clf.lineage_) > 1
     return clf
 
