@@ -424,9 +424,7 @@ def starting_topology(
                 )
         return start
     if not isinstance(start, str) or start not in STARTS:
-        raise ValueError(
-            f'start must be "auto", one of {list(STARTS)} or a Topology, got {start!r}.'
-        )
+        raise ValueError(f"start must be one of {list(STARTS)} or a Topology, got {start!r}.")
     channels, units = STARTS[start]
     try:
         return Topology(
