@@ -70,7 +70,11 @@ def test_parts_of_a_user() -> None:
     assert mixed.morphisms == ["identity", AddCell()]
     X, y = digits()
     clf = ECToNASClassifier(
-        budget=6, morphisms=["remove_units", own], selection=Smallest(), warmup_epochs=1
+        budget=9,
+        start="small_ffnn",
+        morphisms=["remove_units", own],
+        selection=Smallest(),
+        warmup_epochs=1,
     )
     assert {"start", "nothing"} <= set(clf.fit(X, y).history_["morphism"])
 
