@@ -151,7 +151,7 @@ def test_indices_that_lead_outside_are_refused(index: int) -> None:
 
 def damaged(kind: str, damage: str) -> Any:
     """Return a sparse array of 20 x 20 that scipy takes for whole."""
-    X = sparse.eye_array(20).asformat(kind)
+    X = sparse.csr_array(np.eye(20)).asformat(kind)
     far = {"below": -1, "outside": 20, "far outside": 2**31 - 1}.get(damage, 0)
     if kind == "lil":
         X.rows[3] = [3, 4] if damage == "too many" else [far]
@@ -160,7 +160,10 @@ def damaged(kind: str, damage: str) -> Any:
     elif kind == "coo":
         places = np.append(X.row, 3) if damage == "too many" else X.row.copy()
         places[3] = far
-        X.coords = (places, X.col)
+        if hasattr(X, "coords"):
+            X.coords = (places, X.col)
+        else:  # scipy before 1.13
+            X.row = places
     elif damage == "too many":
         X.indices = np.append(X.indices, 3)
         X.indptr = X.indptr + np.arange(21)
