@@ -103,6 +103,16 @@ def test_a_start_that_diverges_is_dropped() -> None:
     assert [c.topology for c in state.survivors] == [WIDE]
 
 
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("n_batches", [1, 2, 3])
+def test_a_budget_of_few_batches_is_not_exceeded(n_batches: int, fraction: float) -> None:
+    trainer = FakeTrainer()
+    search = a_search(trainer, final_fraction=fraction)
+    ledger = Ledger(n_batches / STEPS_PER_EPOCH, STEPS_PER_EPOCH)
+    outcome = search.run(search.initial_state([SMALL, WIDE], ledger))
+    assert 1 <= outcome.state.ledger.spent <= n_batches
+
+
 def test_phase_1_by_the_loss() -> None:
     class Opposed(FakeTrainer):
         """Has a loss that is better where the score is worse."""

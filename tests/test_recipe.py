@@ -113,3 +113,9 @@ def test_rates() -> None:
     assert rates[10:].tolist() == [0, 0]
     # The course does not depend on how many of its steps are asked for.
     assert Recipe(annealing_steps=10).rates(0.5, 4).tolist() == rates[:4].tolist()
+
+
+@pytest.mark.parametrize("shift", [-1, 0.5, "1", None])
+def test_shifts_are_whole_numbers(shift: object) -> None:
+    with pytest.raises(ValueError, match="shift must be a whole number"):
+        Augmentation(shift)  # type: ignore[arg-type]

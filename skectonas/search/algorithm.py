@@ -221,9 +221,9 @@ class Search:
 
     def _warm_up(self, state: SearchState) -> SearchState:
         """Train the starts; the best are the first parents."""
-        most = max(1, self._left(state) // len(state.untrained))
+        starts = state.untrained[: state.ledger.left]  # a batch for each of them
+        most = max(1, self._left(state) // len(starts))
         n_steps = min(state.ledger.steps(self.settings.warmup_epochs), most)
-        starts = state.untrained
         state, trained, _ = self._train(state, starts, [n_steps] * len(starts))
         trained.sort(key=lambda c: rank(c, self._greedy(c)), reverse=True)
         _check_start(trained[0])

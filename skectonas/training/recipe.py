@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -26,6 +27,11 @@ class Augmentation:
     flip : bool, default=False
         Whether half of the images are mirrored from left to right.
 
+    Raises
+    ------
+    ValueError
+        If `shift` is not a whole number from 0 on.
+
     Examples
     --------
     >>> import torch
@@ -40,6 +46,10 @@ class Augmentation:
 
     shift: int = 0
     flip: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.shift, Integral) or self.shift < 0:
+            raise ValueError(f"shift must be a whole number from 0 on, got {self.shift!r}.")
 
     @property
     def n_variants(self) -> int:
@@ -57,24 +67,25 @@ class Augmentation:
             Numbers from 0 to below `n_variants`.
         """
         n, height, width, channels = images.shape
-        places = self._places(height, width, channels).to(images.device)[variants]
+        places = _places(self, height, width, channels).to(images.device)[variants]
         return images.reshape(n, -1).gather(1, places).view(images.shape)
 
-    @functools.cache  # noqa: B019
-    def _places(self, height: int, width: int, channels: int) -> Tensor:
-        """Return where each value of each variant is in the flattened image."""
-        steps = sorted(range(-self.shift, self.shift + 1), key=abs)
-        all_rows, all_columns = torch.arange(height), torch.arange(width)
-        variants = []
-        for flip in (False, True) if self.flip else (False,):
-            for down in steps:
-                for right in steps:
-                    rows = (all_rows - down).clamp(0, height - 1)
-                    columns = (all_columns - right).clamp(0, width - 1)
-                    pixels = rows[:, None] * width + (columns.flip(0) if flip else columns)
-                    values = pixels[:, :, None] * channels + torch.arange(channels)
-                    variants.append(values.flatten())
-        return torch.stack(variants)
+
+@functools.lru_cache(maxsize=8)
+def _places(augmentation: Augmentation, height: int, width: int, channels: int) -> Tensor:
+    """Return where each value of each variant is in the flattened image."""
+    steps = sorted(range(-augmentation.shift, augmentation.shift + 1), key=abs)
+    all_rows, all_columns = torch.arange(height), torch.arange(width)
+    variants = []
+    for flip in (False, True) if augmentation.flip else (False,):
+        for down in steps:
+            for right in steps:
+                rows = (all_rows - down).clamp(0, height - 1)
+                columns = (all_columns - right).clamp(0, width - 1)
+                pixels = rows[:, None] * width + (columns.flip(0) if flip else columns)
+                values = pixels[:, :, None] * channels + torch.arange(channels)
+                variants.append(values.flatten())
+    return torch.stack(variants)
 
 
 NO_AUGMENTATION = Augmentation()
