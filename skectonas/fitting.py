@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from sklearn.base import BaseEstimator
 
 from skectonas.candidate import Ancestor, Candidate
 from skectonas.estimators import draw_seed
+from skectonas.fingerprint import fingerprint_of
 from skectonas.inputs import Data, InputEncoder, MappedImages, check_classes, mapping_of
 from skectonas.morphisms import GREEDY_MORPHISMS, MORPHISMS
 from skectonas.network import build, weights_of
@@ -22,6 +24,8 @@ from skectonas.population import FusedTrainer
 from skectonas.search import (
     Balanced,
     Basis,
+    Checkpoint,
+    Clock,
     Fitness,
     Greedy,
     Ledger,
@@ -31,6 +35,7 @@ from skectonas.search import (
     SearchState,
     Settings,
     check_morphisms,
+    seed_in,
 )
 from skectonas.topology import STARTS, Topology, starting_topology, suitable_starts
 from skectonas.training import (
@@ -98,9 +103,30 @@ class Sample(NamedTuple):
         return chosen if self.rows is None else self.rows[chosen]
 
 
+class Prepared(NamedTuple):
+    """A search that is ready to run.
+
+    Parameters
+    ----------
+    search : Search
+        The search.
+    state : SearchState
+        The state that it begins with.
+    basis : Basis
+        What the fitted attributes need besides its outcome.
+    checkpoint : Checkpoint or None
+        Where its states are kept.
+    """
+
+    search: Search
+    state: SearchState
+    basis: Basis
+    checkpoint: Checkpoint | None
+
+
 def first_fit(
-    estimator: BaseEstimator, sample: Sample, device: torch.device
-) -> tuple[Search, SearchState, Basis]:
+    estimator: BaseEstimator, sample: Sample, device: torch.device, clock: Clock
+) -> Prepared:
     """Set up a search that begins with a topology.
 
     Raises
@@ -109,7 +135,7 @@ def first_fit(
         If a parameter does not fit the data.
     """
     optimizer = _optimizer_of(estimator)
-    seed = draw_seed(estimator.random_state)
+    seed = _seed_of(estimator)
     train, validation = split(sample.indices, estimator.validation_fraction, seed)
     encoder = InputEncoder(
         estimator.image_shape, estimator.column_order, estimator.column_scaling, seed
@@ -118,15 +144,15 @@ def first_fit(
     starts = _starts_of(estimator, encoder, len(sample.classes), settings)
     data = _training_data(estimator, sample, encoder, train, validation)
     scorer = _scorer(estimator, sample, data, validation)
-    search = _search(estimator, data, scorer, optimizer, settings, seed, device)
-    state = search.initial_state(starts, Ledger(estimator.budget, data.steps_per_epoch))
-    scoring = name_of(estimator.scoring)
-    return search, state, Basis(encoder, sample.classes, seed, scoring)
+    search = _search(estimator, data, scorer, optimizer, settings, seed, device, clock)
+    state = search.initial_state(starts, _ledger(estimator, data))
+    basis = Basis(encoder, sample.classes, seed, name_of(estimator.scoring))
+    return _continued(estimator, data, Prepared(search, state, basis, None))
 
 
 def further_fit(
-    estimator: BaseEstimator, sample: Sample, device: torch.device
-) -> tuple[Search, SearchState, Basis]:
+    estimator: BaseEstimator, sample: Sample, device: torch.device, clock: Clock
+) -> Prepared:
     """Set up a search that begins with the network of a fitted estimator.
 
     Raises
@@ -142,7 +168,7 @@ def further_fit(
     _check_size("The fitted network", estimator.best_topology_, settings)
     data = _training_data(estimator, sample, encoder, train, validation)
     scorer = _scorer(estimator, sample, data, validation)
-    search = _search(estimator, data, scorer, optimizer, settings, seed, device)
+    search = _search(estimator, data, scorer, optimizer, settings, seed, device, clock)
     incumbent, history = _incumbent(estimator, data, scorer), estimator.history_
     start = replace(
         incumbent,
@@ -152,7 +178,7 @@ def further_fit(
         parent=incumbent.as_ancestor(),
         evaluations=(),
     )
-    ledger = Ledger(estimator.budget, data.steps_per_epoch)
+    ledger = _ledger(estimator, data)
     state = search.initial_state(start, ledger, incumbent, _first_start(estimator))
     basis = Basis(
         encoder,
@@ -162,7 +188,43 @@ def further_fit(
         history,
         estimator.lineage_,
     )
-    return search, state, basis
+    return _continued(estimator, data, Prepared(search, state, basis, None))
+
+
+def _seed_of(estimator: BaseEstimator) -> int:
+    """Return the seed of all random draws: drawn anew, or that of the search to continue."""
+    path = estimator.checkpoint
+    if path is not None and estimator.random_state is None:
+        if Path(path).is_dir():
+            raise ValueError(
+                f"checkpoint={str(path)!r} is a folder, where a search is found by its "
+                "parameters: set random_state, or name a file."
+            )
+        earlier = seed_in(path)
+        if earlier is not None:
+            return earlier
+    return draw_seed(estimator.random_state)
+
+
+def _ledger(estimator: BaseEstimator, data: TrainingData) -> Ledger:
+    budget = math.inf if estimator.budget is None else estimator.budget
+    return Ledger(budget, data.steps_per_epoch)
+
+
+def _continued(estimator: BaseEstimator, data: TrainingData, prepared: Prepared) -> Prepared:
+    """Let a search continue from its checkpoint, if it has one."""
+    path = estimator.checkpoint
+    if path is None:
+        return prepared
+    seed, state = prepared.search.seed, prepared.state
+    checkpoint = Checkpoint(path, fingerprint_of(estimator, data, seed, state), seed)
+    earlier = checkpoint.read()
+    if earlier is None:
+        try:
+            checkpoint.write(state)  # rather than find out later that it is impossible
+        except OSError as error:
+            raise ValueError(f"checkpoint={str(path)!r} cannot be written: {error}") from error
+    return prepared._replace(state=earlier or state, checkpoint=checkpoint)
 
 
 def _check_same_task(estimator: BaseEstimator, sample: Sample) -> None:
@@ -309,6 +371,7 @@ def _search(
     settings: Settings,
     seed: int,
     device: torch.device,
+    clock: Clock,
 ) -> Search:
     return Search(
         FusedTrainer(data.to(device), optimizer, scorer, estimator.averaging, estimator.n_jobs),
@@ -316,6 +379,7 @@ def _search(
         data.scaled(data.calibration, torch.float32),
         seed,
         settings,
+        clock,
     )
 
 
@@ -335,6 +399,7 @@ def _settings_of(estimator: BaseEstimator, encoder: InputEncoder) -> Settings:
         max_growth=estimator.max_growth,
         max_parameters=estimator.max_parameters,
         score_window=estimator.score_window,
+        n_iter_no_change=estimator.n_iter_no_change,
         keep=estimator.keep_candidates,
         morphisms=check_morphisms(
             estimator.morphisms, GREEDY_MORPHISMS if estimator.alpha == 1 else MORPHISMS

@@ -61,7 +61,7 @@ def test_a_final_training_that_made_it_worse_does_not_count(
     score: float, loss: float, is_preferred: bool
 ) -> None:
     class Last(FakeTrainer):
-        def train(self, candidates: Any, n_steps: Any, key: Any, recipe: Any) -> Any:
+        def train(self, candidates: Any, n_steps: Any, key: Any, recipe: Any, _: Any) -> Any:
             trained = super().train(candidates, n_steps, key, recipe)
             values = (loss, 0.3, score) if recipe.annealing_steps else (0.5, 0.3, 0.5)
             evaluation = Evaluation(*values)
@@ -94,8 +94,8 @@ def test_a_start_that_diverges_is_dropped() -> None:
     search = a_search(trainer)
     state = search.initial_state([SMALL, WIDE], Ledger(60, STEPS_PER_EPOCH))
 
-    def broken(candidates: Any, n_steps: Any, key: Any, recipe: Any) -> list[Candidate]:
-        first, second = FakeTrainer.train(trainer, candidates, n_steps, key, recipe)
+    def broken(*arguments: Any) -> list[Candidate]:
+        first, second = FakeTrainer.train(trainer, *arguments)
         return [replace(first, evaluations=(Evaluation(np.nan, np.inf, -np.inf),)), second]
 
     trainer.train = broken  # type: ignore[method-assign]

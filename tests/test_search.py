@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
@@ -45,6 +46,7 @@ DEFAULTS: dict[str, Any] = {
     "max_growth": 3.0,
     "max_parameters": 8_000_000,
     "score_window": 3,
+    "n_iter_no_change": None,
     "morphisms": MORPHISMS,
     "keep": None,
     "final_fraction": 0.0,
@@ -67,6 +69,7 @@ class FakeTrainer:
         n_steps: Sequence[int],
         key: Key,
         recipe: Recipe = PLAIN_RECIPE,
+        deadline: float = math.inf,
     ) -> list[Candidate]:
         self.calls.append((list(candidates), list(n_steps), key))
         self.recipes.append(recipe)

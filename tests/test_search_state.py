@@ -41,9 +41,9 @@ def a_fit(digits: Any, monkeypatch: Any, case: str) -> tuple[Search, SearchState
     given: list[tuple[Search, SearchState]] = []
     run = Search.run
 
-    def spy(self: Search, state: SearchState, observers: Any = ()) -> Outcome:
+    def spy(self: Search, state: SearchState, *rest: Any) -> Outcome:
         given.append((self, state))
-        return run(self, state, observers)
+        return run(self, state, *rest)
 
     alpha = 1.0 if case == "greedy" else 0.5
     start = "small_cnn" if case == "balanced" else "small_ffnn"

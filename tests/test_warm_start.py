@@ -29,9 +29,9 @@ def test_it_continues_from_the_fitted_weights(digits: Any, monkeypatch: Any) -> 
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments[:4])
 
-        def train(self, candidates: Any, n_steps: Any, key: Any, recipe: Any) -> Any:
+        def train(self, candidates: Any, n_steps: Any, key: Any, *rest: Any) -> Any:
             begun.append((list(candidates), key))
-            return super().train(candidates, n_steps, key, recipe)
+            return super().train(candidates, n_steps, key, *rest)
 
     clf = quick(60, warm_start=True).fit(*digits)
     before, topology = weights_of(clf.network_), clf.best_topology_

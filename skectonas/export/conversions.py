@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
 from skectonas.estimators import check_device
-from skectonas.export.files import write_file
 from skectonas.export.portable import NamedWeights, PortableNetwork
 from skectonas.extras import import_extra
+from skectonas.files import write_file
 from skectonas.inputs import InputEncoder
 from skectonas.network import weights_of
 from skectonas.training import resolve_optimizer, split

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeAlias
@@ -127,6 +128,7 @@ class FusedTrainer:
         n_steps: Sequence[int],
         key: Key,
         recipe: Recipe = PLAIN_RECIPE,
+        deadline: float = math.inf,
     ) -> list[Candidate]:
         """Return the candidates, trained: see `Trainer.train`."""
         busy = [i for i in range(len(candidates)) if n_steps[i]]
@@ -137,7 +139,7 @@ class FusedTrainer:
         # A device has a queue of its own, and its graphs are captured one at a time.
         n_workers = count_workers(self.n_jobs) if device.type == "cpu" else 1
         assignments = self._assign(candidates, busy, batch, device, n_workers)
-        setup, workers = self._setup.handle_for(chosen_backend(n_workers)), Workers()
+        setup, workers = self._setup.handle_for(chosen_backend(n_workers)), Workers(deadline)
         calls = [
             delayed(train)(
                 setup,
@@ -298,5 +300,7 @@ def _train_alone(
     with undisturbed(setup.data.train.labels.device), workers.running():
         for task in tasks:
             workers.check()
-            trained.append(trainer.train(task.candidates, task.n_steps, key, recipe))
+            trained.append(
+                trainer.train(task.candidates, task.n_steps, key, recipe, workers.deadline)
+            )
     return trained

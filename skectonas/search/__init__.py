@@ -1,13 +1,15 @@
 """The evolutionary search: the paper's Algorithm 1.
 
 `algorithm` has the steps of a search, `state` is what they begin and end with, and `tasks` are
-what observers are told of. `ledger`
-keeps the account of the budget. `tournament` draws the brackets of a round, `fitness` decides
+what observers are told of. `checkpoint` keeps the state in a file, `ledger` the account of the
+budget, and `clock` the time. `tournament` draws the brackets of a round, `fitness` decides
 them, and `front` finds the candidates that no other beats. `observers` watch a search while it
 runs. `result` turns what it has found into fitted attributes.
 """
 
 from skectonas.search.algorithm import Search
+from skectonas.search.checkpoint import Checkpoint, digest_of, seed_in
+from skectonas.search.clock import Clock
 from skectonas.search.fitness import Balanced, Fitness, Greedy, Measure, Random
 from skectonas.search.front import unbeaten
 from skectonas.search.ledger import Entry, Ledger
@@ -21,6 +23,8 @@ __all__ = [
     "Balanced",
     "Basis",
     "CallbackTasks",
+    "Checkpoint",
+    "Clock",
     "Entry",
     "Fitness",
     "Greedy",
@@ -34,6 +38,8 @@ __all__ = [
     "SearchState",
     "Settings",
     "check_morphisms",
+    "digest_of",
     "model_attributes",
+    "seed_in",
     "unbeaten",
 ]

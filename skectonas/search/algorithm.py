@@ -7,7 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import Tensor
@@ -16,6 +16,7 @@ from skectonas.callers import level_of_user
 from skectonas.candidate import Ancestor, Candidate
 from skectonas.morphisms import Activations, Context, Morphism
 from skectonas.network import initial_weights
+from skectonas.search.clock import Clock, affordable_steps
 from skectonas.search.fitness import Fitness, Greedy, rank
 from skectonas.search.front import unbeaten
 from skectonas.search.ledger import PHASES, Entry, Ledger
@@ -24,7 +25,7 @@ from skectonas.search.state import Outcome, SearchState
 from skectonas.search.tasks import Observer, OpenTasks, Task
 from skectonas.search.tournament import Draw, Verdict, draw_round
 from skectonas.topology import Topology
-from skectonas.training import Recipe, Trainer
+from skectonas.training import OutOfTime, Recipe, Trainer
 
 # Keys of random draws. They follow those of the training phases.
 INITIAL_WEIGHTS, MUTATION, BRACKETS = range(len(PHASES), len(PHASES) + 3)
@@ -32,6 +33,10 @@ INITIAL_WEIGHTS, MUTATION, BRACKETS = range(len(PHASES), len(PHASES) + 3)
 DIVERGED = 10
 """The largest training loss after the warm-up, in multiples of the loss of equal probabilities.
 A start that is barely trained, or trained on random labels, has about one."""
+
+WARM_UP_SHARE, FINAL_SHARE = 0.5, 0.7
+"""How much of the time that is left the warm-up, and the final training, are planned for. The
+machine may become slower meanwhile, and a training that is cut off is lost."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +55,8 @@ class Search:
         Seed of all random draws.
     settings : Settings
         Hyperparameters.
+    clock : Clock, default=Clock()
+        The time for all of it.
     """
 
     trainer: Trainer
@@ -57,6 +64,7 @@ class Search:
     images: Tensor
     seed: int
     settings: Settings
+    clock: Clock = field(default_factory=Clock)
 
     def initial_state(
         self,
@@ -102,8 +110,16 @@ class Search:
         weights = initial_weights(topology, self._rng(0, INITIAL_WEIGHTS, number))
         return Candidate(number, topology, weights, score_window=self.settings.score_window)
 
-    def run(self, state: SearchState, observers: Sequence[Observer] = ()) -> Outcome:
+    def run(
+        self,
+        state: SearchState,
+        observers: Sequence[Observer] = (),
+        keep: Callable[[SearchState], None] | None = None,
+    ) -> Outcome:
         """Search from a state to the end.
+
+        Once something is trained, neither Ctrl-C nor an error loses it: the search ends, and
+        the outcome says why.
 
         Parameters
         ----------
@@ -111,6 +127,9 @@ class Search:
             The initial state, or any later one.
         observers : sequence of Observer, default=()
             Told of each task; any of them can stop the search.
+        keep : callable or None, default=None
+            Is given every state from which the search can be continued later. If time runs
+            out, these are the states up to then.
 
         Returns
         -------
@@ -120,7 +139,7 @@ class Search:
         Raises
         ------
         ValueError
-            If the training of the start diverges.
+            If the training of the start diverges, or there is no time for a single batch.
 
         Warns
         -----
@@ -128,15 +147,22 @@ class Search:
             If the start is far worse than guessing after its warm-up.
         """
         tasks = OpenTasks(self, observers)
-        interrupted = False
         try:
             while tasks.switch(state, self._tasks(state)) and state.step != "done":
-                state = self.advance(state)
-        except KeyboardInterrupt:
+                try:
+                    self._check_time(state)
+                    state = self.advance(state)
+                except OutOfTime:
+                    state = self._without_time(state)
+                if keep is not None and not state.cut_short:
+                    keep(state)
+        except (Exception, KeyboardInterrupt) as error:
             if not state.survivors:
                 raise
-            interrupted = True
-        return self.outcome(state, interrupted)
+            if isinstance(error, Exception):
+                return replace(self.outcome(state), error=error)
+            return replace(self.outcome(state), interrupted=True)
+        return self.outcome(state)
 
     def advance(self, state: SearchState) -> SearchState:
         """Return the state after the next step; the given state is not changed.
@@ -171,15 +197,13 @@ class Search:
             case "done":
                 raise ValueError("The search is done.")
 
-    def outcome(self, state: SearchState, interrupted: bool = False) -> Outcome:
+    def outcome(self, state: SearchState) -> Outcome:
         """Return what was found up to a state.
 
         Parameters
         ----------
         state : SearchState
             Any state after the warm-up.
-        interrupted : bool, default=False
-            Whether the search was stopped by Ctrl-C.
 
         Returns
         -------
@@ -201,7 +225,7 @@ class Search:
         kept = (*front, lineage) if self.settings.keep else ()
         if self.settings.keep == "all":
             kept = (*map(state.lineage_of, state.known.values()), *kept)
-        return Outcome(state, winner, lineage, front, kept, interrupted)
+        return Outcome(state, winner, lineage, front, kept)
 
     def _tasks(self, state: SearchState) -> tuple[Task, ...]:
         """Return the tasks that the next step belongs to, the outermost first."""
@@ -224,6 +248,7 @@ class Search:
         starts = state.untrained[: state.ledger.left]  # a batch for each of them
         most = max(1, self._left(state) // len(starts))
         n_steps = min(state.ledger.steps(self.settings.warmup_epochs), most)
+        state, n_steps = self._in_time(state, starts, n_steps, WARM_UP_SHARE)
         state, trained, _ = self._train(state, starts, [n_steps] * len(starts))
         trained.sort(key=lambda c: rank(c, self._greedy(c)), reverse=True)
         _check_start(trained[0])
@@ -344,19 +369,37 @@ class Search:
 
     def _end_generation(self, state: SearchState) -> SearchState:
         """Make the survivors the next parents, and continue with the next generation."""
-        front = self._unbeaten((*state.front, *state.survivors))
-        return self._next_generation(replace(state, front=front, best=self._select(state)))
+        front, best = self._unbeaten((*state.front, *state.survivors)), self._select(state)
+        is_improved = best is not state.best or state.step == "warm-up"
+        n_unimproved = 0 if is_improved else state.n_unimproved + 1
+        return self._next_generation(
+            replace(state, front=front, best=best, n_unimproved=n_unimproved)
+        )
 
     def _next_generation(self, state: SearchState) -> SearchState:
         """Continue with a generation, or with the final training if there can be none."""
-        if self._left(state) > 0 and not state.finished:
+        if self._left(state) > 0 and not state.finished and not self._is_stuck(state):
             return replace(state, step="mutation")
         affordable = state.ledger.left >= state.ledger.steps_per_epoch
         return replace(state, step="final" if affordable else "done")
 
+    def _is_stuck(self, state: SearchState) -> bool:
+        """Return whether the search ends because nothing has improved for long."""
+        most = self.settings.n_iter_no_change
+        return most is not None and state.n_unimproved >= most
+
     def _train_best(self, state: SearchState) -> SearchState:
-        """Train the best candidate for the rest of the budget, in whole epochs."""
-        n_steps = state.ledger.left - state.ledger.left % state.ledger.steps_per_epoch
+        """Train the best candidate for the rest of the budget, in whole epochs.
+
+        If the search has ended because nothing improved, it is for what was reserved.
+        """
+        n_steps = state.ledger.left
+        if self._is_stuck(state):
+            n_steps = min(n_steps, self._reserved(state))
+        n_steps -= n_steps % state.ledger.steps_per_epoch
+        if not n_steps:
+            return replace(state, step="done")
+        state, n_steps = self._in_time(state, [state.best], n_steps, FINAL_SHARE)
         state, [finalist], _ = self._train(state, [state.best], [n_steps])
         return replace(state, finalist=finalist, step="done")
 
@@ -398,14 +441,8 @@ class Search:
         judge: Callable[[list[Candidate]], list[Verdict]] | None = None,
     ) -> tuple[SearchState, list[Candidate], list[Verdict]]:
         """Train, judge and charge the ledger together, so that they cannot disagree."""
-        key = (self.seed, state.generation, PHASES.index(state.step), state.round)
-        anneals = state.step == "final" and self.settings.final_fraction > 0
-        recipe = Recipe(
-            annealing_steps=max(n_steps) if anneals else 0,
-            augmentation=self.settings.augmentation,
-        )
         began = time.perf_counter()
-        trained = self.trainer.train(candidates, n_steps, key, recipe)
+        trained = self._trained(state, candidates, n_steps)
         seconds = time.perf_counter() - began
         verdicts = judge(trained) if judge else [Verdict()] * len(trained)
         share = seconds / sum(n_steps)
@@ -420,11 +457,72 @@ class Search:
             known = {**known, **own}
         return replace(state, ledger=ledger, known=known), trained, verdicts
 
+    def _trained(
+        self, state: SearchState, candidates: Sequence[Candidate], n_steps: Sequence[int]
+    ) -> list[Candidate]:
+        """Return candidates as they are after a training that belongs to the next step."""
+        key = (self.seed, state.generation, PHASES.index(state.step), state.round)
+        anneals = state.step == "final" and self.settings.final_fraction > 0
+        recipe = Recipe(
+            annealing_steps=max(n_steps) if anneals else 0,
+            augmentation=self.settings.augmentation,
+        )
+        deadline = self.clock.deadline(self._share_of_time(state))
+        return self.trainer.train(candidates, n_steps, key, recipe, deadline)
+
+    def _share_of_time(self, state: SearchState) -> float:
+        """Return when the next step has to end, as a share of the time.
+
+        The warm-up may take that of the final training, because without it there is nothing.
+        """
+        is_early = state.step not in ("warm-up", "final")
+        return 1 - self.settings.final_fraction if is_early else 1.0
+
+    def _check_time(self, state: SearchState) -> None:
+        """Raise `OutOfTime` if the next step cannot be expected to end in time."""
+        n_steps = 0
+        match state.step:
+            case "recovery":
+                n_steps = sum(self._recovery_steps(state, state.untrained))
+            case "phase 1" | "phase 2":
+                n_steps = len(state.survivors) * self._round_steps(state)
+        left = self.clock.left(self._share_of_time(state))
+        if left < state.ledger.expected_seconds(n_steps):
+            raise OutOfTime
+
+    def _in_time(
+        self, state: SearchState, candidates: Sequence[Candidate], most: int, share: float
+    ) -> tuple[SearchState, int]:
+        """Return for how many batches candidates can be trained in a share of what is left."""
+        n_steps = affordable_steps(
+            lambda n_steps: self._trained(state, candidates, [n_steps] * len(candidates)),
+            state.ledger.steps_per_epoch,
+            most,
+            lambda: share * self.clock.left(),
+        )
+        return replace(state, cut_short=state.cut_short or n_steps < most), n_steps
+
+    def _without_time(self, state: SearchState) -> SearchState:
+        """Continue with the final training, or end the search if that is what was cut off."""
+        if not state.survivors:
+            raise ValueError(
+                f"time_limit={self.clock.limit:g} seconds are over, and the start has not been "
+                "trained for a single batch. Allow more time."
+            )
+        state = replace(state, untrained=(), round=0, finished=True, cut_short=True)
+        if state.step == "final":
+            return replace(state, step="done")
+        return self._end_generation(state)
+
+    def _reserved(self, state: SearchState) -> int:
+        """Return the batches that are reserved for the final training, in whole epochs."""
+        ledger = state.ledger
+        n_epochs = int(self.settings.final_fraction * ledger.total / ledger.steps_per_epoch)
+        return n_epochs * ledger.steps_per_epoch
+
     def _left(self, state: SearchState) -> int:
         """Return the batches that are left, without those reserved for the final training."""
-        ledger = state.ledger
-        n_reserved = int(self.settings.final_fraction * ledger.total / ledger.steps_per_epoch)
-        return ledger.left - n_reserved * ledger.steps_per_epoch
+        return state.ledger.left - self._reserved(state)
 
     def _recovery_steps(self, state: SearchState, children: Iterable[Candidate]) -> list[int]:
         epochs = {m.name: m.recovery_epochs for m in self.settings.morphisms}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 
 import pandas as pd
 
 PHASES = ("warm-up", "recovery", "phase 1", "phase 2", "final")
+
+UNLIMITED = 2**62
+"""Batches of a budget that is infinite."""
 
 # The columns of the table. Releases of pandas differ in the type of text, which they choose.
 DTYPES = {
@@ -89,7 +93,7 @@ class Ledger:
     Parameters
     ----------
     budget : float
-        Epochs that may be trained, over all candidates.
+        Epochs that may be trained, over all candidates; infinity is no limit.
     steps_per_epoch : int
         Batches of an epoch.
     entries : tuple of Entry, default=()
@@ -122,6 +126,8 @@ class Ledger:
     @property
     def total(self) -> int:
         """Batches that the budget pays for."""
+        if math.isinf(self.budget):
+            return UNLIMITED
         # The tolerance is for budgets such as 0.1 + 0.2; it is far below one batch.
         return int(self.budget * self.steps_per_epoch + 1e-9)
 
@@ -138,6 +144,13 @@ class Ledger:
     def steps(self, epochs: float) -> int:
         """Return the number of batches in so many epochs, at least one."""
         return max(1, round(epochs * self.steps_per_epoch))
+
+    def expected_seconds(self, n_steps: int) -> float:
+        """Return how long so many batches take, if they take as long as the last ones."""
+        if not self.entries:
+            return 0.0
+        last = self.entries[-1]
+        return n_steps * last.seconds / last.n_steps
 
     def charge(self, entries: Iterable[Entry]) -> Ledger:
         """Return the ledger with more entries.

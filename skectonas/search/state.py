@@ -52,6 +52,11 @@ class SearchState:
         The id of the next child.
     finished : bool, default=False
         Whether no further round can be played.
+    n_unimproved : int, default=0
+        Number of generations since the best candidate last changed.
+    cut_short : bool, default=False
+        Whether a limit of time has made a training shorter, or ended the search. From such a
+        state the search would not continue as without the limit.
     finalist : Candidate or None, default=None
         The best candidate after the final training.
     """
@@ -68,6 +73,8 @@ class SearchState:
     round: int = 0
     next_id: int = 1
     finished: bool = False
+    n_unimproved: int = 0
+    cut_short: bool = False
     finalist: Candidate | None = None
 
     def lineage_of(self, candidate: Candidate) -> tuple[Candidate, ...]:
@@ -97,8 +104,10 @@ class Outcome:
     kept : tuple of tuple of Candidate
         The lineage of each candidate that the settings ask to keep, with its weights. The last
         one of a candidate counts.
-    interrupted : bool
+    interrupted : bool, default=False
         Whether the search was stopped by Ctrl-C.
+    error : Exception or None, default=None
+        The error that ended the search.
     """
 
     state: SearchState
@@ -106,4 +115,5 @@ class Outcome:
     lineage: tuple[Candidate, ...]
     front: tuple[tuple[Candidate, ...], ...]
     kept: tuple[tuple[Candidate, ...], ...]
-    interrupted: bool
+    interrupted: bool = False
+    error: Exception | None = None

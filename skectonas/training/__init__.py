@@ -10,6 +10,7 @@ from skectonas.training.holdout import split, training_weights
 from skectonas.training.plain import (
     Key,
     OptimizerSpec,
+    OutOfTime,
     PlainTrainer,
     Trainer,
     evaluate,
@@ -26,6 +27,7 @@ __all__ = [
     "BatchOrder",
     "Key",
     "OptimizerSpec",
+    "OutOfTime",
     "PlainTrainer",
     "Recipe",
     "Rows",
