@@ -1,4 +1,4 @@
-"""Fuzzed calls, damaged and crafted files, and interrupts, in large numbers.
+"""Fuzzed calls, damaged and crafted files, interrupts, kills and time limits, in large numbers.
 
     python benchmarks/reliability.py [--csv reliability.csv] [--minutes 4] [--only KIND ...]
 
@@ -35,8 +35,10 @@ from fuzzing import (
     load_damaged,
     saved_files,
 )
+from killing import KilledFit, limited_fit
 
 WANTED = {"calls": 6_000, "damaged": 2_000, "crafted": 2_000, "interrupts": 2_000}
+WANTED |= {"kills": 200, "kills with processes": 20, "limits": 60}
 LONGEST = 120  # seconds of a try; a longer one hangs, and ends the run with a traceback
 FIELDS = ("kind", "tries", "violations", "outcomes")
 
@@ -58,7 +60,14 @@ def tries(folder: Path) -> dict[str, Callable[[], Try]]:
         _, n_lines = interrupt(Random(0))
         return lambda random: interrupt(random, n_lines)[0]
 
+    def kills(n_jobs: int, backend: str | None) -> Try:
+        fit = KilledFit(folder, n_jobs, backend)
+        return lambda random: fit.attempt(random)
+
     return {
+        "kills": lambda: kills(2, None),
+        "kills with processes": lambda: kills(2, "loky"),
+        "limits": lambda: limited_fit,
         "calls": lambda: call_fit,
         "damaged": damaged,
         "crafted": crafted,

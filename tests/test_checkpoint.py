@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import pickle
-import random
-import time
 from collections.abc import Callable
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from helpers import quick
-from sklearn.datasets import load_digits
+from killing import KilledFit, bits, processes
 from sklearn.metrics import f1_score, make_scorer
 from sklearn.model_selection import GridSearchCV
 from test_search_state import a_fit, found
@@ -32,57 +29,17 @@ from skectonas.search.checkpoint import DIGEST_SIZE, HEAD, Checkpoint
 N_KILLS = 20
 
 
-def bits(clf: ECToNASClassifier, X: Any) -> tuple[str, bytes]:
-    """Return the history, without times, and the probabilities."""
-    return clf.history_.drop(columns="seconds").to_csv(), clf.predict_proba(X).tobytes()
-
-
-def fit_in_a_process(path: str, parameters: dict[str, Any], result: str) -> None:
-    """Fit the digits and write what was found to a file."""
-    checkpoints.MOST_OF_TIME = 1.0  # write after every round
-    X, y = load_digits(return_X_y=True)
-    clf = ECToNASClassifier(random_state=0, checkpoint=path, **parameters).fit(X, y)
-    Path(result).write_bytes(pickle.dumps(bits(clf, X[:50])))
-
-
-@pytest.fixture(scope="module")
-def processes() -> ForkServerContext:
-    """Processes that have imported the package when they start."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["test_checkpoint"])
-    return context
-
-
-@pytest.mark.parametrize("parameters", [{"budget": 150}, {"budget": 150, "n_jobs": 2}])
+@pytest.mark.parametrize("n_jobs", [1, 2])
 def test_a_fit_that_is_killed_again_and_again_has_the_same_bits(
-    processes: ForkServerContext, tmp_path: Path, parameters: dict[str, Any]
+    tmp_path: Path, n_jobs: int
 ) -> None:
-    X, y = load_digits(return_X_y=True)
-    began = time.monotonic()
-    expected = bits(ECToNASClassifier(random_state=0, **parameters).fit(X, y), X[:50])
-    duration = time.monotonic() - began
-    path, result, rng = tmp_path / "search", tmp_path / "result", random.Random(0)
-    n_killed = n_finished = n_continued = 0
-    while n_killed < N_KILLS // 2 or path.exists():
-        given = str(path), parameters, str(result)
-        process = processes.Process(target=fit_in_a_process, args=given)
-        n_continued += path.exists()
-        process.start()
-        while process.is_alive() and not path.exists():
-            time.sleep(0.001)
-        # At last, one comes to the end.
-        process.join(rng.random() * duration if n_killed < N_KILLS // 2 else None)
-        if process.is_alive():
-            process.kill()
-            process.join()
-            n_killed += 1
-        else:
-            assert process.exitcode == 0
-            assert pickle.loads(result.read_bytes()) == expected
-            path.unlink()
-            n_finished += 1
-    assert n_continued > n_killed / 2
-    assert n_finished
+    killed, random, outcomes = KilledFit(tmp_path, n_jobs), Random(0), []
+    while outcomes.count("killed") < N_KILLS // 2:
+        outcomes.append(killed.attempt(random))
+    if killed.path.exists():
+        outcomes.append(killed.attempt(random, to_the_end=True))
+    assert outcomes[-1] == "finished"
+    assert "killed, killed" in ", ".join(outcomes)
 
 
 @pytest.mark.parametrize("case", ["greedy", "balanced", "warm start"])
@@ -309,10 +266,8 @@ def a_function() -> None:
     """Serve as a value."""
 
 
-def test_texts_of_parameters_are_the_same_in_every_process(
-    processes: ForkServerContext, tmp_path: Path
-) -> None:
-    with processes.Pool(1) as pool:
+def test_texts_of_parameters_are_the_same_in_every_process() -> None:
+    with processes().Pool(1) as pool:
         assert pool.apply(texts) == texts()
     assert len(set(texts())) == len(texts()) - 1  # 1 and 1.0
     assert "0x" not in "".join(texts())
