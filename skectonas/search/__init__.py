@@ -8,6 +8,7 @@ runs. `result` turns what it has found into fitted attributes.
 """
 
 from skectonas.search.algorithm import Search
+from skectonas.search.final import AllRows
 from skectonas.search.fitness import Balanced, Fitness, Greedy, Measure, Random
 from skectonas.search.front import unbeaten
 from skectonas.search.ledger import Entry, Ledger
@@ -18,6 +19,7 @@ from skectonas.search.state import Outcome, SearchState
 from skectonas.search.tasks import Observer
 
 __all__ = [
+    "AllRows",
     "Balanced",
     "Basis",
     "CallbackTasks",

@@ -16,6 +16,7 @@ from skectonas.callers import level_of_user
 from skectonas.candidate import Ancestor, Candidate
 from skectonas.morphisms import Activations, Context, Morphism
 from skectonas.network import initial_weights
+from skectonas.search.final import AllRows, is_better_trained, is_trained, scored_as_before
 from skectonas.search.fitness import Fitness, Greedy, rank
 from skectonas.search.front import unbeaten
 from skectonas.search.ledger import PHASES, Entry, Ledger
@@ -28,6 +29,9 @@ from skectonas.training import Recipe, Trainer
 
 # Keys of random draws. They follow those of the training phases.
 INITIAL_WEIGHTS, MUTATION, BRACKETS = range(len(PHASES), len(PHASES) + 3)
+
+SMALLEST_WARM_UP = 0.1
+"""The share of the budget that the warm-up may take, whatever is reserved for the end."""
 
 DIVERGED = 10
 """The largest training loss after the warm-up, in multiples of the loss of equal probabilities.
@@ -50,6 +54,9 @@ class Search:
         Seed of all random draws.
     settings : Settings
         Hyperparameters.
+    final : AllRows or None, default=None
+        What trains the best candidate at the end, also on the rows that were held out. With
+        None, `trainer` does.
     """
 
     trainer: Trainer
@@ -57,6 +64,7 @@ class Search:
     images: Tensor
     seed: int
     settings: Settings
+    final: AllRows | None = None
 
     def initial_state(
         self,
@@ -75,7 +83,8 @@ class Search:
         ledger : Ledger
             The budget.
         incumbent : Candidate or None, default=None
-            An evaluated candidate that the winner has to beat.
+            An evaluated candidate that the winner has to beat: in the search, or, if the final
+            training is on all rows, at its end.
         reference : Ancestor or None, default=None
             What the final selection compares with; None is the best start after the warm-up.
 
@@ -89,13 +98,16 @@ class Search:
         else:
             topologies = [start] if isinstance(start, Topology) else start
             starts = [self._start(i, topology) for i, topology in enumerate(topologies)]
+        # A network that was trained on all rows cannot be beaten on those that are held out.
+        competes = incumbent is not None and self.final is None
         return SearchState(
             ledger,
-            incumbent or starts[0],
+            incumbent if competes else starts[0],
             reference or starts[0].as_ancestor(),
             untrained=tuple(starts),
             generation=starts[0].generation,
             next_id=starts[-1].id + 1,
+            incumbent=None if competes else incumbent,
         )
 
     def _start(self, number: int, topology: Topology) -> Candidate:
@@ -194,9 +206,13 @@ class Search:
         if not state.survivors:
             raise ValueError("Nothing has been trained yet.")
         winner = self._select(state)
+        if state.finalist is None and state.incumbent is not None:
+            winner = self._best_of((state.incumbent, winner), state)
         # The final training has made another network of the winner.
-        others = (c for c in (*state.front, *state.survivors) if c.id != winner.id)
-        front = tuple(map(state.lineage_of, self._unbeaten([*others, winner])))
+        pool = [c for c in (*state.front, *state.survivors) if c.id != winner.id]
+        if winner is not state.incumbent:  # that has no score on rows it was not trained on
+            pool.append(winner)
+        front = tuple(map(state.lineage_of, self._unbeaten(pool)))
         lineage = state.lineage_of(winner)
         kept = (*front, lineage) if self.settings.keep else ()
         if self.settings.keep == "all":
@@ -222,7 +238,9 @@ class Search:
     def _warm_up(self, state: SearchState) -> SearchState:
         """Train the starts; the best are the first parents."""
         starts = state.untrained[: state.ledger.left]  # a batch for each of them
-        most = max(1, self._left(state) // len(starts))
+        # Even if all is reserved, the starts are trained enough to choose one.
+        shared = max(self._left(state), int(SMALLEST_WARM_UP * state.ledger.total))
+        most = max(1, shared // len(starts))
         n_steps = min(state.ledger.steps(self.settings.warmup_epochs), most)
         state, trained, _ = self._train(state, starts, [n_steps] * len(starts))
         trained.sort(key=lambda c: rank(c, self._greedy(c)), reverse=True)
@@ -232,8 +250,8 @@ class Search:
         state = replace(
             state,
             untrained=(),
-            survivors=tuple(c for c in parents if _is_trained(c)),
-            front=self._unbeaten(filter(_is_trained, others)),
+            survivors=tuple(c for c in parents if is_trained(c)),
+            front=self._unbeaten(filter(is_trained, others)),
             best=trained[0] if state.best.id in ids else state.best,
             reference=(
                 trained[0].as_ancestor() if state.reference.id in ids else state.reference
@@ -351,13 +369,25 @@ class Search:
         """Continue with a generation, or with the final training if there can be none."""
         if self._left(state) > 0 and not state.finished:
             return replace(state, step="mutation")
-        affordable = state.ledger.left >= state.ledger.steps_per_epoch
+        affordable = state.ledger.left >= self._final_epoch(state.ledger)
         return replace(state, step="final" if affordable else "done")
 
     def _train_best(self, state: SearchState) -> SearchState:
-        """Train the best candidate for the rest of the budget, in whole epochs."""
-        n_steps = state.ledger.left - state.ledger.left % state.ledger.steps_per_epoch
-        state, [finalist], _ = self._train(state, [state.best], [n_steps])
+        """Train the best candidate for the rest of the budget, in whole epochs.
+
+        It counts unless that raised the training loss. The validation rows cannot tell: they
+        have chosen the best of many candidates, whose score on them is therefore too good by
+        chance.
+        """
+        n_steps = state.ledger.left - state.ledger.left % self._final_epoch(state.ledger)
+        state, [trained], _ = self._train(state, [state.best], [n_steps])
+        finalist = trained if is_better_trained(trained, state.best) else None
+        if finalist is not None and self.final is not None:
+            if state.incumbent is not None:
+                # Both have been trained on all rows. This is the only fair comparison.
+                finalist = self._best_of((state.incumbent, finalist), state)
+            if finalist is trained:
+                finalist = scored_as_before(trained, state.best)
         return replace(state, finalist=finalist, step="done")
 
     def _unbeaten(self, candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
@@ -373,18 +403,13 @@ class Search:
         return tuple(pool[i] for i in unbeaten(sizes, scores, [c.loss for c in pool]))
 
     def _select(self, state: SearchState) -> Candidate:
-        """Return the best of all finished generations, of the survivors and of the final.
+        """Return the best of all finished generations, of the survivors and of the final."""
+        if state.finalist is not None:
+            return state.finalist
+        return self._best_of((state.best, *state.survivors), state)
 
-        The final training counts unless it raised the training loss. The validation rows cannot
-        tell: they have chosen the best of many candidates, whose score on them is therefore too
-        good by chance.
-        """
-        best = max(
-            (state.best, *state.survivors),
-            key=lambda c: rank(c, self.fitness.final(c, state.reference)),
-        )
-        last = state.finalist
-        return best if last is None or not _is_better_trained(last, state.best) else last
+    def _best_of(self, candidates: Iterable[Candidate], state: SearchState) -> Candidate:
+        return max(candidates, key=lambda c: rank(c, self.fitness.final(c, state.reference)))
 
     @property
     def _greedy(self) -> Greedy:
@@ -399,22 +424,27 @@ class Search:
     ) -> tuple[SearchState, list[Candidate], list[Verdict]]:
         """Train, judge and charge the ledger together, so that they cannot disagree."""
         key = (self.seed, state.generation, PHASES.index(state.step), state.round)
-        anneals = state.step == "final" and self.settings.final_fraction > 0
+        is_final = state.step == "final"
+        anneals = is_final and self.settings.final_fraction > 0
+        trainer = self.final.trainer if is_final and self.final else self.trainer
         recipe = Recipe(
             annealing_steps=max(n_steps) if anneals else 0,
             augmentation=self.settings.augmentation,
         )
         began = time.perf_counter()
-        trained = self.trainer.train(candidates, n_steps, key, recipe)
+        trained = trainer.train(candidates, n_steps, key, recipe)
         seconds = time.perf_counter() - began
         verdicts = judge(trained) if judge else [Verdict()] * len(trained)
         share = seconds / sum(n_steps)
+        scored = trained
+        if trainer is not self.trainer:
+            scored = [scored_as_before(*pair) for pair in zip(trained, candidates, strict=True)]
         ledger = state.ledger.charge(
             _entry(candidate, steps, state, verdict, share * steps)
-            for candidate, steps, verdict in zip(trained, n_steps, verdicts, strict=True)
+            for candidate, steps, verdict in zip(scored, n_steps, verdicts, strict=True)
         )
         known = state.known
-        if state.step != "final":  # descendants come from the candidate as it was before
+        if not is_final:  # descendants come from the candidate as it was before
             keeps_all = self.settings.keep == "all"
             own = {c.id: c if keeps_all else replace(c, weights={}) for c in trained}
             known = {**known, **own}
@@ -422,9 +452,13 @@ class Search:
 
     def _left(self, state: SearchState) -> int:
         """Return the batches that are left, without those reserved for the final training."""
-        ledger = state.ledger
-        n_reserved = int(self.settings.final_fraction * ledger.total / ledger.steps_per_epoch)
-        return ledger.left - n_reserved * ledger.steps_per_epoch
+        ledger, per_epoch = state.ledger, self._final_epoch(state.ledger)
+        n_reserved = int(self.settings.final_fraction * ledger.total / per_epoch)
+        return ledger.left - n_reserved * per_epoch
+
+    def _final_epoch(self, ledger: Ledger) -> int:
+        """Return the batches of an epoch of the final training."""
+        return self.final.steps_per_epoch if self.final else ledger.steps_per_epoch
 
     def _recovery_steps(self, state: SearchState, children: Iterable[Candidate]) -> list[int]:
         epochs = {m.name: m.recovery_epochs for m in self.settings.morphisms}
@@ -446,24 +480,9 @@ class Search:
         return np.random.default_rng([self.seed, generation, *purpose])
 
 
-def _is_better_trained(candidate: Candidate, before: Candidate) -> bool:
-    """Return whether a training did not raise the training loss of a candidate.
-
-    That of a network from an earlier fit is not known: then the validation loss decides.
-    """
-    now, then = (c.evaluations[-1].train_loss for c in (candidate, before))
-    is_lower = candidate.loss <= before.loss if math.isnan(then) else now <= then
-    return _is_trained(candidate) and is_lower
-
-
-def _is_trained(candidate: Candidate) -> bool:
-    """Return whether the training of a candidate did not diverge."""
-    return candidate.is_finite and bool(np.isfinite(candidate.loss))
-
-
 def _check_start(start: Candidate) -> None:
     """Raise if the training of the start diverged, and warn if it ended worse than guessing."""
-    if not _is_trained(start):
+    if not is_trained(start):
         raise ValueError(
             "The training of the start diverged: its weights or outputs are not "
             "finite. Lower learning_rate, or scale the data."

@@ -53,7 +53,9 @@ class SearchState:
     finished : bool, default=False
         Whether no further round can be played.
     finalist : Candidate or None, default=None
-        The best candidate after the final training.
+        The best candidate after the final training, if that did not make it worse.
+    incumbent : Candidate or None, default=None
+        A candidate that competes only with the finalist, because it was trained on all rows.
     """
 
     ledger: Ledger
@@ -69,6 +71,7 @@ class SearchState:
     next_id: int = 1
     finished: bool = False
     finalist: Candidate | None = None
+    incumbent: Candidate | None = None
 
     def lineage_of(self, candidate: Candidate) -> tuple[Candidate, ...]:
         """Return the ancestors of a candidate, the start first, and the candidate itself."""

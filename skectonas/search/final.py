@@ -1,0 +1,54 @@
+"""The final training: who trains the best candidate, on which rows, and what is kept of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from skectonas.candidate import Candidate
+from skectonas.training import Trainer
+
+
+@dataclass(frozen=True, eq=False)
+class AllRows:
+    """A trainer for the final training, on the training rows and those that were held out.
+
+    Nothing is chosen after it, so that no rows have to be held out any more.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Trains on all rows, and evaluates on those that were held out.
+    steps_per_epoch : int
+        Batches that cover all rows.
+    """
+
+    trainer: Trainer
+    steps_per_epoch: int
+
+
+def scored_as_before(trained: Candidate, before: Candidate) -> Candidate:
+    """Return a candidate that was trained on all rows with the scores of before that training.
+
+    It has seen the rows that were held out, so that its scores on them say nothing any more.
+    """
+    *earlier, last = before.evaluations
+    evaluation = replace(last, train_loss=trained.evaluations[-1].train_loss)
+    return replace(trained, evaluations=(*earlier, evaluation))
+
+
+def is_better_trained(candidate: Candidate, before: Candidate) -> bool:
+    """Return whether a training did not raise the training loss of a candidate.
+
+    That of a network from an earlier fit is not known: then the validation loss decides.
+    """
+    now, then = (c.evaluations[-1].train_loss for c in (candidate, before))
+    is_lower = candidate.loss <= before.loss if math.isnan(then) else now <= then
+    return is_trained(candidate) and is_lower
+
+
+def is_trained(candidate: Candidate) -> bool:
+    """Return whether the training of a candidate did not diverge."""
+    return candidate.is_finite and bool(np.isfinite(candidate.loss))
