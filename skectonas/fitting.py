@@ -314,14 +314,13 @@ def _search(
     seed: int,
     device: torch.device,
 ) -> Search:
-    there, averaging = data.to(device), estimator.averaging
-    trainer = FusedTrainer(there, optimizer, scorer, averaging, estimator.n_jobs)
+    there = data.to(device)
+    others = optimizer, scorer, estimator.averaging, estimator.n_jobs
+    trainer = FusedTrainer(there, *others)
     final = None
     if settings.final_fraction > 0:
         whole = replace(there, train=all_rows.sharing(there.train))
-        # A lone candidate is not divided among workers.
-        last = FusedTrainer(whole, optimizer, scorer, averaging, 1)
-        final = AllRows(last, whole.steps_per_epoch)
+        final = AllRows(FusedTrainer(whole, *others), whole.steps_per_epoch)
     return Search(
         trainer,
         _fitness_of(estimator, seed),

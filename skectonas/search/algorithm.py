@@ -98,16 +98,18 @@ class Search:
         else:
             topologies = [start] if isinstance(start, Topology) else start
             starts = [self._start(i, topology) for i, topology in enumerate(topologies)]
-        # A network that was trained on all rows cannot be beaten on those that are held out.
-        competes = incumbent is not None and self.final is None
+        best = starts[0]
+        if incumbent is not None and self.final is None:
+            # One that was trained on all rows cannot be beaten on those that are held out.
+            best, incumbent = incumbent, None
         return SearchState(
             ledger,
-            incumbent if competes else starts[0],
+            best,
             reference or starts[0].as_ancestor(),
             untrained=tuple(starts),
             generation=starts[0].generation,
             next_id=starts[-1].id + 1,
-            incumbent=None if competes else incumbent,
+            incumbent=incumbent,
         )
 
     def _start(self, number: int, topology: Topology) -> Candidate:
