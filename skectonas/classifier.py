@@ -142,10 +142,11 @@ class ECToNASClassifier(
         comes the final training, and the rest of the budget is not spent. With None, the
         search goes on.
     final_fraction : float, default=0.3
-        Fraction of the budget that is reserved for the final training of the best candidate,
-        in which the learning rate falls to zero as half a cosine. With 0, the best candidate
-        is trained with a constant rate for what is left of the budget, as in the paper. With 1,
-        there is no search: this is the baseline, a start that is trained alone.
+        Fraction of the budget that is reserved for the final training of the best candidate on
+        all rows, those held out included, in which the learning rate falls to zero as half a
+        cosine. With 0, the best candidate is trained on the training rows with a constant rate
+        for what is left of the budget, as in the paper. With 1, there is no search: this is the
+        baseline, a start that is trained alone, after a tenth of the budget for the warm-up.
     score_window : int, default=1
         Number of evaluations over which the score is averaged. There is one evaluation after
         each epoch and one at the end of each training.
@@ -191,8 +192,9 @@ class ECToNASClassifier(
         must then be like that of the first fit, and `y` must have the same classes. `start`,
         `image_shape`, `column_order` and `column_scaling` are ignored, and `seed_` is used
         instead of `random_state`, so that on the same data the same rows are held out. The
-        fitted network is scored again on the rows that are held out now, and remains the model
-        unless a better one is found. `scoring` must not change; scores of earlier fits stay in
+        fitted network has been trained on these rows too, so that it competes only with the
+        new winner after its final training, and remains the model unless that has the better
+        fitness. `scoring` must not change; scores of earlier fits stay in
         `history_` and `lineage_` as they were measured. The candidates that `keep_candidates`
         kept in the previous fit are dropped.
 
@@ -219,8 +221,8 @@ class ECToNASClassifier(
         The network and the lineage of the winner and of each candidate that `keep_candidates`
         asks to keep, by its number; see `with_candidate`.
     validation_score_ : float
-        The winner's score on the validation rows: the mean over the last `score_window`
-        evaluations.
+        The winner's score on the validation rows, by which it was chosen: the mean over the
+        last `score_window` evaluations before the final training, which is on these rows too.
     scoring_ : str
         Name of the score: that given as `scoring`, or that of the callable.
     n_parameters_ : int

@@ -22,6 +22,7 @@ from skectonas.morphisms import GREEDY_MORPHISMS, MORPHISMS
 from skectonas.network import build, weights_of
 from skectonas.population import FusedTrainer
 from skectonas.search import (
+    AllRows,
     Balanced,
     Basis,
     Checkpoint,
@@ -142,9 +143,11 @@ def first_fit(
     ).fit(sample.X, sample.numbers_in_X(train))
     settings = _settings_of(estimator, encoder)
     starts = _starts_of(estimator, encoder, len(sample.classes), settings)
-    data = _training_data(estimator, sample, encoder, train, validation)
+    data, all_rows = _training_data(estimator, sample, encoder, train, validation)
     scorer = _scorer(estimator, sample, data, validation)
-    search = _search(estimator, data, scorer, optimizer, settings, seed, device, clock)
+    search = _search(
+        estimator, data, all_rows, scorer, optimizer, settings, seed, device, clock
+    )
     state = search.initial_state(starts, _ledger(estimator, data))
     basis = Basis(encoder, sample.classes, seed, name_of(estimator.scoring))
     return _continued(estimator, data, Prepared(search, state, basis, None))
@@ -166,9 +169,11 @@ def further_fit(
     settings = _settings_of(estimator, encoder)
     train, validation = split(sample.indices, estimator.validation_fraction, seed)
     _check_size("The fitted network", estimator.best_topology_, settings)
-    data = _training_data(estimator, sample, encoder, train, validation)
+    data, all_rows = _training_data(estimator, sample, encoder, train, validation)
     scorer = _scorer(estimator, sample, data, validation)
-    search = _search(estimator, data, scorer, optimizer, settings, seed, device, clock)
+    search = _search(
+        estimator, data, all_rows, scorer, optimizer, settings, seed, device, clock
+    )
     incumbent, history = _incumbent(estimator, data, scorer), estimator.history_
     start = replace(
         incumbent,
@@ -307,17 +312,19 @@ def _training_data(
     encoder: InputEncoder,
     train: NDArray[np.int64],
     validation: NDArray[np.int64],
-) -> TrainingData:
+) -> tuple[TrainingData, Rows]:
+    """Return the two sides of the split, and all rows to train on, which share the images."""
     images = _images(encoder, sample)
     in_loss = training_weights(
         sample.weights, estimator.class_weight, sample.classes[sample.indices]
     )
-    return TrainingData(
+    data = TrainingData(
         _rows(images, sample, in_loss, train),
         _rows(images, sample, sample.weights, validation),
         encoder.scaling_,
         estimator.batch_size,
     )
+    return data, _rows(images, sample, in_loss, np.concatenate([train, validation]))
 
 
 def _images(encoder: InputEncoder, sample: Sample) -> torch.Tensor | MappedImages:
@@ -366,6 +373,7 @@ def _scorer(
 def _search(
     estimator: BaseEstimator,
     data: TrainingData,
+    all_rows: Rows,
     scorer: Scorer,
     optimizer: OptimizerSpec,
     settings: Settings,
@@ -373,13 +381,21 @@ def _search(
     device: torch.device,
     clock: Clock,
 ) -> Search:
+    there = data.to(device)
+    others = optimizer, scorer, estimator.averaging, estimator.n_jobs
+    trainer = FusedTrainer(there, *others)
+    final = None
+    if settings.final_fraction > 0:
+        whole = replace(there, train=all_rows.sharing(there.train))
+        final = AllRows(FusedTrainer(whole, *others), whole.steps_per_epoch)
     return Search(
-        FusedTrainer(data.to(device), optimizer, scorer, estimator.averaging, estimator.n_jobs),
+        trainer,
         _fitness_of(estimator, seed),
         data.scaled(data.calibration, torch.float32),
         seed,
         settings,
         clock,
+        final,
     )
 
 

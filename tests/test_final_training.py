@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 from helpers import quick
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,9 +17,18 @@ from test_search import SMALL, STEPS_PER_EPOCH, FakeTrainer, a_search, run
 from skectonas import PAPER_SETTINGS, Augmentation, Dense, ECToNASClassifier, Topology
 from skectonas.candidate import Candidate, Evaluation
 from skectonas.fitting import SMALLEST_SHIFTED_SIDE
+from skectonas.network import weights_of
 from skectonas.search import Greedy, Ledger
 from skectonas.topology import suitable_starts
-from skectonas.training import NO_AUGMENTATION, Recipe
+from skectonas.training import (
+    NO_AUGMENTATION,
+    PlainTrainer,
+    Recipe,
+    Rows,
+    TrainingData,
+    split,
+    training_weights,
+)
 
 WIDE = Topology((6, 6, 1), [], [Dense(9)], 3)
 NARROW = Topology((6, 6, 1), [], [Dense(2)], 3)
@@ -31,11 +41,13 @@ def test_the_reserve_is_spent_on_the_best(budget: float, fraction: float) -> Non
     reserved = int(fraction * state.ledger.total / STEPS_PER_EPOCH)
     if state.ledger.total > STEPS_PER_EPOCH and reserved:
         assert len(final) == 1
-        # A start is trained for a batch at least, whatever is reserved.
-        assert final["epochs"].iloc[0] >= reserved - 1
+        # The warm-up has a tenth, or a batch at least, whatever is reserved.
+        least = min(reserved, int(0.9 * state.ledger.total / STEPS_PER_EPOCH))
+        assert final["epochs"].iloc[0] >= least - 1
     assert state.ledger.left < STEPS_PER_EPOCH
     before = history[history["phase"] != "final"]
-    assert before["epochs"].sum() <= max(budget - reserved, 1 / STEPS_PER_EPOCH) + 1e-9
+    most = max(budget - reserved, 0.1 * budget, 1 / STEPS_PER_EPOCH)
+    assert before["epochs"].sum() <= most + 1e-9
     assert outcome.winner.n_steps == trainer.calls[-1][0][0].n_steps + trainer.calls[-1][1][
         0
     ] or (not len(final))
@@ -73,6 +85,71 @@ def test_a_final_training_that_made_it_worse_does_not_count(
     # The front has the winner as it is.
     own = [line[-1] for line in outcome.front if line[-1].id == outcome.winner.id]
     assert all(candidate is outcome.winner for candidate in own)
+
+
+class Watched(PlainTrainer):
+    """Remembers what it trains on, with which recipe, and what comes of it."""
+
+    made: ClassVar[list[Watched]] = []
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments[:4])
+        self.calls: list[tuple[Any, ...]] = []
+        self.made.append(self)
+
+    def train(self, *arguments: Any) -> list[Candidate]:
+        trained = super().train(*arguments)
+        self.calls.append((*arguments, trained))
+        return trained
+
+
+@pytest.fixture
+def watched(monkeypatch: Any) -> list[Watched]:
+    """Return the trainers of the fits of a test, the one of the final training last."""
+    monkeypatch.setattr(Watched, "made", [])
+    monkeypatch.setattr("skectonas.fitting.FusedTrainer", Watched)
+    return Watched.made
+
+
+@pytest.mark.parametrize("params", [{}, {"class_weight": "balanced"}])
+def test_the_final_training_is_on_all_rows(digits: Any, watched: Any, params: Any) -> None:
+    X, y = digits[0][:90], digits[1][:90]
+    weights = np.random.default_rng(0).uniform(0.5, 2, len(y))
+    clf = quick(9, validation_fraction=0.3, **params).fit(X, y, weights)
+    search, last = watched
+    [([best], [n_steps], key, recipe, _, [trained])] = last.calls
+    before = search.calls[-1][-1]
+    # The plain loop, on all rows in the order of the split, gives the weights of the network.
+    train, validation = split(y, 0.3, clf.seed_)
+    order = np.concatenate([train, validation])
+    in_loss = training_weights(weights, params.get("class_weight"), y)[order]
+    rows = Rows(
+        torch.from_numpy(clf.encoder_.transform(X[order])),
+        torch.from_numpy(y[order]),
+        torch.from_numpy(in_loss.astype(np.float32)),
+    )
+    data = TrainingData(rows, search.data.validation, clf.encoder_.scaling_)
+    oracle = PlainTrainer(data, search.optimizer, search.scorer, averaging=8)
+    [expected] = oracle.train([best], [n_steps], key, recipe)
+    torch.testing.assert_close(weights_of(clf.network_), dict(expected.weights))
+    # It is scored as it was before, and the budget counts its batches.
+    assert any(best is candidate for candidate in before)
+    assert expected.score == pytest.approx(trained.score)
+    final = clf.history_.iloc[-1]
+    assert final["phase"] == "final"
+    assert clf.validation_score_ == final["validation_score"] == best.score
+    assert (final["validation_loss"], final["mean_loss"]) == (best.loss, best.loss)
+    assert final["train_loss"] == pytest.approx(expected.evaluations[-1].train_loss)
+    assert n_steps % data.steps_per_epoch == 0
+    assert final["epochs"] == n_steps / search.data.steps_per_epoch
+    assert clf.history_["budget_spent"].iloc[-1] <= 9
+
+
+def test_without_annealing_there_is_no_training_on_all_rows(digits: Any, watched: Any) -> None:
+    clf = quick(12, final_fraction=0).fit(*digits)
+    [only] = watched
+    assert clf.history_["phase"].iloc[-1] == "final"
+    assert len(only.data.train) < len(digits[1])
 
 
 def test_the_best_starts_are_the_first_parents() -> None:

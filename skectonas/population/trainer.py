@@ -138,6 +138,8 @@ class FusedTrainer:
         device = self.data.train.labels.device
         # A device has a queue of its own, and its graphs are captured one at a time.
         n_workers = count_workers(self.n_jobs) if device.type == "cpu" else 1
+        if len(busy) == 1 and not shares_memory(chosen_backend(n_workers)):
+            n_workers = 1  # another process would not train it faster, and needs all the rows
         assignments = self._assign(candidates, busy, batch, device, n_workers)
         setup, workers = self._setup.handle_for(chosen_backend(n_workers)), Workers(deadline)
         calls = [

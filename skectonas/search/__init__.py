@@ -10,6 +10,7 @@ runs. `result` turns what it has found into fitted attributes.
 from skectonas.search.algorithm import Search
 from skectonas.search.checkpoint import Checkpoint, digest_of, seed_in
 from skectonas.search.clock import Clock
+from skectonas.search.final import AllRows
 from skectonas.search.fitness import Balanced, Fitness, Greedy, Measure, Random
 from skectonas.search.front import unbeaten
 from skectonas.search.ledger import Entry, Ledger
@@ -20,6 +21,7 @@ from skectonas.search.state import Outcome, SearchState
 from skectonas.search.tasks import Observer
 
 __all__ = [
+    "AllRows",
     "Balanced",
     "Basis",
     "CallbackTasks",

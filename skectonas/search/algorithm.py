@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import math
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import Tensor
 
-from skectonas.callers import level_of_user
 from skectonas.candidate import Ancestor, Candidate
-from skectonas.morphisms import Activations, Context, Morphism
 from skectonas.network import initial_weights
+from skectonas.search.checks import check_start, is_better_trained, is_trained
+from skectonas.search.children import children_of
 from skectonas.search.clock import Clock, affordable_steps
+from skectonas.search.final import AllRows, scored_as_before
 from skectonas.search.fitness import Fitness, Greedy, rank
 from skectonas.search.front import unbeaten
 from skectonas.search.ledger import PHASES, Entry, Ledger
@@ -30,9 +29,8 @@ from skectonas.training import OutOfTime, Recipe, Trainer
 # Keys of random draws. They follow those of the training phases.
 INITIAL_WEIGHTS, MUTATION, BRACKETS = range(len(PHASES), len(PHASES) + 3)
 
-DIVERGED = 10
-"""The largest training loss after the warm-up, in multiples of the loss of equal probabilities.
-A start that is barely trained, or trained on random labels, has about one."""
+SMALLEST_WARM_UP = 0.1
+"""The share of the budget that the warm-up may take, whatever is reserved for the end."""
 
 WARM_UP_SHARE, FINAL_SHARE = 0.5, 0.7
 """How much of the time that is left the warm-up, and the final training, are planned for. The
@@ -57,6 +55,9 @@ class Search:
         Hyperparameters.
     clock : Clock, default=Clock()
         The time for all of it.
+    final : AllRows or None, default=None
+        What trains the best candidate at the end, also on the rows that were held out. With
+        None, `trainer` does.
     """
 
     trainer: Trainer
@@ -65,6 +66,7 @@ class Search:
     seed: int
     settings: Settings
     clock: Clock = field(default_factory=Clock)
+    final: AllRows | None = None
 
     def initial_state(
         self,
@@ -83,7 +85,8 @@ class Search:
         ledger : Ledger
             The budget.
         incumbent : Candidate or None, default=None
-            An evaluated candidate that the winner has to beat.
+            An evaluated candidate that the winner has to beat: in the search, or, if the final
+            training is on all rows, at its end.
         reference : Ancestor or None, default=None
             What the final selection compares with; None is the best start after the warm-up.
 
@@ -97,13 +100,18 @@ class Search:
         else:
             topologies = [start] if isinstance(start, Topology) else start
             starts = [self._start(i, topology) for i, topology in enumerate(topologies)]
+        best = starts[0]
+        if incumbent is not None and self.final is None:
+            # One that was trained on all rows cannot be beaten on those that are held out.
+            best, incumbent = incumbent, None
         return SearchState(
             ledger,
-            incumbent or starts[0],
+            best,
             reference or starts[0].as_ancestor(),
             untrained=tuple(starts),
             generation=starts[0].generation,
             next_id=starts[-1].id + 1,
+            incumbent=incumbent,
         )
 
     def _start(self, number: int, topology: Topology) -> Candidate:
@@ -218,9 +226,13 @@ class Search:
         if not state.survivors:
             raise ValueError("Nothing has been trained yet.")
         winner = self._select(state)
+        if state.finalist is None and state.incumbent is not None:
+            winner = self._best_of((state.incumbent, winner), state)
         # The final training has made another network of the winner.
-        others = (c for c in (*state.front, *state.survivors) if c.id != winner.id)
-        front = tuple(map(state.lineage_of, self._unbeaten([*others, winner])))
+        pool = [c for c in (*state.front, *state.survivors) if c.id != winner.id]
+        if winner is not state.incumbent:  # that has no score on rows it was not trained on
+            pool.append(winner)
+        front = tuple(map(state.lineage_of, self._unbeaten(pool)))
         lineage = state.lineage_of(winner)
         kept = (*front, lineage) if self.settings.keep else ()
         if self.settings.keep == "all":
@@ -246,19 +258,21 @@ class Search:
     def _warm_up(self, state: SearchState) -> SearchState:
         """Train the starts; the best are the first parents."""
         starts = state.untrained[: state.ledger.left]  # a batch for each of them
-        most = max(1, self._left(state) // len(starts))
+        # Even if all is reserved, the starts are trained enough to choose one.
+        shared = max(self._left(state), int(SMALLEST_WARM_UP * state.ledger.total))
+        most = max(1, shared // len(starts))
         n_steps = min(state.ledger.steps(self.settings.warmup_epochs), most)
         state, n_steps = self._in_time(state, starts, n_steps, WARM_UP_SHARE)
         state, trained, _ = self._train(state, starts, [n_steps] * len(starts))
         trained.sort(key=lambda c: rank(c, self._greedy(c)), reverse=True)
-        _check_start(trained[0])
+        check_start(trained[0])
         parents, others = trained[: self.settings.n_parents], trained[self.settings.n_parents :]
         ids = {start.id for start in starts}
         state = replace(
             state,
             untrained=(),
-            survivors=tuple(c for c in parents if _is_trained(c)),
-            front=self._unbeaten(filter(_is_trained, others)),
+            survivors=tuple(c for c in parents if is_trained(c)),
+            front=self._unbeaten(filter(is_trained, others)),
             best=trained[0] if state.best.id in ids else state.best,
             reference=(
                 trained[0].as_ancestor() if state.reference.id in ids else state.reference
@@ -275,47 +289,13 @@ class Search:
             blank = replace(
                 parent, generation=state.generation, parent=parent.as_ancestor(), evaluations=()
             )
-            children += self._children(blank, ids, rng)
+            children += children_of(blank, self.settings, self.images, ids, rng)
         # Recovery alone decides nothing: the first round has to be affordable, too.
         cost = sum(self._recovery_steps(state, children))
         cost += len(children) * self._shortest_round(state)
         if not children or self._left(state) < cost:
             return self._next_generation(replace(state, finished=True))
         return replace(state, untrained=tuple(children), next_id=next(ids), step="recovery")
-
-    def _children(
-        self, blank: Candidate, ids: Iterator[int], rng: np.random.Generator
-    ) -> Iterator[Candidate]:
-        """Yield the children of a parent; degenerate ones are rejected."""
-        seen = Activations(blank.weights, blank.topology, self.images)
-        context = Context(rng, self.images, seen)
-        for morphism in self.settings.morphisms:
-            for site in morphism.sites(blank.topology):
-                child = self._child(blank, ids, morphism, site, context)
-                if child is not None and child.is_finite:
-                    yield child
-
-    def _child(
-        self,
-        blank: Candidate,
-        ids: Iterator[int],
-        morphism: Morphism,
-        site: int,
-        context: Context,
-    ) -> Candidate | None:
-        """Return a child, or None if it is too large."""
-        old = blank.topology
-        new = morphism.rewrite(old, site, context.rng)
-        most = (1 + self.settings.max_growth) * old.n_parameters
-        if new.n_parameters > min(most, self.settings.max_parameters):
-            return None
-        return replace(
-            blank,
-            id=next(ids),
-            topology=new,
-            weights=morphism.carry(blank.weights, old, new, site, context),
-            morphism=morphism.name,
-        )
 
     def _recover(self, state: SearchState) -> SearchState:
         """Train each child for as long as its morphism asks for."""
@@ -380,7 +360,7 @@ class Search:
         """Continue with a generation, or with the final training if there can be none."""
         if self._left(state) > 0 and not state.finished and not self._is_stuck(state):
             return replace(state, step="mutation")
-        affordable = state.ledger.left >= state.ledger.steps_per_epoch
+        affordable = state.ledger.left >= self._final_epoch(state.ledger)
         return replace(state, step="final" if affordable else "done")
 
     def _is_stuck(self, state: SearchState) -> bool:
@@ -391,16 +371,26 @@ class Search:
     def _train_best(self, state: SearchState) -> SearchState:
         """Train the best candidate for the rest of the budget, in whole epochs.
 
-        If the search has ended because nothing improved, it is for what was reserved.
+        If the search has ended because nothing improved, it is for what was reserved. The
+        training counts unless it raised the training loss. The validation rows cannot tell:
+        they have chosen the best of many candidates, whose score on them is therefore too good
+        by chance.
         """
         n_steps = state.ledger.left
         if self._is_stuck(state):
             n_steps = min(n_steps, self._reserved(state))
-        n_steps -= n_steps % state.ledger.steps_per_epoch
+        n_steps -= n_steps % self._final_epoch(state.ledger)
         if not n_steps:
             return replace(state, step="done")
         state, n_steps = self._in_time(state, [state.best], n_steps, FINAL_SHARE)
-        state, [finalist], _ = self._train(state, [state.best], [n_steps])
+        state, [trained], _ = self._train(state, [state.best], [n_steps])
+        finalist = trained if is_better_trained(trained, state.best) else None
+        if finalist is not None and self.final is not None:
+            if state.incumbent is not None:
+                # Both have been trained on all rows. This is the only fair comparison.
+                finalist = self._best_of((state.incumbent, finalist), state)
+            if finalist is trained:
+                finalist = scored_as_before(trained, state.best)
         return replace(state, finalist=finalist, step="done")
 
     def _unbeaten(self, candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
@@ -416,18 +406,13 @@ class Search:
         return tuple(pool[i] for i in unbeaten(sizes, scores, [c.loss for c in pool]))
 
     def _select(self, state: SearchState) -> Candidate:
-        """Return the best of all finished generations, of the survivors and of the final.
+        """Return the best of all finished generations, of the survivors and of the final."""
+        if state.finalist is not None:
+            return state.finalist
+        return self._best_of((state.best, *state.survivors), state)
 
-        The final training counts unless it raised the training loss. The validation rows cannot
-        tell: they have chosen the best of many candidates, whose score on them is therefore too
-        good by chance.
-        """
-        best = max(
-            (state.best, *state.survivors),
-            key=lambda c: rank(c, self.fitness.final(c, state.reference)),
-        )
-        last = state.finalist
-        return best if last is None or not _is_better_trained(last, state.best) else last
+    def _best_of(self, candidates: Iterable[Candidate], state: SearchState) -> Candidate:
+        return max(candidates, key=lambda c: rank(c, self.fitness.final(c, state.reference)))
 
     @property
     def _greedy(self) -> Greedy:
@@ -446,12 +431,15 @@ class Search:
         seconds = time.perf_counter() - began
         verdicts = judge(trained) if judge else [Verdict()] * len(trained)
         share = seconds / sum(n_steps)
+        scored, is_final = trained, state.step == "final"
+        if is_final and self.final is not None:
+            scored = [scored_as_before(*pair) for pair in zip(trained, candidates, strict=True)]
         ledger = state.ledger.charge(
             _entry(candidate, steps, state, verdict, share * steps)
-            for candidate, steps, verdict in zip(trained, n_steps, verdicts, strict=True)
+            for candidate, steps, verdict in zip(scored, n_steps, verdicts, strict=True)
         )
         known = state.known
-        if state.step != "final":  # descendants come from the candidate as it was before
+        if not is_final:  # descendants come from the candidate as it was before
             keeps_all = self.settings.keep == "all"
             own = {c.id: c if keeps_all else replace(c, weights={}) for c in trained}
             known = {**known, **own}
@@ -462,13 +450,15 @@ class Search:
     ) -> list[Candidate]:
         """Return candidates as they are after a training that belongs to the next step."""
         key = (self.seed, state.generation, PHASES.index(state.step), state.round)
-        anneals = state.step == "final" and self.settings.final_fraction > 0
+        is_final = state.step == "final"
+        anneals = is_final and self.settings.final_fraction > 0
+        trainer = self.final.trainer if is_final and self.final else self.trainer
         recipe = Recipe(
             annealing_steps=max(n_steps) if anneals else 0,
             augmentation=self.settings.augmentation,
         )
         deadline = self.clock.deadline(self._share_of_time(state))
-        return self.trainer.train(candidates, n_steps, key, recipe, deadline)
+        return trainer.train(candidates, n_steps, key, recipe, deadline)
 
     def _share_of_time(self, state: SearchState) -> float:
         """Return when the next step has to end, as a share of the time.
@@ -494,9 +484,10 @@ class Search:
         self, state: SearchState, candidates: Sequence[Candidate], most: int, share: float
     ) -> tuple[SearchState, int]:
         """Return for how many batches candidates can be trained in a share of what is left."""
+        ledger = state.ledger
         n_steps = affordable_steps(
             lambda n_steps: self._trained(state, candidates, [n_steps] * len(candidates)),
-            state.ledger.steps_per_epoch,
+            self._final_epoch(ledger) if state.step == "final" else ledger.steps_per_epoch,
             most,
             lambda: share * self.clock.left(),
         )
@@ -516,13 +507,16 @@ class Search:
 
     def _reserved(self, state: SearchState) -> int:
         """Return the batches that are reserved for the final training, in whole epochs."""
-        ledger = state.ledger
-        n_epochs = int(self.settings.final_fraction * ledger.total / ledger.steps_per_epoch)
-        return n_epochs * ledger.steps_per_epoch
+        ledger, per_epoch = state.ledger, self._final_epoch(state.ledger)
+        return int(self.settings.final_fraction * ledger.total / per_epoch) * per_epoch
 
     def _left(self, state: SearchState) -> int:
         """Return the batches that are left, without those reserved for the final training."""
         return state.ledger.left - self._reserved(state)
+
+    def _final_epoch(self, ledger: Ledger) -> int:
+        """Return the batches of an epoch of the final training."""
+        return self.final.steps_per_epoch if self.final else ledger.steps_per_epoch
 
     def _recovery_steps(self, state: SearchState, children: Iterable[Candidate]) -> list[int]:
         epochs = {m.name: m.recovery_epochs for m in self.settings.morphisms}
@@ -542,37 +536,6 @@ class Search:
 
     def _rng(self, generation: int, *purpose: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, generation, *purpose])
-
-
-def _is_better_trained(candidate: Candidate, before: Candidate) -> bool:
-    """Return whether a training did not raise the training loss of a candidate.
-
-    That of a network from an earlier fit is not known: then the validation loss decides.
-    """
-    now, then = (c.evaluations[-1].train_loss for c in (candidate, before))
-    is_lower = candidate.loss <= before.loss if math.isnan(then) else now <= then
-    return _is_trained(candidate) and is_lower
-
-
-def _is_trained(candidate: Candidate) -> bool:
-    """Return whether the training of a candidate did not diverge."""
-    return candidate.is_finite and bool(np.isfinite(candidate.loss))
-
-
-def _check_start(start: Candidate) -> None:
-    """Raise if the training of the start diverged, and warn if it ended worse than guessing."""
-    if not _is_trained(start):
-        raise ValueError(
-            "The training of the start diverged: its weights or outputs are not "
-            "finite. Lower learning_rate, or scale the data."
-        )
-    loss, guessing = start.evaluations[-1].train_loss, math.log(start.topology.n_classes)
-    if loss > DIVERGED * guessing:
-        warnings.warn(
-            "The warm-up made the start far worse than guessing, to a training loss of "
-            f"{loss:.3g} instead of {guessing:.3g}. Lower learning_rate, or scale the data.",
-            stacklevel=level_of_user(),
-        )
 
 
 def _entry(

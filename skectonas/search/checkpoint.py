@@ -172,7 +172,8 @@ def _plain(state: SearchState) -> Plain:
         ),
         "reference": _values(state.reference),
         "best": writer.candidate(state.best),
-        "finalist": None if state.finalist is None else writer.candidate(state.finalist),
+        "finalist": writer.maybe(state.finalist),
+        "incumbent": writer.maybe(state.incumbent),
         "untrained": [writer.candidate(candidate) for candidate in state.untrained],
         "survivors": [writer.candidate(candidate) for candidate in state.survivors],
         "front": [writer.candidate(candidate) for candidate in state.front],
@@ -188,7 +189,6 @@ def _state_from(plain: Plain) -> SearchState:
     reader = _Reader()
     budget, steps_per_epoch, entries = plain["ledger"]
     known = [reader.candidate(candidate) for candidate in plain["known"]]
-    finalist = plain["finalist"]
     return SearchState(
         Ledger(budget, steps_per_epoch, tuple(Entry(*entry) for entry in entries)),
         reader.candidate(plain["best"]),
@@ -197,7 +197,8 @@ def _state_from(plain: Plain) -> SearchState:
         survivors=tuple(map(reader.candidate, plain["survivors"])),
         front=tuple(map(reader.candidate, plain["front"])),
         known={candidate.id: candidate for candidate in known},
-        finalist=None if finalist is None else reader.candidate(finalist),
+        finalist=reader.maybe(plain["finalist"]),
+        incumbent=reader.maybe(plain["incumbent"]),
         **plain["numbers"],
     )
 
@@ -234,6 +235,9 @@ class _Writer:
             }
         return self._candidates[id(candidate)]
 
+    def maybe(self, candidate: Candidate | None) -> Plain:
+        return None if candidate is None else self.candidate(candidate)
+
     def _tensor(self, tensor: torch.Tensor) -> Plain:
         if id(tensor) not in self._tensors:
             array = tensor.numpy()
@@ -261,6 +265,9 @@ class _Reader:
             }
             self._candidates[id(plain)] = Candidate(**{**plain, **read})
         return self._candidates[id(plain)]
+
+    def maybe(self, plain: Plain) -> Candidate | None:
+        return None if plain is None else self.candidate(plain)
 
     def _tensor(self, plain: Plain) -> torch.Tensor:
         if id(plain) not in self._tensors:

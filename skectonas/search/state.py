@@ -58,7 +58,9 @@ class SearchState:
         Whether a limit of time has made a training shorter, or ended the search. From such a
         state the search would not continue as without the limit.
     finalist : Candidate or None, default=None
-        The best candidate after the final training.
+        The best candidate after the final training, if that did not make it worse.
+    incumbent : Candidate or None, default=None
+        A candidate that competes only with the finalist, because it was trained on all rows.
     """
 
     ledger: Ledger
@@ -76,6 +78,7 @@ class SearchState:
     n_unimproved: int = 0
     cut_short: bool = False
     finalist: Candidate | None = None
+    incumbent: Candidate | None = None
 
     def lineage_of(self, candidate: Candidate) -> tuple[Candidate, ...]:
         """Return the ancestors of a candidate, the start first, and the candidate itself."""
