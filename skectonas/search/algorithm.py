@@ -16,7 +16,7 @@ from skectonas.callers import level_of_user
 from skectonas.candidate import Ancestor, Candidate
 from skectonas.morphisms import Activations, Context, Morphism
 from skectonas.network import initial_weights
-from skectonas.search.fitness import Fitness, Greedy, rank
+from skectonas.search.fitness import Fitness, Greedy, Random, rank
 from skectonas.search.front import unbeaten
 from skectonas.search.ledger import PHASES, Entry, Ledger
 from skectonas.search.settings import Settings
@@ -43,7 +43,8 @@ class Search:
     trainer : Trainer
         Trains the competitors.
     fitness : Fitness
-        The fitness in phase 2 and in the final selection; phase 1 is always greedy.
+        The fitness in phase 2 and in the final selection; phase 1 is greedy, unless chance
+        decides.
     images : Tensor of shape (n, height, width, channels)
         Training images as a network sees them, for the morphisms that look at data.
     seed : int
@@ -303,7 +304,8 @@ class Search:
         n_steps = self._round_steps(state)
         if not n_steps:
             return self._end_phase(replace(state, finished=True))
-        fitness = self._greedy if state.step == "phase 1" else self.fitness
+        is_greedy = state.step == "phase 1" and not isinstance(self.fitness, Random)
+        fitness = self._greedy if is_greedy else self.fitness
         draw = self._draw(state)
         each = [n_steps] * len(draw.competitors)
         finished = n_steps < state.ledger.steps(self.settings.round_epochs)
