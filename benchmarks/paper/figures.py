@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from published import SEARCH
+from published import TITLES
 
 from skectonas.displays.style import BLUE, GREY, MARKS, ORANGE, words
 
@@ -30,7 +30,7 @@ def draw(runs: pd.DataFrame, curves: pd.DataFrame, folder: Path) -> None:
 
 def figure_5(runs: pd.DataFrame, curves: pd.DataFrame, path: Path) -> None:
     """Draw the mean accuracy on the validation rows against the epochs, for each data set."""
-    names = [name for name in dict.fromkeys(runs["data"]) if (name, 1.0) in SEARCH]
+    names = [name for name in TITLES if name in set(runs["data"])]
     figure, axes = plt.subplots(
         1, len(names), figsize=(3.6 * len(names), 3), layout="constrained", squeeze=False
     )
@@ -44,7 +44,7 @@ def figure_5(runs: pd.DataFrame, curves: pd.DataFrame, path: Path) -> None:
             ]
             if len(part):
                 ax.plot(*mean_curve(part, ends, mode), color=colour, label=mode)
-        ax.set(title=name, xlabel="epochs", ylabel="validation accuracy")
+        ax.set(title=TITLES[name], xlabel="epochs", ylabel="validation accuracy")
         ax.grid(alpha=0.3)
     axes[0, 0].legend()
     figure.savefig(path, metadata={"Date": None})
@@ -85,7 +85,7 @@ def figure_6(curves: pd.DataFrame, path: Path) -> None:
     sizes.step(search["epoch"], search["n_parameters"], color=ORANGE, where="post")
     sizes.set_ylim(0)
     sizes.set_ylabel("parameters", color=ORANGE)
-    left.set(title=name, xlabel="epochs", ylabel="validation accuracy")
+    left.set(title=TITLES[name], xlabel="epochs", ylabel="validation accuracy")
     left.legend(loc="lower right")
     annotate(right, search)
     figure.savefig(path, metadata={"Date": None})

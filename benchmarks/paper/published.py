@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+TITLES = {
+    "adult": "Adult",
+    "fashion_mnist": "Fashion-MNIST",
+    "mnist": "MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "svhn": "SVHN",
+    "eurosat": "EuroSAT",
+}
+
 
 class Published(NamedTuple):
     """A cell of Tables 1, 2 and 5."""

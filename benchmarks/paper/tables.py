@@ -23,20 +23,12 @@ from published import (
     POOLING_BEFORE,
     RANDOM,
     SEARCH,
+    TITLES,
     Published,
 )
 from run import RESULTS
 
 DOCS = Path(__file__).parents[2] / "docs"
-TITLES = {
-    "adult": "Adult",
-    "fashion_mnist": "Fashion-MNIST",
-    "mnist": "MNIST",
-    "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100",
-    "svhn": "SVHN",
-    "eurosat": "EuroSAT",
-}
 SETTINGS = {"paper": "paper's settings", "defaults": "our defaults"}
 ALPHAS = (1.0, 0.5, 0.0)
 
