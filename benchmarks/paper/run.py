@@ -21,6 +21,9 @@ Settings
 --------
 paper
     `PAPER_SETTINGS`.
+narrow_cells
+    The same, but a new cell always has one channel more than its input; the paper does not say
+    how many it has. `PAPER_SETTINGS` draw one or seven more.
 defaults
     Our defaults, with the start of the run.
 """
@@ -40,6 +43,7 @@ from data import SETS, Data, load
 from sklearn.metrics import accuracy_score
 
 from skectonas import PAPER_SETTINGS, ECToNASClassifier
+from skectonas.morphisms import PAPER_MORPHISMS, AddCell
 
 STARTS = ("small_ffnn", "medium_ffnn", "large_ffnn", "small_cnn", "medium_cnn", "large_cnn")
 MODES = ("search", "random", "baseline")
@@ -117,11 +121,20 @@ def paper_settings(mode: str) -> dict[str, Any]:
     return dict(PAPER_SETTINGS)
 
 
+def narrow_cells(mode: str) -> dict[str, Any]:
+    morphisms = [AddCell(extra=(1,)) if isinstance(m, AddCell) else m for m in PAPER_MORPHISMS]
+    return {**paper_settings(mode), "morphisms": morphisms}
+
+
 def default_settings(mode: str) -> dict[str, Any]:
     return {"final_fraction": 1.0} if mode == "baseline" else {}
 
 
-SETTINGS = {"paper": paper_settings, "defaults": default_settings}
+SETTINGS = {
+    "paper": paper_settings,
+    "narrow_cells": narrow_cells,
+    "defaults": default_settings,
+}
 
 
 class Recorder:
