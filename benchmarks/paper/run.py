@@ -22,8 +22,8 @@ Settings
 paper
     `PAPER_SETTINGS`.
 narrow_cells
-    The same, but a new cell always has one channel more than its input; the paper does not say
-    how many it has. `PAPER_SETTINGS` draw one or seven more.
+    The same, but a new cell has as many channels as its input. The paper does not say how many
+    it has; `PAPER_SETTINGS` draw one or seven more.
 defaults
     Our defaults, with the start of the run.
 """
@@ -112,6 +112,8 @@ def done(path: Path) -> set[Run]:
 
 def append(table: pd.DataFrame, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        table = table[pd.read_csv(path, nrows=0).columns]
     table.to_csv(path, mode="a", header=not path.exists(), index=False)
 
 
@@ -122,7 +124,7 @@ def paper_settings(mode: str) -> dict[str, Any]:
 
 
 def narrow_cells(mode: str) -> dict[str, Any]:
-    morphisms = [AddCell(extra=(1,)) if isinstance(m, AddCell) else m for m in PAPER_MORPHISMS]
+    morphisms = [AddCell(extra=(0,)) if isinstance(m, AddCell) else m for m in PAPER_MORPHISMS]
     return {**paper_settings(mode), "morphisms": morphisms}
 
 
