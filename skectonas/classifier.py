@@ -40,6 +40,7 @@ from skectonas.inputs import (
     Data,
     InputEncoder,
     batches_of,
+    check_groups,
     check_weights,
     check_X,
     check_y,
@@ -412,7 +413,14 @@ class ECToNASClassifier(
 
     @all_or_nothing
     @check_parameters
-    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+    ) -> Self:
         """Find and train a network.
 
         Parameters
@@ -426,6 +434,11 @@ class ECToNASClassifier(
         sample_weight : array-like of shape (n,), default=None
             Weights of the rows, in the training loss and in the validation score. Rows with
             weight zero are left out.
+        groups : array-like of shape (n,), default=None
+            Labels of groups of rows that belong together, such as the rows of one patient. All
+            rows of a group are trained on, or all are held out to score the candidates. There
+            must be at least two groups, and each class must be in two of them. The part that is
+            held out is then only about `validation_fraction`.
 
         Returns
         -------
@@ -462,11 +475,12 @@ class ECToNASClassifier(
         X = check_X(self, X, reset=not is_further)
         labels = check_y(self, X, y)
         weights = check_weights(sample_weight, X)
+        group_numbers = check_groups(groups, X)
         device = check_device(self.device)
         prepare = further_fit if is_further else first_fit
         try:
             with undisturbed(device), self._ending_with_sigterm():
-                sample = Sample.of(X, labels, weights)
+                sample = Sample.of(X, labels, weights, group_numbers)
                 search, state, basis, checkpoint = prepare(plain, sample, device, clock)
                 observers: list[Observer] = []
                 if self.verbose:

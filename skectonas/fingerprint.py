@@ -47,7 +47,7 @@ def fingerprint_of(
             if name not in UNIMPORTANT
         },
         "random_state": str(seed),
-        "X, y or sample_weight": _digest_of_rows(data),
+        "X, y, sample_weight or groups": _digest_of_rows(data),
         "the networks that the search begins with": digest_of(state),
         "the version of skectonas": __version__,
     }

@@ -51,6 +51,7 @@ from skectonas.training import (
     name_of,
     resolve_optimizer,
     split,
+    split_by_groups,
     training_weights,
 )
 
@@ -82,6 +83,8 @@ class Sample(NamedTuple):
         For each of these rows, the index of its class.
     weights : ndarray of shape (n,) or None
         Their sample weights.
+    groups : ndarray of shape (n,) or None, default=None
+        The numbers of their groups.
     """
 
     X: Data
@@ -89,19 +92,37 @@ class Sample(NamedTuple):
     classes: NDArray[Any]
     indices: NDArray[np.int64]
     weights: NDArray[np.float64] | None
+    groups: NDArray[np.int64] | None = None
 
     @classmethod
-    def of(cls, X: Data, labels: NDArray[Any], weights: NDArray[np.float64] | None) -> Sample:
+    def of(
+        cls,
+        X: Data,
+        labels: NDArray[Any],
+        weights: NDArray[np.float64] | None,
+        groups: NDArray[np.int64] | None = None,
+    ) -> Sample:
         """Leave out the rows without weight, and encode the classes of the others."""
         rows = None
         if weights is not None and not weights.all():
             rows = np.flatnonzero(weights)
             labels, weights = labels[rows], weights[rows]
-        return cls(X, rows, *check_classes(labels), weights)
+            groups = None if groups is None else groups[rows]
+        return cls(X, rows, *check_classes(labels), weights, groups)
 
     def numbers_in_X(self, chosen: NDArray[np.int64]) -> NDArray[np.intp]:
         """Return the row numbers in X of the chosen rows of the sample."""
         return chosen if self.rows is None else self.rows[chosen]
+
+    def split(
+        self, validation_fraction: float, seed: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the rows to train and to validate on; no group is on both sides."""
+        if self.groups is None:
+            return split(self.indices, validation_fraction, seed)
+        return split_by_groups(
+            self.indices, self.groups, self.classes, validation_fraction, seed
+        )
 
 
 class Prepared(NamedTuple):
@@ -137,7 +158,7 @@ def first_fit(
     """
     optimizer = _optimizer_of(estimator)
     seed = _seed_of(estimator)
-    train, validation = split(sample.indices, estimator.validation_fraction, seed)
+    train, validation = sample.split(estimator.validation_fraction, seed)
     encoder = InputEncoder(
         estimator.image_shape, estimator.column_order, estimator.column_scaling, seed
     ).fit(sample.X, sample.numbers_in_X(train))
@@ -167,7 +188,7 @@ def further_fit(
     optimizer = _optimizer_of(estimator)
     seed, encoder = estimator.seed_, estimator.encoder_
     settings = _settings_of(estimator, encoder)
-    train, validation = split(sample.indices, estimator.validation_fraction, seed)
+    train, validation = sample.split(estimator.validation_fraction, seed)
     _check_size("The fitted network", estimator.best_topology_, settings)
     data, all_rows = _training_data(estimator, sample, encoder, train, validation)
     scorer = _scorer(estimator, sample, data, validation)

@@ -25,6 +25,7 @@ import torch
 from fuzzing_values import (
     GOOD_X,
     GOOD_Y,
+    GROUPS,
     IMAGES,
     LABELS,
     ODD_X,
@@ -78,6 +79,7 @@ def _fit_once(clf: ECToNASClassifier, random: Random) -> str:
     X = random.choice(ODD_X if random.random() < 0.4 else GOOD_X)()
     y = random.choice(ODD_Y if random.random() < 0.3 else GOOD_Y)()
     weights = random.choice(WEIGHTS)() if random.random() < 0.3 else None
+    groups = random.choice(GROUPS)() if random.random() < 0.2 else None
     before, trained = dict(vars(clf)), []
     train = FusedTrainer.train
 
@@ -88,7 +90,7 @@ def _fit_once(clf: ECToNASClassifier, random: Random) -> str:
     with mock.patch.object(FusedTrainer, "train", watched), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            clf.fit(X, y, weights)
+            clf.fit(X, y, weights, groups=groups)
         except Exception as error:
             _check_error(clf, before, error, bool(trained))
             return type(error).__name__

@@ -141,9 +141,9 @@ def test_other_data_are_refused(digits: Any, tmp_path: Path) -> None:
     assert (other_y != y).any()
     weights[5] = 0.5
     for rows in ((changed, y), (X, other_y), (X[:-1], y[:-1])):
-        with pytest.raises(ValueError, match="X, y or sample_weight"):
+        with pytest.raises(ValueError, match="X, y, sample_weight or groups"):
             quick(60, checkpoint=path).fit(*rows)
-    with pytest.raises(ValueError, match="X, y or sample_weight"):
+    with pytest.raises(ValueError, match="X, y, sample_weight or groups"):
         quick(60, checkpoint=path).fit(X, y, sample_weight=weights)
     assert bits(quick(60, checkpoint=path).fit(X.copy(), y.tolist()), X) == bits(
         quick(60).fit(X, y), X

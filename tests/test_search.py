@@ -139,6 +139,22 @@ def test_budget_is_a_hard_limit(
     assert np.isfinite(outcome.winner.score)
 
 
+def test_chance_decides_both_phases() -> None:
+    fitness = Random(3)
+    _, history, _, _ = run(300, fitness=fitness)
+    brackets = history.dropna(subset="bracket")
+    assert set(brackets["phase"]) == {"phase 1", "phase 2"}
+    drawn = [
+        np.random.default_rng([3, candidate, round(epochs * STEPS_PER_EPOCH)]).random()
+        for candidate, epochs in zip(
+            brackets["candidate"], brackets["epochs_total"], strict=True
+        )
+    ]
+    np.testing.assert_array_equal(brackets["fitness"], drawn)
+    for _, bracket in brackets.groupby(["generation", "phase", "round", "bracket"]):
+        assert bracket.loc[bracket["fitness"].idxmax(), "won"]
+
+
 def test_the_last_round_is_shortened_equally() -> None:
     _, history, trainer, state = run(55)
     candidates, steps, _ = trainer.calls[-1]

@@ -16,7 +16,7 @@ from skectonas.search.checks import check_start, is_better_trained, is_trained
 from skectonas.search.children import children_of
 from skectonas.search.clock import Clock, affordable_steps
 from skectonas.search.final import AllRows, scored_as_before
-from skectonas.search.fitness import Fitness, Greedy, rank
+from skectonas.search.fitness import Fitness, Greedy, Random, rank
 from skectonas.search.front import unbeaten
 from skectonas.search.ledger import PHASES, Entry, Ledger
 from skectonas.search.settings import Settings
@@ -46,7 +46,8 @@ class Search:
     trainer : Trainer
         Trains the competitors.
     fitness : Fitness
-        The fitness in phase 2 and in the final selection; phase 1 is always greedy.
+        The fitness in phase 2 and in the final selection; phase 1 is greedy, unless chance
+        decides.
     images : Tensor of shape (n, height, width, channels)
         Training images as a network sees them, for the morphisms that look at data.
     seed : int
@@ -308,7 +309,8 @@ class Search:
         n_steps = self._round_steps(state)
         if not n_steps:
             return self._end_phase(replace(state, finished=True))
-        fitness = self._greedy if state.step == "phase 1" else self.fitness
+        is_greedy = state.step == "phase 1" and not isinstance(self.fitness, Random)
+        fitness = self._greedy if is_greedy else self.fitness
         draw = self._draw(state)
         each = [n_steps] * len(draw.competitors)
         finished = n_steps < state.ledger.steps(self.settings.round_epochs)

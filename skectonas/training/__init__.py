@@ -6,7 +6,7 @@ validation rows, and `scoring` the score of a prediction.
 """
 
 from skectonas.training.data import BatchOrder, Rows, TrainingData
-from skectonas.training.holdout import split, training_weights
+from skectonas.training.holdout import split, split_by_groups, training_weights
 from skectonas.training.plain import (
     Key,
     OptimizerSpec,
@@ -40,5 +40,6 @@ __all__ = [
     "resolve_optimizer",
     "snapshot_steps",
     "split",
+    "split_by_groups",
     "training_weights",
 ]
