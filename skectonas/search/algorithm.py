@@ -225,6 +225,7 @@ class Search:
         most = max(1, self._left(state) // len(starts))
         n_steps = min(state.ledger.steps(self.settings.warmup_epochs), most)
         state, trained, _ = self._train(state, starts, [n_steps] * len(starts))
+        _check_memory(starts, trained)
         trained.sort(key=lambda c: rank(c, self._greedy(c)), reverse=True)
         _check_start(trained[0])
         parents, others = trained[: self.settings.n_parents], trained[self.settings.n_parents :]
@@ -459,6 +460,16 @@ def _is_better_trained(candidate: Candidate, before: Candidate) -> bool:
 def _is_trained(candidate: Candidate) -> bool:
     """Return whether the training of a candidate did not diverge."""
     return candidate.is_finite and bool(np.isfinite(candidate.loss))
+
+
+def _check_memory(starts: Sequence[Candidate], trained: Sequence[Candidate]) -> None:
+    """Raise if no start could be trained: see `Candidate.failed`."""
+    if all(before.n_steps == now.n_steps for before, now in zip(starts, trained, strict=True)):
+        raise MemoryError(
+            "There is not enough memory to train the start, which has "
+            f"{min(start.n_parameters for start in starts):,} weights. Choose a smaller start, "
+            "fewer pixels, or fewer workers."
+        )
 
 
 def _check_start(start: Candidate) -> None:
