@@ -314,38 +314,43 @@ def test_other_errors_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 REAL = """
-    import resource, warnings
-    import numpy as np, torch
-    from populations import KEY, SGD, networks, scorer_for, training_data
+    import os, resource, warnings
+    import torch
+    from populations import ENGINES, KEY, SGD, networks, scorer_for, training_data
     from skectonas.population import FusedTrainer
+    from skectonas.population.native.library import VARIABLE
+
+    def trained(candidates):
+        data = training_data((6, 6, 1))
+        return FusedTrainer(data, SGD, scorer_for(data)).train(candidates, [5] * 3, KEY)
 
     torch.set_num_threads(1)
-    data = training_data((6, 6, 1))
-    trainer = FusedTrainer(data, SGD, scorer_for(data))
-    given = networks((6, 6, 1), 3, [("", (4,)), ("2a", (5,)), ("", (2_000_000,))])
-    trainer.train(given[:2], [5] * 2, KEY)
-    [used] = [l for l in open("/proc/self/status") if l.startswith("VmSize")]
+    *small, large = networks((6, 6, 1), 3, [("", (4,)), ("2a", (5,)), ("", (2_000_000,))])
+    expected = {}
+    for engine in ENGINES[:2]:
+        os.environ[VARIABLE] = engine
+        expected[engine] = trained([*small, small[0]])
+    [used] = [line for line in open("/proc/self/status") if line.startswith("VmSize")]
     most = 1024 * int(used.split()[1]) + 2**30
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    with warnings.catch_warnings(record=True) as warned:
-        found = trainer.train(given, [5] * 3, KEY)
-    assert "1 of 3" in str(warned[-1].message), warned
-    assert [c.n_steps for c in found] == [5, 5, 0]
-    alone = trainer.train(given[:2], [5] * 2, KEY)
-    for one, other in zip(found, alone):
-        assert one.evaluations == other.evaluations
-        assert all(torch.equal(one.weights[n], other.weights[n]) for n in one.weights)
+    for engine in expected:
+        os.environ[VARIABLE] = engine
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            found = trained([*small, large])
+        assert "1 of 3" in str(warned[-1].message), warned
+        assert [c.n_steps for c in found] == [5, 5, 0]
+        for one, other in zip(found[:2], expected[engine]):
+            assert one.evaluations == other.evaluations
+            assert all(torch.equal(one.weights[n], other.weights[n]) for n in one.weights)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
-@pytest.mark.usefixtures("engine")
 def test_a_process_that_gets_no_more_memory() -> None:
-    program = textwrap.dedent(REAL)
-    folder = Path(__file__).parent
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True
-    )
+    program, folder = textwrap.dedent(REAL), Path(__file__).parent
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

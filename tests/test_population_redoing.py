@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from populations import KEY, SGD, assert_same_bits, networks, training_data
 
 from skectonas.candidate import Candidate
 from skectonas.population import FusedTrainer
+from skectonas.population.workers.redoing import done_again
+from skectonas.population.workers.sharing import Shared
 from skectonas.training.scoring import Scorer
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
@@ -52,50 +56,67 @@ def trained(score: Scorer, n_jobs: int = 1) -> list[Candidate]:
     return trainer.train(candidates, N_STEPS, KEY)
 
 
-def reasons(warned: pytest.WarningsRecorder) -> list[str]:
+def reasons(warned: Iterable[warnings.WarningMessage]) -> list[str]:
     """Return where a round was done again, each time."""
     texts = [str(w.message) for w in warned if DEATH in str(w.message)]
     return [text.partition("done again by ")[2].partition(",")[0] for text in texts]
 
 
-@pytest.mark.parametrize(
-    ("most", "places"),
-    [(1, ["new workers"]), (99, ["new workers", "this process"])],
-)
-def test_processes_that_are_killed(most: int, places: list[str], tmp_path: Path) -> None:
-    with joblib.parallel_config("loky"), pytest.warns(UserWarning, match=DEATH) as warned:
-        found = trained(killing(tmp_path, most), n_jobs=2)
-    assert reasons(warned) == places
-    assert len(list(tmp_path.iterdir())) >= min(most, 2)
-    assert_same_bits(found, trained(mean))
+class Attempt:
+    """What raises errors in workers, and gives a result where none is left to raise."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors, self.n_workers = list(errors), []
+
+    def __call__(self, handle: Any, n_workers: int) -> str:
+        self.n_workers.append(n_workers)
+        if self.errors:
+            raise self.errors.pop(0)
+        return "done"
 
 
-def test_an_error_of_a_score_is_not_lost() -> None:
-    """It looks as if a worker had died, but comes again where there is none."""
+class KilledWorker(Exception):
+    """As Dask calls it."""
 
-    def score(probabilities: np.ndarray) -> float:
-        raise BrokenProcessPool("ours")
 
+@pytest.mark.parametrize("error", [BrokenProcessPool("dead"), CancelledError(), KilledWorker()])
+def test_dead_workers_are_replaced_and_then_done_without(error: Exception) -> None:
+    for n_errors, expected in enumerate([[2], [2, 2], [2, 2, 1]]):
+        attempt = Attempt(*[error] * n_errors)
+        with joblib.parallel_config("loky"), warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            assert done_again(attempt, Shared(0), 2) == "done"
+        assert attempt.n_workers == expected
+        assert reasons(warned) == ["new workers", "this process"][:n_errors]
+
+
+def test_an_error_that_comes_again_without_workers_is_raised() -> None:
+    """A score has raised it, and no worker is dead."""
+    attempt = Attempt(*[BrokenProcessPool("ours")] * 3)
     with (
         joblib.parallel_config("loky"),
         pytest.warns(UserWarning, match=DEATH) as warned,
         pytest.raises(BrokenProcessPool, match="ours"),
     ):
-        trained(score, n_jobs=2)
-    assert reasons(warned) == ["new workers", "this process"]
+        done_again(attempt, Shared(0), 2)
+    assert len(warned) == 2
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading"])
-def test_another_error_is_raised_at_once(backend: str, tmp_path: Path) -> None:
-    def score(probabilities: np.ndarray) -> float:
-        with (tmp_path / "calls").open("a") as file:
-            file.write("x")
-        raise TimeoutError("ours") if backend == "threading" else ZeroDivisionError("ours")
+@pytest.mark.parametrize(
+    ("backend", "error"), [("loky", ValueError("ours")), ("threading", TimeoutError("ours"))]
+)
+def test_other_errors_are_raised_at_once(backend: str, error: Exception) -> None:
+    attempt = Attempt(error)
+    with joblib.parallel_config(backend), pytest.raises(type(error), match="ours"):
+        done_again(attempt, Shared(0), 2)
 
-    expected = TimeoutError if backend == "threading" else ZeroDivisionError
-    with joblib.parallel_config(backend), pytest.raises(expected, match="ours"):
-        trained(score, n_jobs=2)
-    assert len((tmp_path / "calls").read_text()) <= 2
+
+def test_a_process_that_is_killed(tmp_path: Path) -> None:
+    with joblib.parallel_config("loky"), pytest.warns(UserWarning, match=DEATH) as warned:
+        found = trained(killing(tmp_path, 1), n_jobs=2)
+    assert reasons(warned) == ["new workers"]
+    assert list(tmp_path.iterdir())
+    assert_same_bits(found, trained(mean))
 
 
 # --- Dask ------------------------------------------------------------------------------------

@@ -29,9 +29,9 @@ COPIES_OF_LIBRARY = {PLAIN: 2, MOMENTUM: 3, ADAM: 4, STORE: 7}
 """Copies of the weights besides the result: those in training, the means, and the state of the
 rule; or, for an optimiser of torch, the gradient and a state of four values for each weight."""
 
-COPIES_OF_TORCH = 8
-"""The same for torch: the weights, two means, gradient, the state and temporary values of an
-optimiser, and the networks that are evaluated."""
+COPIES_OF_TORCH = {PLAIN: 5, MOMENTUM: 6, ADAM: 7, STORE: 10}
+"""The same in torch: the weights, two means, gradient, the networks that are evaluated, and the
+state and temporary values of the optimiser."""
 
 PLAIN_ROWS_AT_ONCE = 4096
 """Validation rows that the plain loop takes at once."""
@@ -139,7 +139,8 @@ class Needs:
         rows = PLAIN_ROWS_AT_ONCE if planned.way is Way.ALONE else ROWS_AT_ONCE
         data = self._setup.data
         rows = min(max(len(data.validation), self._n_calibration), rows)
-        weights = COPIES_OF_TORCH * n * topology.n_parameters
+        copies = COPIES_OF_TORCH[rule_of(self._setup.optimizer).kind]
+        weights = copies * n * topology.n_parameters
         steps = n * values_in_training(topology, self._batch)
         pixels = math.prod(topology.input_shape)
         evaluation = rows * values_in_evaluation(topology)
@@ -178,5 +179,6 @@ def values_in_evaluation(topology: Topology) -> int:
     most = max(before + 2 * after for before, after in pairwise(topology.widths))
     for i, cell in enumerate(topology.cells):
         inputs = topology.channels[i] * math.prod(topology.map_sizes[i])
-        most = max(most, inputs + 2 * cell.channels * math.prod(topology.map_sizes[i]))
+        # The convolution has its output in another order of memory as well.
+        most = max(most, inputs + 3 * cell.channels * math.prod(topology.map_sizes[i]))
     return 2 * pixels + most
