@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -101,3 +101,11 @@ class Candidate:
     def as_ancestor(self) -> Ancestor:
         """Return the values of this candidate that its children keep."""
         return Ancestor(self.id, self.score, self.n_parameters, self.loss)
+
+    def failed(self) -> Candidate:
+        """Return this candidate with the evaluation of one that could not be trained.
+
+        It loses every bracket that has another.
+        """
+        evaluation = Evaluation(np.nan, np.inf, -np.inf)
+        return replace(self, evaluations=(*self.evaluations, evaluation))

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from helpers import USUAL_EXAMPLES, quick
 from hypothesis import HealthCheck, settings
+from populations import ENGINES
 from sklearn.datasets import load_digits
 
 from skectonas import ECToNASClassifier
+from skectonas.population.native.library import VARIABLE
 
 # The machines that run the tests differ too much for deadlines. A run has to be repeatable,
 # unless it explores new examples.
@@ -54,3 +56,11 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 def fitted(digits: tuple[np.ndarray, np.ndarray]) -> ECToNASClassifier:
     """Return a classifier fitted on them; tests do not change it."""
     return quick(60).fit(*digits)
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Train with each of the engines in turn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, request.param)
+        yield request.param

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import strategies as st
 
@@ -14,7 +13,7 @@ from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Candidate
 from skectonas.inputs.scaling import PixelScaling
 from skectonas.network import initial_weights
-from skectonas.population.native.library import LIBRARY, TORCH, VARIABLE, load
+from skectonas.population.native.library import LIBRARY, TORCH, load
 from skectonas.training.data import Rows, TrainingData
 from skectonas.training.plain import resolve_optimizer
 from skectonas.training.scoring import Scorer, make_scorer
@@ -23,14 +22,6 @@ KEY = (3, 1, 4)
 
 ENGINES = (TORCH, *load(LIBRARY).variants)
 """All engines that can train on this machine's CPU."""
-
-
-@pytest.fixture(scope="module", params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Train with each of the engines in turn."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(VARIABLE, request.param)
-        yield request.param
 
 
 def candidate(index: int, topology: Topology, dtype: torch.dtype = torch.float64) -> Candidate:

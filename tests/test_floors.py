@@ -40,7 +40,7 @@ STRANGERS = {
     "displays": {"candidate", "inputs", "morphisms", "population", "training"},
 }
 POPULATION = (
-    *("groups", "run", "kernels", "native", "workers", "trainer"),
+    *("groups", "run", "kernels", "native", "memory", "workers", "trainer"),
     "__init__",
 )
 """The same for what is inside of `population`."""

@@ -19,7 +19,6 @@ from populations import (
     assert_close,
     assert_same_bits,
     candidate,
-    engine,  # noqa: F401
     networks,
     rounds,
     scorer_for,

@@ -15,7 +15,6 @@ from populations import (
     SGD,
     assert_same_bits,
     candidate,
-    engine,  # noqa: F401
     scorer_for,
     training_data,
 )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from skectonas.candidate import Ancestor, Candidate
 from skectonas.network import initial_weights
-from skectonas.search.checks import check_start, is_better_trained, is_trained
+from skectonas.search.checks import check_memory, check_start, is_better_trained, is_trained
 from skectonas.search.children import children_of
 from skectonas.search.clock import Clock, affordable_steps
 from skectonas.search.final import AllRows, scored_as_before
@@ -265,6 +265,7 @@ class Search:
         n_steps = min(state.ledger.steps(self.settings.warmup_epochs), most)
         state, n_steps = self._in_time(state, starts, n_steps, WARM_UP_SHARE)
         state, trained, _ = self._train(state, starts, [n_steps] * len(starts))
+        check_memory(starts, trained)
         trained.sort(key=lambda c: rank(c, self._greedy(c)), reverse=True)
         check_start(trained[0])
         parents, others = trained[: self.settings.n_parents], trained[self.settings.n_parents :]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -28,6 +29,16 @@ def is_better_trained(candidate: Candidate, before: Candidate) -> bool:
     now, then = (c.evaluations[-1].train_loss for c in (candidate, before))
     is_lower = candidate.loss <= before.loss if math.isnan(then) else now <= then
     return is_trained(candidate) and is_lower
+
+
+def check_memory(starts: Sequence[Candidate], trained: Sequence[Candidate]) -> None:
+    """Raise if no start could be trained: see `Candidate.failed`."""
+    if all(before.n_steps == now.n_steps for before, now in zip(starts, trained, strict=True)):
+        raise MemoryError(
+            "There is not enough memory to train the start, which has "
+            f"{min(start.n_parameters for start in starts):,} weights. Choose a smaller start, "
+            "fewer pixels, or fewer workers."
+        )
 
 
 def check_start(start: Candidate) -> None:

@@ -177,6 +177,72 @@ class Member(NamedTuple):
     last_rate: float
 
 
+def bytes_of_session(
+    engine: Engine,
+    layout: Layout,
+    dtype: torch.dtype,
+    batch: int,
+    steps_at_once: int,
+    calibration_rows: int,
+) -> tuple[int, int]:
+    """Return the bytes that a session with a network takes besides the weights.
+
+    Parameters
+    ----------
+    engine : Engine
+        The library, and its variant.
+    layout : Layout
+        The network.
+    dtype : torch.dtype
+        Type of its weights.
+    batch, steps_at_once : int
+        See `Settings`.
+    calibration_rows : int
+        Rows that the statistics of the batch norm are computed on.
+
+    Returns
+    -------
+    tuple of int
+        Those of each thread, and those that the session takes once for all networks that read
+        the same: average pooling, max pooling or a dense layer first.
+    """
+    assert engine.library is not None
+    topology, integers = layout.topology, _integers_of(layout)
+    is_double = dtype == torch.float64
+    shared = _Input(
+        *topology.input_shape, topology.n_classes, batch, 0, is_double, steps_at_once
+    )
+    network = _Network(*_head_of(layout, integers))
+    of_thread, of_session = _long(), _long()
+    engine.library.skectonas_needs(
+        engine.name.encode(),
+        ctypes.byref(shared),
+        ctypes.byref(network),
+        _long(calibration_rows),
+        ctypes.byref(of_thread),
+        ctypes.byref(of_session),
+    )
+    return of_thread.value, of_session.value
+
+
+def _integers_of(layout: Layout) -> list[Array]:
+    """Return the arrays that the library reads of a network."""
+    cells: Sequence[ConvCell] = layout.topology.cells
+    return [
+        np.array([cell.channels for cell in cells], np.int32),
+        np.array([cell.pooling == "max" for cell in cells], np.int32),
+        np.array(layout.topology.widths[1:], np.int32),
+        np.array(list(layout.places.values()), np.int64),
+    ]
+
+
+def _head_of(layout: Layout, integers: Sequence[Array]) -> tuple[int, ...]:
+    """Return the first fields of the structure of a network, up to its size."""
+    topology = layout.topology
+    pointers = (array.ctypes.data for array in integers)
+    return len(topology.cells), len(topology.dense) + 1, *pointers, layout.size
+
+
 class Session(AbstractContextManager["Session"]):
     """Networks in training; closing it waits for the threads of the library.
 
@@ -247,21 +313,11 @@ class Session(AbstractContextManager["Session"]):
             raise MemoryError("not enough memory to train the networks of a round")
 
     def _network(self, member: Member) -> _Network:
-        topology = member.layout.topology
-        cells: Sequence[ConvCell] = topology.cells
-        integers: list[Array] = [
-            np.array([cell.channels for cell in cells], np.int32),
-            np.array([cell.pooling == "max" for cell in cells], np.int32),
-            np.array(topology.widths[1:], np.int32),
-            np.array(list(member.layout.places.values()), np.int64),
-        ]
+        integers = _integers_of(member.layout)
         self._alive.append(integers)
         flat = (member.weights, member.means, member.gradient, member.statistics)
         return _Network(
-            len(cells),
-            len(topology.dense) + 1,
-            *(array.ctypes.data for array in integers),
-            member.layout.size,
+            *_head_of(member.layout, integers),
             *(tensor.data_ptr() for tensor in flat),
             member.n_steps,
             member.last_rate,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol, TypeAlias
 
 import torch
@@ -83,6 +84,9 @@ def captured(compute: Compute, batch: Batch) -> torch.cuda.CUDAGraph:
         graph.capture_begin(capture_error_mode="relaxed")
         try:
             compute(batch)
-        finally:
-            graph.capture_end()
+        except BaseException:
+            with suppress(RuntimeError):  # which would hide the error
+                graph.capture_end()
+            raise
+        graph.capture_end()
     return graph

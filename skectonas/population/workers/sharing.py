@@ -25,6 +25,15 @@ _MAX_RECEIVED = 2  # number of searches whose data a worker keeps
 _received: OrderedDict[str, object] = OrderedDict()
 
 
+def has_children(backend: Any) -> bool:
+    """Return whether the workers of a backend are processes that this one has started."""
+    return not _kinds_of(backend).isdisjoint(CHILDREN)
+
+
+def _kinds_of(backend: Any) -> set[str]:
+    return {kind.__name__ for kind in type(backend).__mro__}
+
+
 class Shared(Generic[T]):
     """A value that tasks in other threads, processes or machines need.
 
@@ -43,13 +52,12 @@ class Shared(Generic[T]):
         self._on_dask: tuple[Any, Any] | None = None
 
     def handle_for(self, backend: Any) -> Any:
-        """Return what tasks of a backend of joblib get; in a worker, it has the `value`."""
-        kinds = {kind.__name__ for kind in type(backend).__mro__}
-        if kinds.intersection(CHILDREN):
+        """Return what tasks of a backend of joblib get: see `value_of`."""
+        if has_children(backend):
             if self._on_file is None:
                 self._on_file = OnFile(self.value)
             return self._on_file
-        if "DaskDistributedBackend" in kinds:
+        if "DaskDistributedBackend" in _kinds_of(backend):
             return self._scattered_by(backend.client)
         return self
 
@@ -61,11 +69,25 @@ class Shared(Generic[T]):
             self._on_dask = client, future
         return self._on_dask[1]
 
+    def send_again(self) -> None:
+        """Let workers of Dask get the value anew, after those that had it have died."""
+        self._on_dask = None
+
     def __getstate__(self) -> Any:
         return wrap_non_picklable_objects(self.value, keep_wrapper=False)
 
     def __setstate__(self, value: Any) -> None:
         Shared.__init__(self, value)
+
+
+def value_of(handle: Any) -> Any:
+    """Return the value of what a task got of a `Shared`.
+
+    If only one worker of Dask is left, joblib runs tasks in this process. Nobody has turned the
+    future into what it stands for then.
+    """
+    shared = handle if isinstance(handle, Shared | OnFile) else handle.result()
+    return shared.value
 
 
 class OnFile(Generic[T]):

@@ -305,6 +305,26 @@ SKECTONAS_EXPORT void *skectonas_open(const char *variant, const skectonas::Inpu
     }
 }
 
+// Bytes that a session takes besides the weights: for each of its threads, and once for all networks
+// that read the same. What is small in any case is left out.
+SKECTONAS_EXPORT void skectonas_needs(const char *variant, const skectonas::Input *input, const skectonas::Network *network, int64_t calibration_rows,
+                                      int64_t *of_thread, int64_t *of_session) {
+    *of_thread = *of_session = 0;
+    const skectonas::Kernels *kernels = skectonas::find_kernels(variant, input->is_double, input->batch);
+    void *net = kernels ? kernels->make_net(*input, *network) : nullptr;
+    if (!net) return;
+    const int64_t rows = (input->batch + kernels->lanes - 1) / kernels->lanes * kernels->lanes, n = (calibration_rows + rows - 1) / rows;
+    const int64_t batch = kernels->batch_size(*input, kernels->inputs_of(*network));
+    *of_thread = kernels->scratch_size(net) + kernels->loading_size(*input);
+    *of_session = 2 * input->steps_at_once * batch;
+    if (network->n_cells) {
+        const bool are_kept = n * batch <= (int64_t)skectonas::CALIBRATION_BYTES;
+        *of_thread += kernels->calibration_size(net, n) + (are_kept ? 0 : batch);
+        *of_session += are_kept ? n * batch : 0;
+    }
+    kernels->free_net(net);
+}
+
 // Begins a part in the background.
 SKECTONAS_EXPORT int32_t skectonas_begin(void *session, const skectonas::Part *part) {
     try {
