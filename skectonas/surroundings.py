@@ -132,9 +132,13 @@ def terminated_as_interrupted() -> Iterator[None]:
         (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
 
     try:
-        signal.signal(signal.SIGTERM, interrupt)
-        yield
+        try:
+            signal.signal(signal.SIGTERM, interrupt)
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
     finally:
+        # Again, as Ctrl-C may have come before the first.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 

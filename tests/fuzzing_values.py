@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable
 from decimal import Decimal
+from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -234,7 +236,11 @@ NUMBERS: list[Any] = [
 PARAMETERS: dict[str, list[Any]] = {
     "alpha": [*NUMBERS, 0.5, np.float64(1)],
     # Without those that would be trained for ever.
-    "budget": [n for n in NUMBERS if not (isinstance(n, int) and 100 < n < 10**100)],
+    "budget": [n for n in NUMBERS if not (isinstance(n, int) and 100 < n < 10**100)] + [None],
+    # Without those that are over at once, which only training can show, and without long ones.
+    "time_limit": [n for n in NUMBERS if not (isinstance(n, Real) and (0 < n < 1 or n > 3))],
+    "checkpoint": ["/missing/x", "\0", b"x", 3, Path(__file__), Path(__file__) / "x"],
+    "n_iter_no_change": NUMBERS,
     "start": [
         "medium_ffnn",
         "medium_cnn",

@@ -220,6 +220,12 @@ def test_a_place_that_cannot_be_written_to_is_an_error(digits: Any, tmp_path: Pa
         quick(20, checkpoint=tmp_path / "missing" / "search").fit(*digits)
 
 
+def test_a_path_that_cannot_be_read_is_an_error(digits: Any) -> None:
+    for path in (Path(__file__) / "search", "\0"):
+        with pytest.raises(ValueError, match=r"checkpoint=.*cannot be read"):
+            quick(20, checkpoint=path).fit(*digits)
+
+
 def test_a_full_disk_does_not_end_the_search(
     digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

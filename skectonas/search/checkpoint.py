@@ -136,6 +136,8 @@ def _read(path: Path) -> dict[str, Any] | None:
         data = path.read_bytes()
     except FileNotFoundError:
         return None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"checkpoint={os.fspath(path)!r} cannot be read: {error}") from error
     begin = len(HEAD) + DIGEST_SIZE
     body = memoryview(data)[begin:]
     if not data.startswith(HEAD) or data[len(HEAD) : begin] != hashlib.sha256(body).digest():
