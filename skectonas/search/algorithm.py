@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from torch import Tensor
@@ -291,7 +292,8 @@ class Search:
             blank = replace(
                 parent, generation=state.generation, parent=parent.as_ancestor(), evaluations=()
             )
-            children += children_of(blank, self.settings, self.images, ids, rng)
+            check = partial(self._check_time, state)
+            children += children_of(blank, self.settings, self.images, ids, rng, check)
         # Recovery alone decides nothing: the first round has to be affordable, too.
         cost = sum(self._recovery_steps(state, children))
         cost += len(children) * self._shortest_round(state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +19,7 @@ def children_of(
     images: Tensor,
     ids: Iterator[int],
     rng: np.random.Generator,
+    check: Callable[[], None],
 ) -> Iterator[Candidate]:
     """Yield the children of a candidate; degenerate ones are rejected.
 
@@ -34,11 +35,14 @@ def children_of(
         The numbers of the children.
     rng : numpy.random.Generator
         Source of the random draws.
+    check : callable
+        Is called before each child, and may raise to give up.
     """
     seen = Activations(blank.weights, blank.topology, images)
     context = Context(rng, images, seen)
     for morphism in settings.morphisms:
         for site in morphism.sites(blank.topology):
+            check()
             child = _child(blank, settings, ids, morphism, site, context)
             if child is not None and child.is_finite:
                 yield child
