@@ -52,7 +52,7 @@ FORMS = [
     (28, 1, "32a 64a", "100", 8),
     (28, 1, "32m 64m", "100", 8),
     (64, 3, "64m 128m 128a", "500", 4),
-    (224, 3, "32a 64m", "10", 2),
+    (112, 3, "32a 64m", "10", 2),
 ]
 CASES = [
     *(Case(engine, *form) for engine in ("native", "torch") for form in FORMS),
