@@ -3,25 +3,24 @@
     OMP_NUM_THREADS=1 python benchmarks/needs.py [--only 0,3] [--csv needs.csv]
 
 Each case is a process of its own, which first trains small candidates of the same kind, so that
-libraries have what they keep. From then to the end of the round, its anonymous memory (RssAnon,
-Linux) is read every few milliseconds from outside.
+libraries have what they keep. Then the system is told to forget the peak of its resident memory
+(VmHWM, Linux), and is asked for it after the round.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
 import os
+import re
 import subprocess
 import sys
-import threading
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from memory import SECONDS, anonymous
 
 from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Candidate
@@ -53,7 +52,7 @@ FORMS = [
     (28, 1, "32a 64a", "100", 8),
     (28, 1, "32m 64m", "100", 8),
     (64, 3, "64m 128m 128a", "500", 4),
-    (224, 3, "32a 64m", "10", 2),
+    (112, 3, "32a 64m", "10", 2),
 ]
 CASES = [
     *(Case(engine, *form) for engine in ("native", "torch") for form in FORMS),
@@ -78,7 +77,7 @@ def topology(case: Case, *, small: bool = False) -> Topology:
 
 
 def run(case: Case) -> None:
-    """Be the process of a case; print the estimate, wait, train."""
+    """Be the process of a case; print the estimate and the memory that the round took."""
     rng = np.random.default_rng(0)
 
     def rows(n: int) -> Rows:
@@ -89,45 +88,39 @@ def run(case: Case) -> None:
     optimizer = resolve_optimizer(case.optimizer, 0.001)
     trainer = FusedTrainer(data, optimizer, lambda p: float(p[:, 0].mean()), 8, case.n_jobs)
 
-    def train(*, small: bool) -> None:
-        form = topology(case, small=small)
+    def train(form: Topology) -> int:
         weights = initial_weights(form, rng)
         given = [Candidate(i, form, weights) for i in range(case.n_candidates)]
-        if not small:
-            this = trainers._Round(given, [4] * len(given), (0,), PLAIN_RECIPE, case.batch)
-            need_of = trainer._need_of(this, case.n_jobs)
-            needs = list(map(need_of, trainer._plan(this, range(len(given)))))
-            print(bytes_of(needs, case.n_jobs), flush=True)
-            input()
+        this = trainers._Round(given, [4] * len(given), (0,), PLAIN_RECIPE, case.batch)
+        need_of = trainer._need_of(this, case.n_jobs)
+        needs = list(map(need_of, trainer._plan(this, range(len(given)))))
+        Path("/proc/self/clear_refs").write_text("5")
         trainer.train(given, [4] * len(given), (0,))
+        return bytes_of(needs, case.n_jobs)
 
-    train(small=True)
-    train(small=False)
-    print("done", flush=True)
+    train(topology(case, small=True))
+    before = resident("VmRSS")
+    estimated = train(topology(case))
+    print(json.dumps([estimated, resident("VmHWM") - before]))
+
+
+def resident(name: str) -> int:
+    """Return the memory of this process, or its peak, in bytes."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.findall(rf"{name}:\s+(\d+) kB", status)[0])
 
 
 def measure(number: int, case: Case) -> dict[str, object]:
-    """Run a case in a process of its own and watch its memory."""
+    """Run a case in a process of its own."""
     engine = {"SKECTONAS_CPU_ENGINE": "torch"} if case.engine == "torch" else {}
-    command = [sys.executable, __file__, "--run", str(number)]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+    found = subprocess.run(
+        [sys.executable, __file__, "--run", str(number)],
         env=os.environ | engine,
-    ) as child:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        estimated = int(child.stdout.readline())
-        before = peak = anonymous(child.pid)
-        reader = threading.Thread(target=child.stdout.readline)
-        reader.start()
-        print(file=child.stdin, flush=True)
-        while reader.is_alive():
-            peak = max(peak, anonymous(child.pid))
-            time.sleep(SECONDS)
-    taken = peak - before
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    estimated, taken = json.loads(found.stdout)
     return {
         **asdict(case),
         "estimated_mb": round(estimated / 1e6, 1),

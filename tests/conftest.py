@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import USUAL_EXAMPLES, quick
 from hypothesis import HealthCheck, settings
-from populations import ENGINES
+from populations import ENGINES, KINDS
 from sklearn.datasets import load_digits
 
 from skectonas import ECToNASClassifier
@@ -31,6 +31,10 @@ settings.register_profile(
     derandomize=False,
     max_examples=10 * USUAL_EXAMPLES,
     print_blob=True,
+)
+# Where other tests have tried all examples with the newest dependencies.
+settings.register_profile(
+    "brief", settings.get_profile("skectonas"), max_examples=USUAL_EXAMPLES // 5
 )
 settings.load_profile(os.environ.get("SKECTONAS_HYPOTHESIS", "skectonas"))
 
@@ -61,6 +65,14 @@ def fitted(digits: tuple[np.ndarray, np.ndarray]) -> ECToNASClassifier:
 @pytest.fixture(scope="module", params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> Iterator[str]:
     """Train with each of the engines in turn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, request.param)
+        yield request.param
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind_of_engine(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Train with one engine of each kind, where variants of the library do the same."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(VARIABLE, request.param)
         yield request.param

@@ -23,6 +23,9 @@ KEY = (3, 1, 4)
 ENGINES = (TORCH, *load(LIBRARY).variants)
 """All engines that can train on this machine's CPU."""
 
+KINDS = ENGINES[:2]
+"""One of each kind: torch, and the best variant of the library if there is one."""
+
 
 def candidate(index: int, topology: Topology, dtype: torch.dtype = torch.float64) -> Candidate:
     """Return a candidate with every weight drawn, gammas of both signs included."""

@@ -385,10 +385,10 @@ def test_a_pickle_holds_the_name_of_the_file(view: Any, dtype: Any, tmp_path: Pa
     X = view(mapped(tmp_path, PIXELS.astype(dtype), "r+"))
     written = pickle.dumps(images_of(X, np.arange(10)))
     assert len(written) < 2_000 < X.nbytes
-    again = pickle.loads(written)
-    assert mapping_of(again._X) is not None
+    again = pickle.loads(pickle.dumps(pickle.loads(written)))
     places = torch.tensor([7, 2])
     assert torch.equal(again.take(places), images_of(X).take(places))
+    assert mapping_of(again._X) is not None
 
 
 def test_a_pickle_holds_values_that_no_file_has(tmp_path: Path) -> None:
@@ -406,6 +406,18 @@ def test_a_pickle_holds_values_that_no_file_has(tmp_path: Path) -> None:
         again = pickle.loads(pickle.dumps(images_of(X)))
         assert torch.equal(again.take(torch.arange(9)), images_of(X).take(torch.arange(9)))
     assert FileArray.of(PIXELS) is None
+
+
+@pytest.mark.parametrize("values", [b"", b"short", bytes(6 + PIXELS.nbytes)])
+def test_a_file_that_is_another_one_elsewhere(values: bytes, tmp_path: Path) -> None:
+    X = mapped(tmp_path, PIXELS)
+    again = pickle.loads(pickle.dumps(images_of(X)))
+    file = Path(X.filename)
+    file.unlink()
+    if values:
+        file.write_bytes(values)
+    with pytest.raises(OSError, match=rf"X is in the file '{file}', which cannot be read here"):
+        again.take(torch.arange(2))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import joblib
 import numpy as np
 import pytest
 import torch
@@ -126,23 +125,6 @@ def test_same_bits_for_every_number_of_workers() -> None:
     alone = trained(None)
     for n_jobs in (1, 2, -1):
         assert_same_bits(trained(n_jobs), alone)
-
-
-def test_same_bits_from_processes() -> None:
-    with joblib.parallel_config("loky", max_nbytes=100):  # arrays arrive read only
-        found = trained(2)
-    assert_same_bits(found, trained(1))
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # those of its own dependencies
-def test_same_bits_from_dask() -> None:
-    distributed = pytest.importorskip("distributed")
-    cluster = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50
-    )
-    with cluster, distributed.Client(cluster), joblib.parallel_config("dask"):
-        found = trained(2)
-    assert_same_bits(found, trained(1))
 
 
 def test_float32_stays_near_the_plain_loop() -> None:

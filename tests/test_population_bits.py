@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import joblib
@@ -12,9 +13,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from populations import (
     KEY,
+    MIXED,
     SGD,
     assert_same_bits,
     candidate,
+    networks,
     scorer_for,
     training_data,
 )
@@ -22,8 +25,6 @@ from populations import (
 from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Candidate
 from skectonas.population import FusedTrainer
-
-pytestmark = pytest.mark.usefixtures("engine")
 
 
 class Round(NamedTuple):
@@ -75,6 +76,7 @@ def average_cell(channels: int, *units: int) -> Topology:
 BACK_TO_BACK = Round([average_cell(7, 5), average_cell(6)], [6, 1], 57, 19, torch.float32)
 
 
+@pytest.mark.usefixtures("engine")
 @examples(40)
 @example(BACK_TO_BACK)
 @given(rounds())
@@ -84,10 +86,34 @@ def test_threads(case: Round) -> None:
         assert_same_bits(case.trained(n_jobs), alone)
 
 
+@pytest.mark.usefixtures("kind_of_engine")
 @examples(8)
 @example(BACK_TO_BACK)
 @given(rounds())
 def test_processes(case: Round) -> None:
-    with joblib.parallel_config("loky"):
-        found = case.trained(2)  # always as many: another number starts other processes
+    # Arrays arrive read only. Always as many processes: another number starts others.
+    with joblib.parallel_config("loky", max_nbytes=100):
+        found = case.trained(2)
+    assert_same_bits(found, case.trained(1))
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """Start two workers of Dask."""
+    distributed = pytest.importorskip("distributed")
+    workers = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50
+    )
+    with workers, distributed.Client(workers):
+        yield
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # those of its own dependencies
+@pytest.mark.usefixtures("kind_of_engine", "cluster")
+def test_dask() -> None:
+    topologies = [each.topology for each in networks((9, 7, 2), 3, MIXED)]
+    n_steps = [8 + i % 4 for i in range(len(topologies))]
+    case = Round(topologies, n_steps, 64, 8, torch.float32)
+    with joblib.parallel_config("dask"):
+        found = case.trained(2)
     assert_same_bits(found, case.trained(1))

@@ -233,8 +233,18 @@ class Nowhere:
         sys.addaudithook(refuse)
 
 
-@pytest.fixture
-def machines(temporary: Path, tmp_path: Path) -> Iterator[Any]:
+@pytest.fixture(scope="module")
+def temporary_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Return the only folder for temporary files of this process, which no worker sees."""
+    folder = tmp_path_factory.mktemp("here")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr("tempfile.tempdir", None)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def machines(temporary_here: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Yield a client of two workers of Dask that do not see the files of this process."""
     distributed = pytest.importorskip("distributed")
     cloudpickle = pytest.importorskip("cloudpickle")
@@ -245,8 +255,7 @@ def machines(temporary: Path, tmp_path: Path) -> Iterator[Any]:
     class Plugin(Nowhere, distributed.WorkerPlugin):
         pass
 
-    apart = tmp_path / "machines"
-    apart.mkdir()
+    apart = tmp_path_factory.mktemp("machines")
     cluster = distributed.LocalCluster(
         n_workers=2,
         threads_per_worker=1,
@@ -256,7 +265,7 @@ def machines(temporary: Path, tmp_path: Path) -> Iterator[Any]:
     )
     with cluster, distributed.Client(cluster) as client:
         files = f"/proc/{os.getpid()}/"
-        client.register_plugin(Plugin(apart, (str(temporary), files)))
+        client.register_plugin(Plugin(apart, (str(temporary_here), files)))
         yield client
         found = client.run(lambda: tempfile_of_this_process())
         assert len(set(found.values())) == 2
@@ -272,12 +281,16 @@ def tempfile_of_this_process() -> str:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # those of its own dependencies
 @pytest.mark.parametrize("optimizer", ["sgd", "adafactor"])
-def test_a_search_over_machines(optimizer: str, machines: Any, digits: Any) -> None:
+def test_a_search_over_machines(
+    optimizer: str, machines: Any, digits: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = {"start": "small_cnn", "optimizer": optimizer, "learning_rate": 0.01}
     expected = quick(30, **settings).fit(*digits).predict_proba(digits[0])
     sent: list[Any] = []
     scatter = machines.scatter
-    machines.scatter = lambda data, **how: sent.append(type(data)) or scatter(data, **how)
+    monkeypatch.setattr(
+        machines, "scatter", lambda data, **how: sent.append(type(data)) or scatter(data, **how)
+    )
     with joblib.parallel_config("dask"):
         found = quick(30, n_jobs=2, **settings).fit(*digits).predict_proba(digits[0])
     np.testing.assert_array_equal(found, expected)
@@ -289,8 +302,11 @@ def test_a_grid_over_machines_searches_in_each_of_them(machines: Any, digits: An
     grid = GridSearchCV(quick(12), {"alpha": [0.5, 1.0]}, cv=2, n_jobs=2, error_score="raise")
     expected = grid.fit(*digits).cv_results_["mean_test_score"]
     machines.run(refuse_to_scatter)
-    with joblib.parallel_config("dask"):
-        found = grid.fit(*digits).cv_results_["mean_test_score"]
+    try:
+        with joblib.parallel_config("dask"):
+            found = grid.fit(*digits).cv_results_["mean_test_score"]
+    finally:
+        machines.run(scatter_again)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -300,7 +316,37 @@ def refuse_to_scatter() -> None:
     def refuse(self: Any, client: Any) -> None:
         raise AssertionError("a search inside a task has sent its data to others")
 
+    refuse.before = Shared._scattered_by  # type: ignore[attr-defined]
     Shared._scattered_by = refuse  # type: ignore[method-assign]
+
+
+def scatter_again() -> None:
+    from skectonas.population.workers.sharing import Shared
+
+    refuse: Any = Shared._scattered_by
+    Shared._scattered_by = refuse.before  # type: ignore[method-assign]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_memory_map_on_machines(
+    machines: Any, digits: Any, temporary_here: Path, tmp_path: Path
+) -> None:
+    """Its file has to be there."""
+    X, y = digits
+    expected = quick(20).fit(X, y).predict_proba(X)
+    for folder in (tmp_path, temporary_here):
+        np.save(folder / "X.npy", X)
+    with joblib.parallel_config("dask"):
+        found = quick(20, n_jobs=2).fit(np.load(tmp_path / "X.npy", mmap_mode="r"), y)
+        with pytest.raises(OSError, match="on another machine needs it at the same place"):
+            quick(20, n_jobs=2).fit(np.load(temporary_here / "X.npy", mmap_mode="r"), y)
+    np.testing.assert_array_equal(found.predict_proba(X), expected)
+    for refusal in machines.run(trespasses).values():
+        refusal.unlink(missing_ok=True)
+
+
+def trespasses() -> Path:
+    return Path(tempfile_of_this_process()) / "trespass"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

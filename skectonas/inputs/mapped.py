@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 from collections.abc import Callable, Iterator
@@ -49,7 +50,15 @@ class MappedImages:
         return self._X.shape[0] if self._rows is None else len(self._rows)
 
     def take(self, places: Tensor) -> Tensor:
-        """Return some of the images."""
+        """Return some of the images.
+
+        Raises
+        ------
+        OSError
+            If this is a copy in another process, which cannot read the file.
+        """
+        if isinstance(self._X, FileArray):
+            self._X = self._X.open()
         rows = places.numpy()
         return torch.from_numpy(
             self._encode(self._X, rows if self._rows is None else self._rows[rows])
@@ -66,12 +75,12 @@ class MappedImages:
         return images
 
     def __getstate__(self) -> dict[str, Any]:
-        # numpy would pickle all values.
-        return self.__dict__ | {"_X": FileArray.of(self._X) or self._X}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        X = state["_X"]
-        self.__dict__ = state | {"_X": X.open() if isinstance(X, FileArray) else X}
+        # numpy would pickle all values. The file is opened when it is needed: an error inside
+        # of a pickle would not reach the user from every kind of worker.
+        X = self._X
+        return self.__dict__ | {
+            "_X": X if isinstance(X, FileArray) else FileArray.of(X) or X,
+        }
 
 
 def mapping_of(X: object) -> np.memmap[Any, Any] | None:
@@ -125,6 +134,8 @@ class FileArray:
         Of the values.
     shape, strides : tuple of int
         As in numpy.
+    digest : bytes
+        Of some rows: another file may have the same name later, or on another machine.
     """
 
     path: str
@@ -132,6 +143,7 @@ class FileArray:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+    digest: bytes
 
     @classmethod
     def of(cls, X: Array) -> Self | None:
@@ -141,16 +153,36 @@ class FileArray:
             return None
         path = os.fspath(mapping.filename)
         offset = mapping.offset + X.ctypes.data - mapping.ctypes.data
-        place = cls(path, offset, X.dtype, X.shape, X.strides)
-        some = slice(None, None, max(len(X) // COMPARED_ROWS, 1))
+        place = cls(path, offset, X.dtype, X.shape, X.strides, _digest_of(X))
         try:
-            # Another file may have the same name by now.
-            same = np.array_equal(place.open()[some], X[some])
-        except (OSError, TypeError, ValueError):
+            place.open()
+        except OSError:
             return None
-        return place if same else None
+        return place
 
     def open(self) -> Array:
-        """Map the array again."""
-        whole = np.memmap(self.path, np.uint8, "r")
-        return np.ndarray(self.shape, self.dtype, whole, self.offset, self.strides)
+        """Map the array again.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read, or is another one.
+        """
+        try:
+            whole = np.memmap(self.path, np.uint8, "r")
+            X: Array = np.ndarray(self.shape, self.dtype, whole, self.offset, self.strides)
+            problem = "" if _digest_of(X) == self.digest else "it has other values"
+        except (OSError, TypeError, ValueError) as error:
+            problem = str(error)
+        if problem:
+            raise OSError(
+                f"X is in the file {self.path!r}, which cannot be read here: {problem}. A "
+                "worker on another machine needs it at the same place; or give X in memory."
+            )
+        return X
+
+
+def _digest_of(X: Array) -> bytes:
+    """Return a digest of some rows of an array."""
+    some = X[:: max(len(X) // COMPARED_ROWS, 1)]
+    return hashlib.sha256(np.ascontiguousarray(some).data).digest()
