@@ -24,6 +24,9 @@ paper
 narrow_cells
     The same, but a new cell has as many channels as its input. The paper does not say how many
     it has; `PAPER_SETTINGS` draw one or seven more.
+averaged
+    Those of the paper, but networks are scored and kept with the mean of 8 snapshots of their
+    weights, as in our defaults. It says how much of a result is the noise of a constant rate.
 defaults
     Our defaults, with the start of the run.
 """
@@ -128,6 +131,10 @@ def narrow_cells(mode: str) -> dict[str, Any]:
     return {**paper_settings(mode), "morphisms": morphisms}
 
 
+def averaged(mode: str) -> dict[str, Any]:
+    return {**paper_settings(mode), "averaging": 8}
+
+
 def default_settings(mode: str) -> dict[str, Any]:
     return {"final_fraction": 1.0} if mode == "baseline" else {}
 
@@ -135,6 +142,7 @@ def default_settings(mode: str) -> dict[str, Any]:
 SETTINGS = {
     "paper": paper_settings,
     "narrow_cells": narrow_cells,
+    "averaged": averaged,
     "defaults": default_settings,
 }
 

@@ -32,9 +32,10 @@ DOCS = Path(__file__).parents[2] / "docs"
 SETTINGS = {
     "paper": "paper's settings",
     "narrow_cells": "with narrow new cells",
+    "averaged": "with averaged weights",
     "defaults": "our defaults",
 }
-COMPARED = ("paper", "defaults")
+COMPARED, CELLS = ("paper", "defaults"), ("paper", "narrow_cells", "defaults")
 ALPHAS = (1.0, 0.5, 0.0)
 
 
@@ -104,14 +105,14 @@ def crossings(runs: pd.DataFrame) -> str:
         for began in (True, False):
             kind = "with cells" if began else "without"
             line = [f"{alpha:g}", kind, *counted(began, *CROSSINGS[alpha, began])]
-            for settings in SETTINGS:
+            for settings in CELLS:
                 asked = {"data": "adult", "settings": settings, "mode": "search"}
                 own = chosen(runs, alpha=alpha, began_with_cells=began, **asked)
                 n_with = int(own["ended_with_cells"].sum())
                 line += counted(began, n_with, len(own) - n_with)
             lines.append(line)
-    for settings in SETTINGS.values():
-        head += [settings, "crossed"]
+    for settings in CELLS:
+        head += [SETTINGS[settings], "crossed"]
     return markdown(head, lines)
 
 
@@ -156,6 +157,23 @@ def resources(runs: pd.DataFrame) -> str:
     return markdown(head, lines)
 
 
+def variants(runs: pd.DataFrame) -> str:
+    """What a change of the paper's settings gives, on the runs that both settings have."""
+    keys = ["data", "mode", "alpha", "start", "seed"]
+    plain = chosen(runs, settings="paper")
+    lines = []
+    for (name, settings, alpha), own in chosen(runs, mode="search").groupby(
+        ["data", "settings", "alpha"], sort=False
+    ):
+        if settings in COMPARED:
+            continue
+        same = plain.merge(own[keys], on=keys)
+        pair = [*found(same)[:2], *found(own)]
+        lines.append([TITLES[name], SETTINGS[settings], f"{alpha:g}", *pair])
+    head = ["data", "change", "alpha", "paper's settings", "size", "changed", "size", "runs"]
+    return markdown(head, lines)
+
+
 def present(runs: pd.DataFrame, column: str, order: Iterable[str]) -> list[str]:
     return [name for name in order if name in set(runs[column])]
 
@@ -170,6 +188,7 @@ TABLES: dict[str, Callable[[pd.DataFrame], str]] = {
     "modes": by_mode,
     "starts": by_start,
     "crossings": crossings,
+    "variants": variants,
     "resources": resources,
 }
 
