@@ -86,9 +86,10 @@ class ECToNASClassifier(
         "neg_log_loss", any other name of a classification scorer of scikit-learn, or a callable
         ``scorer(estimator, X, y)``, where X holds the validation rows as images. Higher is
         better. See also `selection`.
-    validation_fraction : float, default=0.1
-        Fraction of the rows that are held out to score the candidates. The split is stratified
-        and holds out at least one row of each class that has two.
+    validation_fraction : float or "auto", default="auto"
+        Fraction of the rows that are held out to score the candidates. With "auto", it is a
+        tenth of them; of fewer than 2,000 it is as much as 200 rows are, but at most a fifth.
+        The split is stratified and holds out at least one row of each class that has two.
     optimizer : str or class, default="SGD"
         An optimiser of `torch.optim`, by name or class.
     optimizer_params : dict or None, default=None
@@ -132,7 +133,7 @@ class ECToNASClassifier(
         Number of rounds in each of the two competition phases of a generation.
     n_parents : int, default=2
         Number of winners of a generation, which are the parents of the next.
-    final_fraction : float, default=0.3
+    final_fraction : float, default=0.5
         Fraction of the budget that is reserved for the final training of the best candidate on
         all rows, those held out included, in which the learning rate falls to zero as half a
         cosine. With 0, the best candidate is trained on the training rows with a constant rate
@@ -261,7 +262,7 @@ class ECToNASClassifier(
         "budget": [Interval(Real, 0, None, closed="neither")],
         "start": [str, Topology],
         "scoring": [str, callable],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "validation_fraction": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="neither")],
         "optimizer": [str, type],
         "optimizer_params": [dict, None],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -317,7 +318,7 @@ class ECToNASClassifier(
         start: str | Topology = "auto",
         *,
         scoring: str | Callable[..., float] = "accuracy",
-        validation_fraction: float = 0.1,
+        validation_fraction: float | Literal["auto"] = "auto",
         optimizer: str | type[torch.optim.Optimizer] = "SGD",
         optimizer_params: dict[str, Any] | None = None,
         learning_rate: float = 0.03,
@@ -333,7 +334,7 @@ class ECToNASClassifier(
         round_epochs: float = 1,
         n_rounds: int = 2,
         n_parents: int = 2,
-        final_fraction: float = 0.3,
+        final_fraction: float = 0.5,
         score_window: int = 1,
         max_growth: float = 3.0,
         max_parameters: int = 8_000_000,

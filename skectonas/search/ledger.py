@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 import pandas as pd
 
-PHASES = ("warm-up", "recovery", "phase 1", "phase 2", "final")
+PHASES = ("warm-up", "recovery", "phase 1", "phase 2", "control", "final")
 
 # The columns of the table. Releases of pandas differ in the type of text, which they choose.
 DTYPES = {
@@ -28,7 +28,7 @@ class Entry:
     ----------
     generation : int
         0 for the warm-up.
-    phase : {"warm-up", "recovery", "phase 1", "phase 2", "final"}
+    phase : {"warm-up", "recovery", "phase 1", "phase 2", "control", "final"}
         The part of Algorithm 1.
     round : int
         Round of the phase, from 0.

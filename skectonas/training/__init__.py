@@ -15,6 +15,7 @@ from skectonas.training.plain import (
     evaluate,
     resolve_optimizer,
     snapshot_steps,
+    weighted_losses,
 )
 from skectonas.training.recipe import NO_AUGMENTATION, PLAIN_RECIPE, Augmentation, Recipe
 from skectonas.training.scoring import Scorer, make_scorer, name_of
@@ -39,4 +40,5 @@ __all__ = [
     "snapshot_steps",
     "split",
     "training_weights",
+    "weighted_losses",
 ]
