@@ -133,7 +133,7 @@ class ECToNASClassifier(
         Number of rounds in each of the two competition phases of a generation.
     n_parents : int, default=2
         Number of winners of a generation, which are the parents of the next.
-    final_fraction : float, default=0.5
+    final_fraction : float, default=0.3
         Fraction of the budget that is reserved for the final training of the best candidate on
         all rows, those held out included, in which the learning rate falls to zero as half a
         cosine. With 0, the best candidate is trained on the training rows with a constant rate
@@ -334,7 +334,7 @@ class ECToNASClassifier(
         round_epochs: float = 1,
         n_rounds: int = 2,
         n_parents: int = 2,
-        final_fraction: float = 0.5,
+        final_fraction: float = 0.3,
         score_window: int = 1,
         max_growth: float = 3.0,
         max_parameters: int = 8_000_000,
