@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/performance.md from the tables in benchmarks/results.
+"""Draw the pictures of docs/performance.md and docs/worth.md from benchmarks/results.
 
 python benchmarks/plots.py [FOLDER]
 """
@@ -90,13 +90,74 @@ def fits(folder: Path) -> None:
     figure.savefig(folder / "fit.svg", metadata={"Date": None})
 
 
+RIVALS = {
+    "search": ("D", GREEN),
+    "search, alpha=.5": ("d", "#56B4E9"),
+    "start": ("s", BLUE),
+    "from nothing": ("^", ORANGE),
+    "random": ("v", "#CC79A7"),
+    "by hand": ("o", GREY),
+    "MLPClassifier": ("x", GREY),
+    "HistGradientBoosting": ("+", GREY),
+}
+TITLES = {
+    "digits": "digits",
+    "breast_cancer": "breast cancer",
+    "wine": "wine",
+    "numbers": "a table of 10,000 rows",
+    "mnist": "MNIST, 3,750 images",
+    "fashion": "Fashion-MNIST, 5,000 images",
+    "adult": "Adult",
+}
+
+
+def worth(folder: Path) -> None:
+    """Draw the test accuracy against the number of parameters, and against the time."""
+    table = pd.read_csv(RESULTS / "worth.csv")
+    table = table[table["data"].isin(TITLES)]
+    means = table.groupby(["data", "what"])[
+        ["test_accuracy", "n_parameters", "cpu_seconds"]
+    ].mean()
+    shown = [name for name in TITLES if name in means.index]
+    for column, label in (("n_parameters", "parameters or nodes"), ("cpu_seconds", "CPU s")):
+        figure, axes = plt.subplots(
+            -(-len(shown) // 2), 2, figsize=(7.2, 2.3 * -(-len(shown) // 2)),
+            layout="constrained",
+        )  # fmt: skip
+        for ax, name in zip(axes.flat, shown, strict=False):
+            own = means.loc[name]
+            for what, (marker, colour) in RIVALS.items():
+                is_own = own.index.str.startswith("hand") if what == "by hand" else None
+                rows = own[own.index == what] if is_own is None else own[is_own]
+                ax.plot(
+                    rows[column], rows["test_accuracy"], marker, color=colour, label=what,
+                    linestyle="-" if what == "by hand" else "", linewidth=0.8,
+                )  # fmt: skip
+            ax.set_xscale("log")
+            ax.set_title(TITLES[name], fontsize="medium")
+            ax.grid(alpha=0.3)
+            # Networks by hand that are far too small would hide the differences.
+            best = own["test_accuracy"].max()
+            ax.set_ylim(max(own["test_accuracy"].min(), best - 0.06) - 0.004, best + 0.004)
+        for ax in axes.flat[len(shown) :]:
+            ax.remove()
+        for ax in axes[:, 0]:
+            ax.set_ylabel("test accuracy")
+        figure.supxlabel(label, fontsize="medium")
+        handles, labels = axes.flat[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize="small")
+        path = folder / f"worth_{column}.svg"
+        figure.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
     """Draw all pictures for which there are results."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS
     folder.mkdir(exist_ok=True)
     # The same file for the same results.
     mpl.rcParams.update({"svg.hashsalt": "skectonas", "font.size": 9})
-    for draw, table in ((engine, "engine"), (fits, "fit"), (scaling, "scaling")):
+    pictures = ((engine, "engine"), (fits, "fit"), (scaling, "scaling"), (worth, "worth"))
+    for draw, table in pictures:
         if (RESULTS / f"{table}.csv").exists():
             draw(folder)
 

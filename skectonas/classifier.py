@@ -92,9 +92,10 @@ class ECToNASClassifier(
         "neg_log_loss", any other name of a classification scorer of scikit-learn, or a callable
         ``scorer(estimator, X, y)``, where X holds the validation rows as images. Higher is
         better. See also `selection`.
-    validation_fraction : float, default=0.1
-        Fraction of the rows that are held out to score the candidates. The split is stratified
-        and holds out at least one row of each class that has two.
+    validation_fraction : float or "auto", default="auto"
+        Fraction of the rows that are held out to score the candidates. With "auto", it is a
+        tenth of them; of fewer than 2,000 it is as much as 200 rows are, but at most a fifth.
+        The split is stratified and holds out at least one row of each class that has two.
     optimizer : str or class, default="SGD"
         An optimiser of `torch.optim`, by name or class.
     optimizer_params : dict or None, default=None
@@ -286,7 +287,7 @@ class ECToNASClassifier(
         "budget": [Interval(Real, 0, None, closed="neither"), None],
         "start": [str, Topology],
         "scoring": [str, callable],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "validation_fraction": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="neither")],
         "optimizer": [str, type],
         "optimizer_params": [dict, None],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -345,7 +346,7 @@ class ECToNASClassifier(
         start: str | Topology = "auto",
         *,
         scoring: str | Callable[..., float] = "accuracy",
-        validation_fraction: float = 0.1,
+        validation_fraction: float | Literal["auto"] = "auto",
         optimizer: str | type[torch.optim.Optimizer] = "SGD",
         optimizer_params: dict[str, Any] | None = None,
         learning_rate: float = 0.03,

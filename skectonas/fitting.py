@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -53,6 +54,7 @@ from skectonas.training import (
     split,
     split_by_groups,
     training_weights,
+    weighted_losses,
 )
 
 SELECTIONS = ("score", "loss", "random")
@@ -115,7 +117,7 @@ class Sample(NamedTuple):
         return chosen if self.rows is None else self.rows[chosen]
 
     def split(
-        self, validation_fraction: float, seed: int
+        self, validation_fraction: float | Literal["auto"], seed: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the rows to train and to validate on; no group is on both sides."""
         if self.groups is None:
@@ -298,22 +300,32 @@ def _check_size(name: str, topology: Topology, settings: Settings) -> None:
 
 def _incumbent(estimator: BaseEstimator, data: TrainingData, scorer: Scorer) -> Candidate:
     """Return the fitted network as a candidate, scored on the rows that are held out now."""
-    last, weights = estimator.lineage_.iloc[-1], weights_of(estimator.network_)
-    network, rows = build(estimator.best_topology_, weights).eval(), data.validation
-    with torch.no_grad():
-        logits = [
-            network(data.scaled(part, torch.float32)) for part in rows.chunks(SCORED_ROWS)
-        ]
-    return Candidate(
+    last = estimator.lineage_.iloc[-1]
+    candidate = Candidate(
         id=int(last["candidate"]),
         topology=estimator.best_topology_,
-        weights=weights,
+        weights=weights_of(estimator.network_),
         generation=int(last["generation"]),
         morphism=str(last["morphism"]),
         n_steps=round(last["epochs_total"] * data.steps_per_epoch),
-        evaluations=(evaluate(torch.cat(logits), rows, scorer, train_loss=math.nan),),
         score_window=estimator.score_window,
     )
+    evaluation = evaluate(_logits(candidate, data), data.validation, scorer, math.nan)
+    return replace(candidate, evaluations=(evaluation,))
+
+
+@torch.no_grad()
+def _logits(candidate: Candidate, data: TrainingData) -> torch.Tensor:
+    """Return the outputs of a candidate for the rows that are held out, on the CPU."""
+    network = build(candidate.topology, candidate.weights).eval()
+    parts = data.validation.chunks(SCORED_ROWS)
+    return torch.cat([network(data.scaled(part, torch.float32)) for part in parts])
+
+
+def _losses(candidate: Candidate, data: TrainingData) -> NDArray[np.float64]:
+    """Return the losses of a candidate on the rows that are held out."""
+    losses = weighted_losses(_logits(candidate, data), data.validation)
+    return losses.numpy().astype(np.float64)
 
 
 def _first_start(estimator: BaseEstimator) -> Ancestor:
@@ -408,7 +420,9 @@ def _search(
     final = None
     if settings.final_fraction > 0:
         whole = replace(there, train=all_rows.sharing(there.train))
-        final = AllRows(FusedTrainer(whole, *others), whole.steps_per_epoch)
+        final = AllRows(
+            FusedTrainer(whole, *others), whole.steps_per_epoch, partial(_losses, data=data)
+        )
     return Search(
         trainer,
         _fitness_of(estimator, seed),

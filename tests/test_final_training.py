@@ -18,7 +18,7 @@ from skectonas import PAPER_SETTINGS, Augmentation, Dense, ECToNASClassifier, To
 from skectonas.candidate import Candidate, Evaluation
 from skectonas.fitting import SMALLEST_SHIFTED_SIDE
 from skectonas.network import weights_of
-from skectonas.search import Greedy, Ledger
+from skectonas.search import AllRows, Balanced, Greedy, Ledger
 from skectonas.topology import suitable_starts
 from skectonas.training import (
     NO_AUGMENTATION,
@@ -143,6 +143,66 @@ def test_the_final_training_is_on_all_rows(digits: Any, watched: Any, params: An
     assert n_steps % data.steps_per_epoch == 0
     assert final["epochs"] == n_steps / search.data.steps_per_epoch
     assert clf.history_["budget_spent"].iloc[-1] <= 9
+
+
+BY_LOSS = Greedy("loss")
+
+
+class BySize(FakeTrainer):
+    """Gives a network a loss that depends on its size alone."""
+
+    def __init__(self, sign: int) -> None:
+        super().__init__()
+        self.sign = sign
+
+    def train(self, *arguments: Any) -> list[Candidate]:
+        return [
+            replace(c, evaluations=(Evaluation(1.0, 1e5 + self.sign * c.n_parameters, 0.5),))
+            for c in super().train(*arguments)
+        ]
+
+
+def controlled(sign: int, gain: float, fitness: Any = BY_LOSS) -> Any:
+    """Search with networks that differ in size, and gain on all rows if they are larger."""
+    noise = np.random.default_rng(0).normal(size=100)
+
+    def losses(candidate: Candidate) -> Any:
+        return 3 + (noise - gain) * (candidate.n_parameters > SMALL.n_parameters)
+
+    search = a_search(BySize(sign), fitness, final_fraction=0.5, measure="loss")
+    search = replace(search, final=AllRows(BySize(sign), STEPS_PER_EPOCH + 2, losses))
+    outcome = search.run(search.initial_state(SMALL, Ledger(400, STEPS_PER_EPOCH)))
+    return outcome, outcome.state.ledger.to_frame()
+
+
+@pytest.mark.parametrize(("gain", "is_better"), [(0.3, True), (0.05, False), (-1, False)])
+def test_a_larger_network_has_to_prove_that_it_is_better(gain: float, is_better: bool) -> None:
+    outcome, history = controlled(-1, gain)
+    [control] = history[history["phase"] == "control"].to_dict("records")
+    last = history.iloc[-1]
+    assert last["phase"] == "final"
+    assert (control["candidate"] == last["candidate"]) is not is_better
+    assert (outcome.winner.n_parameters > SMALL.n_parameters) is is_better
+    assert outcome.winner.id == last["candidate"]
+    # The control is the start, trained as long as the best candidate.
+    before = history[history["phase"].isin(["phase 1", "phase 2"])]
+    best = before.loc[before["mean_loss"].idxmin()]
+    assert control["n_parameters"] == SMALL.n_parameters
+    assert (control["morphism"], control["parent"]) == ("identity", 0)
+    assert (
+        control["epochs_total"]
+        == before.loc[before["candidate"] == best["candidate"], "epochs_total"].max()
+    )
+    assert history["epochs"].sum() <= 400
+    assert last["epochs"] >= 100
+
+
+def test_what_needs_no_proof() -> None:
+    for arguments in ((1, 0.0), (-1, 0.0, Greedy("score")), (-1, 0.0, Balanced(0.5, "loss"))):
+        _, history = controlled(*arguments)
+        assert "phase 1" in set(history["phase"])
+        assert "control" not in set(history["phase"])
+        assert history["phase"].iloc[-1] == "final"
 
 
 def test_without_annealing_there_is_no_training_on_all_rows(digits: Any, watched: Any) -> None:

@@ -16,7 +16,7 @@ from skectonas.network import initial_weights
 from skectonas.search.checks import check_memory, check_start, is_better_trained, is_trained
 from skectonas.search.children import children_of
 from skectonas.search.clock import Clock, affordable_steps
-from skectonas.search.final import AllRows, scored_as_before
+from skectonas.search.final import AllRows, is_proven, scored_as_before
 from skectonas.search.fitness import Fitness, Greedy, Random, rank
 from skectonas.search.front import unbeaten
 from skectonas.search.ledger import PHASES, Entry, Ledger
@@ -202,6 +202,8 @@ class Search:
                 return self._recover(state)
             case "phase 1" | "phase 2":
                 return self._play_round(state)
+            case "control":
+                return self._train_control(state)
             case "final":
                 return self._train_best(state)
             case "done":
@@ -245,7 +247,7 @@ class Search:
         """Return the tasks that the next step belongs to, the outermost first."""
         generation = Task("generation", 3, state.generation)
         match state.step:
-            case "warm-up" | "final":
+            case "warm-up" | "control" | "final":
                 return (Task(state.step),)
             case "recovery":
                 return generation, Task("recovery")
@@ -273,6 +275,7 @@ class Search:
         ids = {start.id for start in starts}
         state = replace(
             state,
+            start=trained[0],
             untrained=(),
             survivors=tuple(c for c in parents if is_trained(c)),
             front=self._unbeaten(filter(is_trained, others)),
@@ -365,8 +368,46 @@ class Search:
         """Continue with a generation, or with the final training if there can be none."""
         if self._left(state) > 0 and not state.finished and not self._is_stuck(state):
             return replace(state, step="mutation")
-        affordable = state.ledger.left >= self._final_epoch(state.ledger)
-        return replace(state, step="final" if affordable else "done")
+        if state.ledger.left < self._final_epoch(state.ledger):
+            return replace(state, step="done")
+        return replace(state, step="control" if self._control_steps(state) else "final")
+
+    def _control_steps(self, state: SearchState) -> int:
+        """Return the batches for the start to catch up, or 0 if there is no need for a control.
+
+        A smaller network needs no proof. Users whose fitness is not the loss want something
+        else than a low loss.
+        """
+        best, start = state.best, state.start
+        if self.final is None or start is None or self.fitness != Greedy("loss"):
+            return 0
+        n_steps = best.n_steps - start.n_steps
+        affordable = state.ledger.left - n_steps >= self._final_epoch(state.ledger)
+        return n_steps if affordable and best.n_parameters > start.n_parameters else 0
+
+    def _train_control(self, state: SearchState) -> SearchState:
+        """Train the start as long as the best candidate, which has to be better beyond doubt.
+
+        The best of many candidates is better than the start on the validation rows, be it by
+        chance. If it does not prove to be more, the start gets the final training.
+        """
+        assert state.start is not None
+        assert self.final is not None
+        control = replace(
+            state.start,
+            id=state.next_id,
+            generation=state.generation,
+            morphism="identity",
+            parent=state.start.as_ancestor(),
+            evaluations=(),
+        )
+        n_steps = self._control_steps(state)
+        state = replace(state, next_id=state.next_id + 1)
+        state, [control], _ = self._train(state, [control], [n_steps])
+        losses = [self.final.losses(c) for c in (state.best, control)]
+        best = state.best if is_proven(*losses) or not is_trained(control) else control
+        front = self._unbeaten((*state.front, *filter(is_trained, [control])))
+        return replace(state, best=best, survivors=(best,), front=front, step="final")
 
     def _is_stuck(self, state: SearchState) -> bool:
         """Return whether the search ends because nothing has improved for long."""
@@ -481,6 +522,8 @@ class Search:
                 n_steps = sum(self._recovery_steps(state, state.untrained))
             case "phase 1" | "phase 2":
                 n_steps = len(state.survivors) * self._round_steps(state)
+            case "control":
+                n_steps = self._control_steps(state)
         left = self.clock.left(self._share_of_time(state))
         if left < state.ledger.expected_seconds(n_steps):
             raise OutOfTime
@@ -506,8 +549,11 @@ class Search:
                 "trained for a single batch. Allow more time."
             )
         state = replace(state, untrained=(), round=0, finished=True, cut_short=True)
-        if state.step == "final":
-            return replace(state, step="done")
+        match state.step:
+            case "final":
+                return replace(state, step="done")
+            case "control":
+                return replace(state, step="final")
         return self._end_generation(state)
 
     def _reserved(self, state: SearchState) -> int:

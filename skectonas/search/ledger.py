@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 import pandas as pd
 
-PHASES = ("warm-up", "recovery", "phase 1", "phase 2", "final")
+PHASES = ("warm-up", "recovery", "phase 1", "phase 2", "control", "final")
 
 UNLIMITED = 2**62
 """Batches of a budget that is infinite."""
@@ -32,7 +32,7 @@ class Entry:
     ----------
     generation : int
         0 for the warm-up.
-    phase : {"warm-up", "recovery", "phase 1", "phase 2", "final"}
+    phase : {"warm-up", "recovery", "phase 1", "phase 2", "control", "final"}
         The part of Algorithm 1.
     round : int
         Round of the phase, from 0.

@@ -10,7 +10,7 @@ from skectonas.candidate import Ancestor, Candidate
 from skectonas.search.ledger import Ledger
 
 Step: TypeAlias = Literal[
-    "warm-up", "mutation", "recovery", "phase 1", "phase 2", "final", "done"
+    "warm-up", "mutation", "recovery", "phase 1", "phase 2", "control", "final", "done"
 ]
 """What a search does next; those that train are the phases of the ledger."""
 
@@ -31,6 +31,8 @@ class SearchState:
         has to beat, or the start.
     reference : Ancestor
         What the final selection compares with. Unless another was given, it is the best start.
+    start : Candidate or None, default=None
+        The best start after the warm-up.
     untrained : tuple of Candidate, default=()
         What the warm-up or the recovery trains next: the starts, or the children of a
         generation.
@@ -66,6 +68,7 @@ class SearchState:
     ledger: Ledger
     best: Candidate
     reference: Ancestor
+    start: Candidate | None = None
     untrained: tuple[Candidate, ...] = ()
     survivors: tuple[Candidate, ...] = ()
     front: tuple[Candidate, ...] = ()

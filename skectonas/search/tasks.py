@@ -27,9 +27,10 @@ class ObservedSearch(Protocol):
 class Observer(Protocol):
     """An object that is told of the tasks of a search while it runs.
 
-    The tasks of a search are "warm-up", "generation" after "generation", and "final", as far as
-    the budget goes. Those of a generation are "recovery", "phase 1" and "phase 2", each at most
-    once. Those of a phase are named "round". Tasks follow each other and do not overlap.
+    The tasks of a search are "warm-up", "generation" after "generation", "control" and "final",
+    as far as the budget goes and there is need for them. Those of a generation are "recovery",
+    "phase 1" and "phase 2", each at most once. Those of a phase are named "round". Tasks follow
+    each other and do not overlap.
     """
 
     def begin(

@@ -16,6 +16,7 @@ from skectonas.training.plain import (
     evaluate,
     resolve_optimizer,
     snapshot_steps,
+    weighted_losses,
 )
 from skectonas.training.recipe import NO_AUGMENTATION, PLAIN_RECIPE, Augmentation, Recipe
 from skectonas.training.scoring import Scorer, make_scorer, name_of
@@ -42,4 +43,5 @@ __all__ = [
     "split",
     "split_by_groups",
     "training_weights",
+    "weighted_losses",
 ]

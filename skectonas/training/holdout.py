@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,20 +13,39 @@ from sklearn.utils.class_weight import compute_sample_weight
 MOST_FOLDS = 20
 """The rows held out are a multiple of a twentieth, if there are so many groups."""
 
+ENOUGH_ROWS = 200
+"""Rows to hold out, if that is between a tenth and a fifth of all."""
+
+
+def fraction_to_hold_out(n_rows: int) -> float:
+    """Return the fraction of the rows that is held out by default.
+
+    Few rows say little about which candidate is better, so that more of them are held out.
+
+    Examples
+    --------
+    >>> from skectonas.training.holdout import fraction_to_hold_out
+    >>> [fraction_to_hold_out(n) for n in (100, 1_600, 60_000)]
+    [0.2, 0.125, 0.1]
+    """
+    return min(max(0.1, ENOUGH_ROWS / n_rows), 0.2)
+
 
 def split(
-    indices: NDArray[np.int64], validation_fraction: float, seed: int
+    indices: NDArray[np.int64], validation_fraction: float | Literal["auto"], seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows to train and to validate on, stratified.
 
-    Each class with at least two rows has at least one on each side. A class with a single row
-    is only trained on.
+    With "auto", the fraction is that of `fraction_to_hold_out`. Each class with at least two
+    rows has at least one on each side. A class with a single row is only trained on.
 
     Raises
     ------
     ValueError
         If no class has two rows, or too few rows are left to train on.
     """
+    if validation_fraction == "auto":
+        validation_fraction = fraction_to_hold_out(len(indices))
     counts = np.bincount(indices)
     rows = np.flatnonzero(counts[indices] > 1)
     n_rows, n_classes = len(indices), int((counts > 1).sum())
@@ -67,7 +86,7 @@ def split_by_groups(
     indices: NDArray[np.int64],
     groups: NDArray[np.int64],
     classes: NDArray[Any],
-    validation_fraction: float,
+    validation_fraction: float | Literal["auto"],
     seed: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows to train and to validate on; no group is on both sides.
@@ -81,6 +100,8 @@ def split_by_groups(
     ValueError
         If there are fewer than two groups, or if all rows of a class are in one group.
     """
+    if validation_fraction == "auto":
+        validation_fraction = fraction_to_hold_out(len(indices))
     groups = np.unique(groups, return_inverse=True)[1]
     table = np.zeros((groups.max() + 1, indices.max() + 1), np.int64)
     np.add.at(table, (groups, indices), 1)

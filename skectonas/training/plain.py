@@ -330,15 +330,21 @@ def move_average(averages: Iterable[Tensor], weights: Iterable[Tensor], rate: fl
         average.lerp_(weight, rate)
 
 
+def weighted_losses(logits: Tensor, rows: Rows) -> Tensor:
+    """Return the losses of a network with these logits, whose mean is its loss on the rows."""
+    losses = cross_entropy(logits, rows.labels.to(logits.device), reduction="none")
+    if rows.weights is None or not bool(rows.weights.any()):
+        return losses
+    weights = rows.weights.to(logits.device)
+    # `where`, because a row of weight zero may have an infinite loss.
+    return torch.where(weights > 0, losses * weights, 0) / weights.mean()
+
+
 def evaluate(logits: Tensor, rows: Rows, scorer: Scorer, train_loss: float) -> Evaluation:
     """Return the evaluation of a network with these logits on the validation rows."""
     if not bool(logits.isfinite().all()):
         return Evaluation(train_loss, float("inf"), float("-inf"))
-    losses = cross_entropy(logits, rows.labels.to(logits.device), reduction="none")
-    if rows.weights is not None and bool(rows.weights.any()):
-        weights = rows.weights.to(logits.device)
-        # `where`, because a row of weight zero may have an infinite loss.
-        losses = torch.where(weights > 0, losses * weights, 0) / weights.mean()
+    losses = weighted_losses(logits, rows)
     score = scorer(logits.softmax(1).cpu().numpy())
     if math.isnan(score):
         score = float("-inf")
