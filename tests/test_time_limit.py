@@ -12,7 +12,6 @@ import pytest
 from helpers import examples, quick
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from populations import engine  # noqa: F401 (a fixture)
 from test_search import SMALL, STEPS_PER_EPOCH, FakeTrainer, a_search
 
 from skectonas import ECToNASClassifier
@@ -151,7 +150,7 @@ def test_a_trial_tells_how_much_is_affordable(
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_every_trainer_gives_up_at_its_deadline(
-    engine: str,  # noqa: F811
+    engine: str,
     n_jobs: int,
     digits: Any,
     monkeypatch: pytest.MonkeyPatch,
