@@ -6,6 +6,10 @@ import os
 import signal
 from collections.abc import Iterator
 
+# Before torch is imported. The networks are tiny, and several processes run the tests: threads
+# of torch would wait for processors most of the time. Tests of threads set their number.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 from helpers import USUAL_EXAMPLES, quick
