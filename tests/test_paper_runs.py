@@ -91,7 +91,7 @@ def test_tables_are_put_between_their_marks(results: Path) -> None:
 @pytest.mark.parametrize("kind", ["average", "max"])
 def test_structured_pooling_of_weights(kind: str) -> None:
     images, labels = torch.from_numpy(DATA.X_train).float()[:, None], torch.tensor(DATA.y_train)
-    trial = pooling.Trial(images, labels, 0)
+    trial = pooling.Trial(images, labels, 0.1, 0)
     weight = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 5, 4)))
     found = trial.adapted(weight, kind, "structured")
     assert found.shape == (2, 3, 3, 2)
@@ -110,7 +110,7 @@ def test_a_fitted_layer_keeps_the_outputs_best() -> None:
         torch.from_numpy(DATA.X_train).float()[:, None] / 16,
         torch.tensor(DATA.y_train),
     )
-    trial = pooling.Trial(images, labels, 0)
+    trial = pooling.Trial(images, labels, 0.1, 0)
     torch.manual_seed(0)
     network = pooling.Network((8, 8, 1), 10)
     wanted = network(trial.train[0])
