@@ -25,7 +25,7 @@ from skectonas.search.final import (
 )
 from skectonas.search.fitness import Fitness, Greedy, rank
 from skectonas.search.front import unbeaten
-from skectonas.search.ledger import PHASES, Entry, Ledger
+from skectonas.search.ledger import Entry, Ledger
 from skectonas.search.settings import Settings
 from skectonas.search.state import Outcome, SearchState
 from skectonas.search.tasks import Observer, OpenTasks, Task
@@ -33,8 +33,11 @@ from skectonas.search.tournament import Draw, Verdict, draw_round
 from skectonas.topology import Topology
 from skectonas.training import Recipe, Trainer
 
-# Keys of random draws. They follow those of the training phases.
-INITIAL_WEIGHTS, MUTATION, BRACKETS = range(len(PHASES), len(PHASES) + 3)
+# What random draws are for. Their places are a part of the keys, so that a new one comes last.
+PURPOSES = (
+    "warm-up", "recovery", "phase 1", "phase 2", "final",
+    "initial weights", "mutation", "brackets", "control",
+)  # fmt: skip
 
 SMALLEST_WARM_UP = 0.1
 """The share of the budget that the warm-up may take, whatever is reserved for the end."""
@@ -119,7 +122,7 @@ class Search:
         )
 
     def _start(self, number: int, topology: Topology) -> Candidate:
-        weights = initial_weights(topology, self._rng(0, INITIAL_WEIGHTS, number))
+        weights = initial_weights(topology, self._rng(0, "initial weights", number))
         return Candidate(number, topology, weights, score_window=self.settings.score_window)
 
     def run(self, state: SearchState, observers: Sequence[Observer] = ()) -> Outcome:
@@ -273,7 +276,7 @@ class Search:
     def _mutate(self, state: SearchState) -> SearchState:
         """Begin a generation with the children of all parents, if the budget allows it."""
         state = replace(state, generation=state.generation + 1)
-        rng, ids = self._rng(state.generation, MUTATION), itertools.count(state.next_id)
+        rng, ids = self._rng(state.generation, "mutation"), itertools.count(state.next_id)
         children: list[Candidate] = []
         for parent in state.survivors:
             blank = replace(
@@ -360,7 +363,8 @@ class Search:
         n_winners = self.settings.n_parents
         if state.step == "phase 1" and len(pools) >= n_winners:
             n_winners = 1  # the pools have enough winners together
-        rng = self._rng(state.generation, BRACKETS, PHASES.index(state.step), state.round)
+        phase = PURPOSES.index(state.step)
+        rng = self._rng(state.generation, "brackets", phase, state.round)
         rounds_left = self.settings.n_rounds - state.round
         return draw_round(list(pools.values()), n_winners, rounds_left, rng)
 
@@ -472,7 +476,7 @@ class Search:
         judge: Callable[[list[Candidate]], list[Verdict]] | None = None,
     ) -> tuple[SearchState, list[Candidate], list[Verdict]]:
         """Train, judge and charge the ledger together, so that they cannot disagree."""
-        key = (self.seed, state.generation, PHASES.index(state.step), state.round)
+        key = (self.seed, state.generation, PURPOSES.index(state.step), state.round)
         is_final = state.step == "final"
         anneals = is_final and self.settings.final_fraction > 0
         trainer = self.final.trainer if is_final and self.final else self.trainer
@@ -525,8 +529,9 @@ class Search:
             return 0
         return min(state.ledger.steps(self.settings.round_epochs), most)
 
-    def _rng(self, generation: int, *purpose: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, generation, *purpose])
+    def _rng(self, generation: int, purpose: str, *numbers: int) -> np.random.Generator:
+        key = [self.seed, generation, PURPOSES.index(purpose), *numbers]
+        return np.random.default_rng(key)
 
 
 def _check_start(start: Candidate) -> None:
