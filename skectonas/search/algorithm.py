@@ -384,7 +384,7 @@ class Search:
         """Continue with a generation, or with the final training if there can be none."""
         if self._left(state) > 0 and not state.finished:
             return replace(state, step="mutation")
-        if state.ledger.left < self._final_epoch(state.ledger):
+        if state.ledger.left < state.ledger.steps_per_epoch:
             return replace(state, step="done")
         return replace(state, step="control" if self._control_steps(state) else "final")
 
@@ -426,13 +426,14 @@ class Search:
         return replace(state, best=best, survivors=(best,), front=front, step="final")
 
     def _train_best(self, state: SearchState) -> SearchState:
-        """Train the best candidate for the rest of the budget, in whole epochs.
+        """Train the best candidate for the rest of the budget, in whole epochs if there are any.
 
         It counts unless that raised the training loss. The validation rows cannot tell: they
         have chosen the best of many candidates, whose score on them is therefore too good by
         chance.
         """
-        n_steps = state.ledger.left - state.ledger.left % self._final_epoch(state.ledger)
+        left = state.ledger.left
+        n_steps = left - left % self._final_epoch(state.ledger) or left
         state, [trained], _ = self._train(state, [state.best], [n_steps])
         finalist = trained if is_better_trained(trained, state.best) else None
         if finalist is not None and self.final is not None:
