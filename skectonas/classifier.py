@@ -500,7 +500,12 @@ class ECToNASClassifier(
             self._report_interruption()
         if self.class_weight is None:  # with weights, it is meant to name rare classes
             trainer: Any = search.trainer
-            warn_if_a_guess_is_as_good(outcome.winner, trainer.data.validation, trainer.scorer)
+            warn_if_a_guess_is_as_good(
+                outcome.winner,
+                trainer.data.validation,
+                trainer.scorer,
+                search.final is not None and outcome.winner is outcome.state.finalist,
+            )
         self.__dict__.update(basis.attributes(outcome))
         if tasks is not None:
             tasks.finish()

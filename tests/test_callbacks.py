@@ -202,7 +202,7 @@ def test_scoring_monitor_records_a_score_for_each_generation(digits: Any) -> Non
     logs = monitor.get_logs().data_as_pandas
     scored = logs.dropna(subset="accuracy")
     tasks = scored["task_name"].tolist()
-    assert sorted(tasks) == ["final", "fit", "generation", "warm-up"]
+    assert sorted(tasks) == ["control", "final", "fit", "generation", "warm-up"]
     last = scored[scored["task_name"] == "fit"]
     assert last["accuracy"].item() == pytest.approx(clf.score(*digits))
     assert (scored["neg_log_loss"] < 0).all()

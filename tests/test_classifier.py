@@ -75,7 +75,7 @@ def test_validation_score_is_that_of_the_network(digits: Any) -> None:
     from skectonas.estimators import draw_seed
     from skectonas.training.holdout import split
 
-    _, rows = split(y, 0.1, draw_seed(0))
+    _, rows = split(y, clf.validation_fraction, draw_seed(0))
     assert clf.validation_score_ == pytest.approx(clf.score(X[rows], y[rows]))
 
 

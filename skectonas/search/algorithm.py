@@ -19,7 +19,7 @@ from skectonas.search.clock import Clock, affordable_steps
 from skectonas.search.final import AllRows, is_proven, scored_as_before
 from skectonas.search.fitness import Fitness, Greedy, Random, rank
 from skectonas.search.front import unbeaten
-from skectonas.search.ledger import PHASES, Entry, Ledger
+from skectonas.search.ledger import Entry, Ledger
 from skectonas.search.settings import Settings
 from skectonas.search.state import Outcome, SearchState
 from skectonas.search.tasks import Observer, OpenTasks, Task
@@ -27,8 +27,11 @@ from skectonas.search.tournament import Draw, Verdict, draw_round
 from skectonas.topology import Topology
 from skectonas.training import OutOfTime, Recipe, Trainer
 
-# Keys of random draws. They follow those of the training phases.
-INITIAL_WEIGHTS, MUTATION, BRACKETS = range(len(PHASES), len(PHASES) + 3)
+# What random draws are for. Their places are a part of the keys, so that a new one comes last.
+PURPOSES = (
+    "warm-up", "recovery", "phase 1", "phase 2", "final",
+    "initial weights", "mutation", "brackets", "control",
+)  # fmt: skip
 
 SMALLEST_WARM_UP = 0.1
 """The share of the budget that the warm-up may take, whatever is reserved for the end."""
@@ -117,7 +120,7 @@ class Search:
         )
 
     def _start(self, number: int, topology: Topology) -> Candidate:
-        weights = initial_weights(topology, self._rng(0, INITIAL_WEIGHTS, number))
+        weights = initial_weights(topology, self._rng(0, "initial weights", number))
         return Candidate(number, topology, weights, score_window=self.settings.score_window)
 
     def run(
@@ -289,7 +292,7 @@ class Search:
     def _mutate(self, state: SearchState) -> SearchState:
         """Begin a generation with the children of all parents, if the budget allows it."""
         state = replace(state, generation=state.generation + 1)
-        rng, ids = self._rng(state.generation, MUTATION), itertools.count(state.next_id)
+        rng, ids = self._rng(state.generation, "mutation"), itertools.count(state.next_id)
         children: list[Candidate] = []
         for parent in state.survivors:
             blank = replace(
@@ -344,7 +347,8 @@ class Search:
         n_winners = self.settings.n_parents
         if state.step == "phase 1" and len(pools) >= n_winners:
             n_winners = 1  # the pools have enough winners together
-        rng = self._rng(state.generation, BRACKETS, PHASES.index(state.step), state.round)
+        phase = PURPOSES.index(state.step)
+        rng = self._rng(state.generation, "brackets", phase, state.round)
         rounds_left = self.settings.n_rounds - state.round
         return draw_round(list(pools.values()), n_winners, rounds_left, rng)
 
@@ -368,7 +372,7 @@ class Search:
         """Continue with a generation, or with the final training if there can be none."""
         if self._left(state) > 0 and not state.finished and not self._is_stuck(state):
             return replace(state, step="mutation")
-        if state.ledger.left < self._final_epoch(state.ledger):
+        if state.ledger.left < state.ledger.steps_per_epoch:
             return replace(state, step="done")
         return replace(state, step="control" if self._control_steps(state) else "final")
 
@@ -415,7 +419,7 @@ class Search:
         return most is not None and state.n_unimproved >= most
 
     def _train_best(self, state: SearchState) -> SearchState:
-        """Train the best candidate for the rest of the budget, in whole epochs.
+        """Train the best candidate for the rest of the budget, in whole epochs if possible.
 
         If the search has ended because nothing improved, it is for what was reserved. The
         training counts unless it raised the training loss. The validation rows cannot tell:
@@ -425,9 +429,9 @@ class Search:
         n_steps = state.ledger.left
         if self._is_stuck(state):
             n_steps = min(n_steps, self._reserved(state))
-        n_steps -= n_steps % self._final_epoch(state.ledger)
         if not n_steps:
             return replace(state, step="done")
+        n_steps = n_steps - n_steps % self._final_epoch(state.ledger) or n_steps
         state, n_steps = self._in_time(state, [state.best], n_steps, FINAL_SHARE)
         state, [trained], _ = self._train(state, [state.best], [n_steps])
         finalist = trained if is_better_trained(trained, state.best) else None
@@ -495,7 +499,7 @@ class Search:
         self, state: SearchState, candidates: Sequence[Candidate], n_steps: Sequence[int]
     ) -> list[Candidate]:
         """Return candidates as they are after a training that belongs to the next step."""
-        key = (self.seed, state.generation, PHASES.index(state.step), state.round)
+        key = (self.seed, state.generation, PURPOSES.index(state.step), state.round)
         is_final = state.step == "final"
         anneals = is_final and self.settings.final_fraction > 0
         trainer = self.final.trainer if is_final and self.final else self.trainer
@@ -585,8 +589,9 @@ class Search:
             return 0
         return min(state.ledger.steps(self.settings.round_epochs), most)
 
-    def _rng(self, generation: int, *purpose: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, generation, *purpose])
+    def _rng(self, generation: int, purpose: str, *numbers: int) -> np.random.Generator:
+        key = [self.seed, generation, PURPOSES.index(purpose), *numbers]
+        return np.random.default_rng(key)
 
 
 def _entry(
