@@ -45,6 +45,9 @@ def processes() -> ForkServerContext:
     return context
 
 
+MOST_KILLS = 5
+
+
 class KilledFit:
     """A fit that is killed and continued.
 
@@ -65,25 +68,32 @@ class KilledFit:
         self.expected = fit(None, *self._given)
         self._duration = time.monotonic() - began
         self._processes = processes()
+        self._n_killed = 0
 
-    def attempt(self, random: Random, to_the_end: bool = False) -> str:
+    def attempt(self, random: Random) -> str:
         """Begin or continue the fit, and kill it at a random moment.
+
+        After `MOST_KILLS` in a row it comes to the end.
 
         Returns
         -------
         str
-            "killed", or "finished" if it was not in time.
+            "killed", or "finished" if it came to the end, with the bits of the fit that nobody
+            has killed.
         """
         given = str(self.path), str(self.result), *self._given
         process = self._processes.Process(target=fit_in_a_process, args=given)
         process.start()
         while process.is_alive() and not self.path.exists():
             time.sleep(0.001)
-        process.join(None if to_the_end else random.random() * self._duration)
+        seconds = random.random() * self._duration
+        process.join(None if self._n_killed == MOST_KILLS else seconds)
         if process.is_alive():
             process.kill()
             process.join()
+            self._n_killed += 1
             return "killed"
+        self._n_killed = 0
         assert process.exitcode == 0, "the fit has failed"
         found = pickle.loads(self.result.read_bytes())
         assert found == self.expected, "the fit has other bits"
