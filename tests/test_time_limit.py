@@ -58,7 +58,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
 def _watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     watch = Watch()
     monkeypatch.setattr("skectonas.search.clock.time.monotonic", lambda: watch.now)
-    monkeypatch.setattr("skectonas.search.algorithm.time.perf_counter", lambda: watch.now)
+    monkeypatch.setattr("skectonas.search.trainings.time.perf_counter", lambda: watch.now)
     return watch
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 from torch import Tensor
@@ -15,23 +14,19 @@ from skectonas.candidate import Ancestor, Candidate
 from skectonas.network import initial_weights
 from skectonas.search.checks import check_memory, check_start, is_better_trained, is_trained
 from skectonas.search.children import children_of
-from skectonas.search.clock import Clock, affordable_steps
+from skectonas.search.clock import Clock
+from skectonas.search.costs import Costs
 from skectonas.search.final import AllRows, is_proven, scored_as_before
 from skectonas.search.fitness import Fitness, Greedy, Random, rank
 from skectonas.search.front import unbeaten
-from skectonas.search.ledger import Entry, Ledger
+from skectonas.search.ledger import Ledger
 from skectonas.search.settings import Settings
 from skectonas.search.state import Outcome, SearchState
 from skectonas.search.tasks import Observer, OpenTasks, Task
-from skectonas.search.tournament import Draw, Verdict, draw_round
+from skectonas.search.tournament import Draw, draw_round
+from skectonas.search.trainings import PURPOSES, Trainings
 from skectonas.topology import Topology
-from skectonas.training import OutOfTime, Recipe, Trainer
-
-# What random draws are for. Their places are a part of the keys, so that a new one comes last.
-PURPOSES = (
-    "warm-up", "recovery", "phase 1", "phase 2", "final",
-    "initial weights", "mutation", "brackets", "control",
-)  # fmt: skip
+from skectonas.training import OutOfTime, Trainer
 
 SMALLEST_WARM_UP = 0.1
 """The share of the budget that the warm-up may take, whatever is reserved for the end."""
@@ -256,7 +251,7 @@ class Search:
                 return generation, Task("recovery")
             case "phase 1" | "phase 2":
                 phase = Task(state.step, self.settings.n_rounds)
-                if self._round_steps(state):
+                if self._costs.of_round(state):
                     return generation, phase, Task("round", 0, state.round)
                 return generation, phase
             case _:
@@ -266,11 +261,11 @@ class Search:
         """Train the starts; the best are the first parents."""
         starts = state.untrained[: state.ledger.left]  # a batch for each of them
         # Even if all is reserved, the starts are trained enough to choose one.
-        shared = max(self._left(state), int(SMALLEST_WARM_UP * state.ledger.total))
+        shared = max(self._costs.left(state.ledger), int(SMALLEST_WARM_UP * state.ledger.total))
         most = max(1, shared // len(starts))
         n_steps = min(state.ledger.steps(self.settings.warmup_epochs), most)
-        state, n_steps = self._in_time(state, starts, n_steps, WARM_UP_SHARE)
-        state, trained, _ = self._train(state, starts, [n_steps] * len(starts))
+        state, n_steps = self._trainings.in_time(state, starts, n_steps, WARM_UP_SHARE)
+        state, trained, _ = self._trainings.train(state, starts, [n_steps] * len(starts))
         check_memory(starts, trained)
         trained.sort(key=lambda c: rank(c, self._greedy(c)), reverse=True)
         check_start(trained[0])
@@ -301,21 +296,21 @@ class Search:
             check = partial(self._check_time, state)
             children += children_of(blank, self.settings, self.images, ids, rng, check)
         # Recovery alone decides nothing: the first round has to be affordable, too.
-        cost = sum(self._recovery_steps(state, children))
-        cost += len(children) * self._shortest_round(state)
-        if not children or self._left(state) < cost:
+        cost = sum(self._costs.of_recovery(state.ledger, children))
+        cost += len(children) * self._costs.of_shortest_round(state.ledger)
+        if not children or self._costs.left(state.ledger) < cost:
             return self._next_generation(replace(state, finished=True))
         return replace(state, untrained=tuple(children), next_id=next(ids), step="recovery")
 
     def _recover(self, state: SearchState) -> SearchState:
         """Train each child for as long as its morphism asks for."""
-        n_steps = self._recovery_steps(state, state.untrained)
-        state, children, _ = self._train(state, state.untrained, n_steps)
+        n_steps = self._costs.of_recovery(state.ledger, state.untrained)
+        state, children, _ = self._trainings.train(state, state.untrained, n_steps)
         return replace(state, untrained=(), survivors=tuple(children), step="phase 1")
 
     def _play_round(self, state: SearchState) -> SearchState:
         """Play a round of a phase, or end the phase if the budget does not allow a round."""
-        n_steps = self._round_steps(state)
+        n_steps = self._costs.of_round(state)
         if not n_steps:
             return self._end_phase(replace(state, finished=True))
         is_greedy = state.step == "phase 1" and not isinstance(self.fitness, Random)
@@ -323,7 +318,7 @@ class Search:
         draw = self._draw(state)
         each = [n_steps] * len(draw.competitors)
         finished = n_steps < state.ledger.steps(self.settings.round_epochs)
-        state, trained, verdicts = self._train(
+        state, trained, verdicts = self._trainings.train(
             state, draw.competitors, each, lambda trained: draw.judge(trained, fitness)
         )
         results = list(zip(trained, verdicts, strict=True))
@@ -370,7 +365,11 @@ class Search:
 
     def _next_generation(self, state: SearchState) -> SearchState:
         """Continue with a generation, or with the final training if there can be none."""
-        if self._left(state) > 0 and not state.finished and not self._is_stuck(state):
+        if (
+            self._costs.left(state.ledger) > 0
+            and not state.finished
+            and not self._is_stuck(state)
+        ):
             return replace(state, step="mutation")
         if state.ledger.left < state.ledger.steps_per_epoch:
             return replace(state, step="done")
@@ -386,7 +385,7 @@ class Search:
         if self.final is None or start is None or self.fitness != Greedy("loss"):
             return 0
         n_steps = best.n_steps - start.n_steps
-        affordable = state.ledger.left - n_steps >= self._final_epoch(state.ledger)
+        affordable = state.ledger.left - n_steps >= self._costs.final_epoch(state.ledger)
         return n_steps if affordable and best.n_parameters > start.n_parameters else 0
 
     def _train_control(self, state: SearchState) -> SearchState:
@@ -407,7 +406,7 @@ class Search:
         )
         n_steps = self._control_steps(state)
         state = replace(state, next_id=state.next_id + 1)
-        state, [control], _ = self._train(state, [control], [n_steps])
+        state, [control], _ = self._trainings.train(state, [control], [n_steps])
         losses = [self.final.losses(c) for c in (state.best, control)]
         best = state.best if is_proven(*losses) or not is_trained(control) else control
         front = self._unbeaten((*state.front, *filter(is_trained, [control])))
@@ -428,12 +427,12 @@ class Search:
         """
         n_steps = state.ledger.left
         if self._is_stuck(state):
-            n_steps = min(n_steps, self._reserved(state))
+            n_steps = min(n_steps, self._costs.reserved(state.ledger))
         if not n_steps:
             return replace(state, step="done")
-        n_steps = n_steps - n_steps % self._final_epoch(state.ledger) or n_steps
-        state, n_steps = self._in_time(state, [state.best], n_steps, FINAL_SHARE)
-        state, [trained], _ = self._train(state, [state.best], [n_steps])
+        n_steps = n_steps - n_steps % self._costs.final_epoch(state.ledger) or n_steps
+        state, n_steps = self._trainings.in_time(state, [state.best], n_steps, FINAL_SHARE)
+        state, [trained], _ = self._trainings.train(state, [state.best], [n_steps])
         finalist = trained if is_better_trained(trained, state.best) else None
         if finalist is not None and self.final is not None:
             if state.incumbent is not None:
@@ -464,86 +463,31 @@ class Search:
     def _best_of(self, candidates: Iterable[Candidate], state: SearchState) -> Candidate:
         return max(candidates, key=lambda c: rank(c, self.fitness.final(c, state.reference)))
 
+    @cached_property
+    def _costs(self) -> Costs:
+        return Costs(self.settings, self.final.steps_per_epoch if self.final else None)
+
+    @cached_property
+    def _trainings(self) -> Trainings:
+        return Trainings(self.trainer, self.final, self.seed, self.settings, self.clock)
+
     @property
     def _greedy(self) -> Greedy:
         return Greedy(self.settings.measure)
-
-    def _train(
-        self,
-        state: SearchState,
-        candidates: Sequence[Candidate],
-        n_steps: Sequence[int],
-        judge: Callable[[list[Candidate]], list[Verdict]] | None = None,
-    ) -> tuple[SearchState, list[Candidate], list[Verdict]]:
-        """Train, judge and charge the ledger together, so that they cannot disagree."""
-        began = time.perf_counter()
-        trained = self._trained(state, candidates, n_steps)
-        seconds = time.perf_counter() - began
-        verdicts = judge(trained) if judge else [Verdict()] * len(trained)
-        share = seconds / sum(n_steps)
-        scored, is_final = trained, state.step == "final"
-        if is_final and self.final is not None:
-            scored = [scored_as_before(*pair) for pair in zip(trained, candidates, strict=True)]
-        ledger = state.ledger.charge(
-            _entry(candidate, steps, state, verdict, share * steps)
-            for candidate, steps, verdict in zip(scored, n_steps, verdicts, strict=True)
-        )
-        known = state.known
-        if not is_final:  # descendants come from the candidate as it was before
-            keeps_all = self.settings.keep == "all"
-            own = {c.id: c if keeps_all else replace(c, weights={}) for c in trained}
-            known = {**known, **own}
-        return replace(state, ledger=ledger, known=known), trained, verdicts
-
-    def _trained(
-        self, state: SearchState, candidates: Sequence[Candidate], n_steps: Sequence[int]
-    ) -> list[Candidate]:
-        """Return candidates as they are after a training that belongs to the next step."""
-        key = (self.seed, state.generation, PURPOSES.index(state.step), state.round)
-        is_final = state.step == "final"
-        anneals = is_final and self.settings.final_fraction > 0
-        trainer = self.final.trainer if is_final and self.final else self.trainer
-        recipe = Recipe(
-            annealing_steps=max(n_steps) if anneals else 0,
-            augmentation=self.settings.augmentation,
-        )
-        deadline = self.clock.deadline(self._share_of_time(state))
-        return trainer.train(candidates, n_steps, key, recipe, deadline)
-
-    def _share_of_time(self, state: SearchState) -> float:
-        """Return when the next step has to end, as a share of the time.
-
-        The warm-up may take that of the final training, because without it there is nothing.
-        """
-        is_early = state.step not in ("warm-up", "final")
-        return 1 - self.settings.final_fraction if is_early else 1.0
 
     def _check_time(self, state: SearchState) -> None:
         """Raise `OutOfTime` if the next step cannot be expected to end in time."""
         n_steps = 0
         match state.step:
             case "recovery":
-                n_steps = sum(self._recovery_steps(state, state.untrained))
+                n_steps = sum(self._costs.of_recovery(state.ledger, state.untrained))
             case "phase 1" | "phase 2":
-                n_steps = len(state.survivors) * self._round_steps(state)
+                n_steps = len(state.survivors) * self._costs.of_round(state)
             case "control":
                 n_steps = self._control_steps(state)
-        left = self.clock.left(self._share_of_time(state))
+        left = self._trainings.seconds_left(state)
         if left < state.ledger.expected_seconds(n_steps):
             raise OutOfTime
-
-    def _in_time(
-        self, state: SearchState, candidates: Sequence[Candidate], most: int, share: float
-    ) -> tuple[SearchState, int]:
-        """Return for how many batches candidates can be trained in a share of what is left."""
-        ledger = state.ledger
-        n_steps = affordable_steps(
-            lambda n_steps: self._trained(state, candidates, [n_steps] * len(candidates)),
-            self._final_epoch(ledger) if state.step == "final" else ledger.steps_per_epoch,
-            most,
-            lambda: share * self.clock.left(),
-        )
-        return replace(state, cut_short=state.cut_short or n_steps < most), n_steps
 
     def _without_time(self, state: SearchState) -> SearchState:
         """Continue with the final training, or end the search if that is what was cut off."""
@@ -560,62 +504,6 @@ class Search:
                 return replace(state, step="final")
         return self._end_generation(state)
 
-    def _reserved(self, state: SearchState) -> int:
-        """Return the batches that are reserved for the final training, in whole epochs."""
-        ledger, per_epoch = state.ledger, self._final_epoch(state.ledger)
-        return int(self.settings.final_fraction * ledger.total / per_epoch) * per_epoch
-
-    def _left(self, state: SearchState) -> int:
-        """Return the batches that are left, without those reserved for the final training."""
-        return state.ledger.left - self._reserved(state)
-
-    def _final_epoch(self, ledger: Ledger) -> int:
-        """Return the batches of an epoch of the final training."""
-        return self.final.steps_per_epoch if self.final else ledger.steps_per_epoch
-
-    def _recovery_steps(self, state: SearchState, children: Iterable[Candidate]) -> list[int]:
-        epochs = {m.name: m.recovery_epochs for m in self.settings.morphisms}
-        return [state.ledger.steps(epochs[child.morphism]) for child in children]
-
-    def _shortest_round(self, state: SearchState) -> int:
-        """Return the batches of the shortest round that is played: those of an epoch."""
-        wanted = state.ledger.steps(self.settings.round_epochs)
-        return min(wanted, state.ledger.steps_per_epoch)
-
-    def _round_steps(self, state: SearchState) -> int:
-        """Return the batches of the next round for each survivor, or 0 if there is no round."""
-        most = self._left(state) // len(state.survivors)
-        if state.finished or most < self._shortest_round(state):
-            return 0
-        return min(state.ledger.steps(self.settings.round_epochs), most)
-
     def _rng(self, generation: int, purpose: str, *numbers: int) -> np.random.Generator:
         key = [self.seed, generation, PURPOSES.index(purpose), *numbers]
         return np.random.default_rng(key)
-
-
-def _entry(
-    candidate: Candidate, n_steps: int, state: SearchState, verdict: Verdict, seconds: float
-) -> Entry:
-    last = candidate.evaluations[-1]
-    return Entry(
-        generation=candidate.generation,
-        phase=state.step,
-        round=state.round,
-        bracket=verdict.bracket,
-        candidate=candidate.id,
-        parent=None if candidate.parent is None else candidate.parent.id,
-        morphism=candidate.morphism,
-        topology=str(candidate.topology),
-        n_parameters=candidate.n_parameters,
-        n_steps=n_steps,
-        n_steps_total=candidate.n_steps,
-        train_loss=last.train_loss,
-        validation_loss=last.validation_loss,
-        validation_score=last.validation_score,
-        mean_loss=candidate.loss,
-        mean_score=candidate.score,
-        fitness=verdict.fitness,
-        won=verdict.won,
-        seconds=seconds,
-    )
