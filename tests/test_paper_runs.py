@@ -121,3 +121,10 @@ def test_a_fitted_layer_keeps_the_outputs_best() -> None:
             return float((child(trial.train[0]) - wanted).square().mean())
 
     assert error("fitted") < error("sum") < error("structured")
+
+
+@pytest.mark.skipif(not (paper_run.RESULTS / "paper.csv").exists(), reason="not in the sdist")
+def test_the_page_has_the_tables_of_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[1] / "docs" / "paper.md"
+    monkeypatch.setattr(sys, "argv", ["tables.py", "--page", str(page), "--check"])
+    assert tables.main() == 0
