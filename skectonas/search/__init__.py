@@ -2,10 +2,11 @@
 
 `algorithm` has the steps of a search, `state` is what they begin and end with, and `tasks` are
 what observers are told of. `trainings` trains candidates for a step, `costs` says for how long,
-`ledger` keeps the account of the budget, `clock` the time, and `checkpoint` the state in a file.
-`children` makes the candidates of a generation. `tournament` draws the brackets of a round, `fitness` decides
-them, and `front` finds the candidates that no other beats. `observers` watch a search while it
-runs. `result` turns what it has found into fitted attributes.
+`ledger` keeps the account of the budget, `clock` that of the time, and `checkpoint` the state
+in a file. `children` makes the candidates of a generation, `tournament` draws the brackets of a
+round, `fitness` decides them, and `front` finds the candidates that no other beats. `final` is
+about the training at the end. `observers` watch a search while it runs. `result` turns what it
+has found into fitted attributes.
 """
 
 from skectonas.search.algorithm import Search

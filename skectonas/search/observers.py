@@ -79,7 +79,7 @@ class CallbackTasks:
 
 
 class Printer:
-    """Prints a line for the warm-up, each generation and the final training.
+    """Prints a line for the warm-up, each generation, the control and the final training.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class Printer:
 
     def __init__(self, name: str, with_rounds: bool = False) -> None:
         self.name = name
-        self._tasks = ["warm-up", "generation", "final"]
+        self._tasks = ["warm-up", "generation", "control", "final"]
         if with_rounds:
             self._tasks += ["recovery", "round"]
 
