@@ -127,7 +127,7 @@ def main() -> None:
     mpl.use("Agg")
     mpl.rcParams["svg.hashsalt"] = "skectonas"  # the same file every time
     digits = load_digits()
-    clf = ECToNASClassifier(budget=arguments.budget, random_state=0)
+    clf = ECToNASClassifier(budget=arguments.budget, random_state=1)
     clf.fit(digits.images, digits.target)
     generation = clf.history_.query("phase == 'phase 2' and round == 1")["generation"].max()
     names = ["small_ffnn", "medium_ffnn", "small_cnn", "medium_cnn"]
