@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/performance.md from the tables in benchmarks/results.
+"""Draw the pictures of docs/performance.md and docs/worth.md from benchmarks/results.
 
 python benchmarks/plots.py [FOLDER]
 """
@@ -11,6 +11,8 @@ from pathlib import Path
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parents[1] / "docs" / "images"
@@ -90,13 +92,80 @@ def fits(folder: Path) -> None:
     figure.savefig(folder / "fit.svg", metadata={"Date": None})
 
 
+RIVALS = {
+    "search": ("D", GREEN),
+    "search, alpha=.5": ("d", "#56B4E9"),
+    "start": ("s", BLUE),
+    "from nothing": ("^", ORANGE),
+    "random": ("v", "#CC79A7"),
+    "by hand": ("o", GREY),
+    "MLPClassifier": ("x", GREY),
+    "HistGradientBoosting": ("+", GREY),
+}
+TITLES = {
+    "digits": "digits",
+    "breast_cancer": "breast cancer",
+    "wine": "wine",
+    "numbers": "a table of 10,000 rows",
+    "mnist": "MNIST, 3,750 images",
+    "fashion": "Fashion-MNIST, 5,000 images",
+    "adult": "Adult",
+}
+
+
+def worth(folder: Path) -> None:
+    """Draw the test accuracy against the number of parameters, and against the time."""
+    table = pd.read_csv(RESULTS / "worth.csv")
+    values = ["test_accuracy", "n_parameters", "cpu_seconds"]
+    means = table.groupby(["data", "what"])[values].mean()
+    shown = [name for name in TITLES if name in means.index]
+    for column, label in (("n_parameters", "parameters or nodes"), ("cpu_seconds", "CPU s")):
+        n_rows = -(-len(shown) // 2)
+        figure, axes = plt.subplots(
+            n_rows, 2, figsize=(7.2, 2.3 * n_rows), layout="constrained", squeeze=False
+        )
+        for ax, name in zip(axes.flat, shown, strict=False):
+            rivals(ax, means.loc[name].sort_values(column), column)
+            ax.set_title(TITLES[name], fontsize="medium")
+        for ax in axes.flat[len(shown) :]:
+            ax.remove()
+        for ax in axes[:, 0]:
+            ax.set_ylabel("test accuracy")
+        figure.supxlabel(label, fontsize="medium")
+        marks = axes.flat[0].get_legend_handles_labels()
+        figure.legend(*marks, loc="outside upper center", ncols=4, fontsize="small")
+        figure.savefig(folder / f"worth_{column}.svg", metadata={"Date": None})
+
+
+def rivals(ax: Axes, own: pd.DataFrame, column: str) -> None:
+    """Draw the test accuracy of the rivals on one data set."""
+    for what, (marker, colour) in RIVALS.items():
+        by_hand = what == "by hand"
+        rows = own[own.index.str.startswith("hand") if by_hand else own.index == what]
+        style = marker + "-" * by_hand
+        ax.plot(
+            rows[column], rows["test_accuracy"], style, color=colour, label=what, linewidth=0.8
+        )
+    ax.set_xscale("log")
+    ax.margins(x=0.15)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(EngFormatter(sep="") if column == "n_parameters" else "{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.tick_params(axis="x", labelsize="small")
+    ax.grid(alpha=0.3)
+    # Networks by hand that are far too small would hide the differences.
+    best = own["test_accuracy"].max()
+    ax.set_ylim(max(own["test_accuracy"].min(), best - 0.06) - 0.004, best + 0.004)
+
+
 def main() -> None:
     """Draw all pictures for which there are results."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS
     folder.mkdir(exist_ok=True)
     # The same file for the same results.
     mpl.rcParams.update({"svg.hashsalt": "skectonas", "font.size": 9})
-    for draw, table in ((engine, "engine"), (fits, "fit"), (scaling, "scaling")):
+    pictures = ((engine, "engine"), (fits, "fit"), (scaling, "scaling"), (worth, "worth"))
+    for draw, table in pictures:
         if (RESULTS / f"{table}.csv").exists():
             draw(folder)
 

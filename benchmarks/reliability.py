@@ -1,4 +1,4 @@
-"""Fuzzed calls, damaged and crafted files, and interrupts, in large numbers.
+"""Fuzzed calls, damaged and crafted files, interrupts, kills and time limits, in large numbers.
 
     python benchmarks/reliability.py [--csv reliability.csv] [--minutes 4] [--only KIND ...]
 
@@ -29,14 +29,18 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from fuzzing import (
     Violation,
+    a_checkpoint,
     call_fit,
+    continue_from_damaged,
     interrupt,
     load_crafted,
     load_damaged,
     saved_files,
 )
+from killing import KilledFit, limited_fit
 
 WANTED = {"calls": 6_000, "damaged": 2_000, "crafted": 2_000, "interrupts": 2_000}
+WANTED |= {"kills": 200, "kills with processes": 20, "limits": 60, "damaged checkpoints": 1_000}
 LONGEST = 120  # seconds of a try; a longer one hangs, and ends the run with a traceback
 FIELDS = ("kind", "tries", "violations", "outcomes")
 
@@ -54,13 +58,25 @@ def tries(folder: Path) -> dict[str, Callable[[], Try]]:
         files = saved_files(folder)
         return lambda random: load_crafted(random, files, folder)
 
+    def damaged_checkpoints() -> Try:
+        whole = a_checkpoint(folder)
+        return lambda random: continue_from_damaged(random, whole, folder)
+
     def interrupts() -> Try:
         _, n_lines = interrupt(Random(0))
         return lambda random: interrupt(random, n_lines)[0]
 
+    def kills(n_jobs: int, backend: str | None) -> Try:
+        fit = KilledFit(folder, n_jobs, backend)
+        return lambda random: fit.attempt(random)
+
     return {
+        "kills": lambda: kills(2, None),
+        "kills with processes": lambda: kills(2, "loky"),
+        "limits": lambda: limited_fit,
         "calls": lambda: call_fit,
         "damaged": damaged,
+        "damaged checkpoints": damaged_checkpoints,
         "crafted": crafted,
         "interrupts": interrupts,
     }

@@ -4,14 +4,16 @@ Each run is a row of ``results/worth.csv``, written as soon as it is done. Data 
 which there are rows are not repeated. CPU seconds are those of the process, in one thread.
 
 - "search": `ECToNASClassifier` with its defaults and the given budget.
+- "search, alpha=.5": the same, for smaller networks.
+- "search from small_ffnn" and so on: the same from the starts of the paper, with ``--starts``.
 - "from nothing": the topology that the search has found, trained on all training rows with the
   reference recipe, in plain torch: SGD with Nesterov momentum 0.9, a learning rate that falls
   from 0.03 to zero as half a cosine, batches of 32, 30 epochs.
 - "hand 3K", "hand 11K", "hand 55K": networks written by hand, trained in the same way; for
   tables, dense networks of about these sizes.
 - "start": the start alone, trained with our recipe for the whole budget.
-- "random": random topologies of the same space, halved by their validation loss, with the same
-  budget, and the last one annealed as in the search.
+- "random": random topologies of the same space with the same budget. They are trained on and
+  halved by their validation loss, until the last one is annealed as in the search.
 - "MLPClassifier", "HistGradientBoosting": scikit-learn's, with their defaults; the numbers are
   standardised and categories one-hot for the first.
 """
@@ -22,6 +24,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,7 @@ from torch.nn.functional import cross_entropy
 
 from skectonas import ConvCell, Dense, ECToNASClassifier, Topology
 from skectonas.network import build, initial_weights
+from skectonas.topology import STARTS
 
 Data = tuple[Any, Any, Any, Any]
 EPOCHS, RATE, BATCH = 30, 0.03, 32
@@ -93,6 +97,7 @@ def embedded(load: Callable[..., Any]) -> Callable[[int], Data]:
 
 DATA: dict[str, tuple[Callable[[int], Data], float]] = {
     "digits": (digits, 300),
+    "digits_1000": (digits, 1000),
     "mnist": (mnist, 600),
     "fashion": (fashion, 600),
     "fashion_60000": (lambda seed: fashion(seed, 60_000), 1000),
@@ -144,8 +149,9 @@ class ByHand:
 class RandomSearch:
     """Random topologies, halved by their validation loss until one is left.
 
-    All of its trainings are those of the search, so that only the choice differs: the first
-    rungs share 70% of the budget, and the last topology is annealed for the rest.
+    All of its trainings are those of the search, so that only the choice differs: the rungs
+    share what the search has for its generations, and the last topology is annealed for the
+    rest, on all rows.
     """
 
     def __init__(self, budget: float, encoder: Any, n_classes: int, seed: int) -> None:
@@ -155,25 +161,29 @@ class RandomSearch:
         self._has_cells = encoder.takes_images
 
     def fit(self, X: Any, y: Any) -> RandomSearch:
-        pool = [self._draw() for _ in range(N_RANDOM)]
+        kept = ECToNASClassifier().final_fraction
+        pool = [
+            ECToNASClassifier(
+                start=self._draw(), final_fraction=0, warm_start=True, random_state=self.seed
+            )
+            for _ in range(N_RANDOM)
+        ]
         n_rungs = int(np.log2(N_RANDOM))
         for _ in range(n_rungs):
-            epochs = 0.7 * self.budget / n_rungs / len(pool)
-            losses = [self._trained(topology, epochs, X, y)[1] for topology in pool]
+            epochs = (1 - kept) * self.budget / n_rungs / len(pool)
+            for clf in pool:
+                clf.set_params(budget=epochs, warmup_epochs=epochs).fit(X, y)
+            losses = [clf.history_["mean_loss"].iloc[-1] for clf in pool]
             pool = [pool[i] for i in np.argsort(losses)[: len(pool) // 2]]
-        self.best_, _ = self._trained(pool[0], 0.3 * self.budget, X, y)
+        # An epoch of warm-up, then the final training.
+        self.best_ = pool[0].set_params(
+            budget=kept * self.budget, warmup_epochs=1, final_fraction=1
+        )
+        self.best_.fit(X, y)
         return self
 
     def score(self, X: Any, y: Any) -> float:
         return self.best_.score(X, y)
-
-    def _trained(
-        self, topology: Topology, epochs: float, X: Any, y: Any
-    ) -> tuple[ECToNASClassifier, float]:
-        clf = ECToNASClassifier(
-            budget=epochs, start=topology, final_fraction=1.0, random_state=self.seed
-        ).fit(X, y)
-        return clf, clf.history_["mean_loss"].iloc[-1]
 
     def _draw(self) -> Topology:
         channels = self._rng.choice([3, 6, 12, 24, 48], self._rng.integers(4))
@@ -186,34 +196,55 @@ class RandomSearch:
         return Topology(self._shape, cells * self._has_cells, dense, self._n_classes)
 
 
-def rivals(seed: int, X: Any, y: Any, budget: float) -> Iterator[tuple[str, Any, Any]]:
-    """Yield names, estimators, and functions that return their number of parameters."""
-    search = ECToNASClassifier(budget=budget, random_state=seed)
-    yield "search", search, lambda clf: clf.n_parameters_
-    encoder, classes = search.encoder_, search.classes_
+Rival = tuple[Callable[[], Any], Callable[[Any], int]]
+
+
+def rivals(seed: int, X: Any, y: Any, budget: float, found: dict[str, str]) -> dict[str, Rival]:
+    """Return by name what makes an estimator, and what counts its parameters.
+
+    `found` has the topologies of what was fitted before.
+    """
+    classes = np.unique(y)
+    # An epoch is enough to have the encoder that all networks share.
+    encoder = ECToNASClassifier(budget=1, random_state=seed).fit(X, y).encoder_
     shape, n = encoder.image_shape_, len(classes)
-    own = ByHand(search.best_topology_, encoder, classes, seed)
-    yield "from nothing", own, lambda clf: clf.topology.n_parameters
+
+    def search(**params: Any) -> Rival:
+        params = {"budget": budget, "random_state": seed, **params}
+        return lambda: ECToNASClassifier(**params), lambda clf: clf.n_parameters_
+
+    def by_hand(topology: Callable[[], Topology]) -> Rival:
+        return lambda: ByHand(
+            topology(), encoder, classes, seed
+        ), lambda clf: clf.topology.n_parameters
+
+    def written(cells: tuple[ConvCell, ...], units: tuple[int, ...]) -> Topology:
+        cells = cells[: max(1, int(np.log2(min(shape[:2]))) - 1)]
+        return Topology(shape, cells, tuple(map(Dense, units)), n)
+
     hands = (
         HAND_IMAGES if encoder.takes_images else {k: ((), v) for k, v in HAND_TABLES.items()}
     )
-    for name, (cells, units) in hands.items():
-        cells = cells[: max(1, int(np.log2(min(shape[:2]))) - 1)]
-        topology = Topology(shape, cells, tuple(map(Dense, units)), n)
-        hand = ByHand(topology, encoder, classes, seed)
-        yield name, hand, lambda clf: clf.topology.n_parameters
-    start = ECToNASClassifier(budget=budget, final_fraction=1.0, random_state=seed)
-    yield "start", start, lambda clf: clf.n_parameters_
-    chance = RandomSearch(budget, encoder, n, seed)
-    yield "random", chance, lambda clf: clf.best_.n_parameters_
-    mlp = make_pipeline(flat(X), MLPClassifier(random_state=seed))
-    yield (
-        "MLPClassifier",
-        mlp,
-        lambda clf: sum(w.size for w in clf[-1].coefs_ + clf[-1].intercepts_),
-    )
-    boosting = HistGradientBoostingClassifier(random_state=seed)
-    yield "HistGradientBoosting", boosting, nodes_of
+    return {
+        "search": search(),
+        "search, alpha=.5": search(alpha=0.5),
+        "start": search(final_fraction=1.0),
+        "from nothing": by_hand(lambda: Topology.from_string(found["search"])),
+        **{name: by_hand(partial(written, *hand)) for name, hand in hands.items()},
+        "random": (
+            lambda: RandomSearch(budget, encoder, n, seed),
+            lambda clf: clf.best_.n_parameters_,
+        ),
+        "MLPClassifier": (
+            lambda: make_pipeline(flat(X), MLPClassifier(random_state=seed)),
+            lambda clf: sum(w.size for w in clf[-1].coefs_ + clf[-1].intercepts_),
+        ),
+        "HistGradientBoosting": (
+            lambda: HistGradientBoostingClassifier(random_state=seed),
+            nodes_of,
+        ),
+        **{f"search from {start}": search(start=start) for start in STARTS},
+    }
 
 
 def nodes_of(clf: HistGradientBoostingClassifier) -> int:
@@ -249,6 +280,8 @@ def main() -> None:
     parser.add_argument("data", nargs="+", choices=DATA)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--skip", nargs="*", default=[], help="rivals to leave out")
+    parser.add_argument("--only", nargs="*", help="rivals to run, and no others")
+    parser.add_argument("--starts", action="store_true", help="search from each named start")
     parser.add_argument("--adult", type=Path, help="adult.csv; without it, OpenML")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
@@ -256,45 +289,58 @@ def main() -> None:
     ADULT = arguments.adult
     torch.set_num_threads(1)
     path = arguments.out / "worth.csv"
+
+    def is_wanted(name: str) -> bool:
+        if name.startswith("search from "):
+            return bool(arguments.starts)
+        return name not in arguments.skip and name in (arguments.only or [name])
+
     for seed in range(arguments.seeds):
         for data in arguments.data:
-            load, budget = DATA[data]
-            done = (
-                pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["data", "seed"])
-            )
-            if ((done["data"] == data) & (done["seed"] == seed)).any():
-                continue
-            for row in measured(seed, load(seed), budget, arguments.skip):
-                table = pd.DataFrame([{"data": data, **row}])
-                table.to_csv(path, mode="a", header=not path.exists(), index=False)
+            for row in measured(data, seed, is_wanted, rows_of(path, data, seed)):
+                pd.DataFrame([row]).to_csv(
+                    path, mode="a", header=not path.exists(), index=False
+                )
     table = pd.read_csv(path)
     values = ["test_accuracy", "n_parameters", "cpu_seconds"]
     means = table.groupby(["data", "what"], sort=False)[values].mean()
     print(means.assign(seeds=table.groupby(["data", "what"]).size()).round(4).to_string())
 
 
+def rows_of(path: Path, data: str, seed: int) -> dict[str, str]:
+    """Return the topologies of the rivals that have been measured, by name."""
+    if not path.exists():
+        return {}
+    table = pd.read_csv(path, keep_default_na=False)
+    rows = table[(table["data"] == data) & (table["seed"] == seed)]
+    return dict(zip(rows["what"], rows["topology"], strict=True))
+
+
 def measured(
-    seed: int, data: Data, budget: float, skipped: list[str]
+    data: str, seed: int, is_wanted: Callable[[str], bool], found: dict[str, str]
 ) -> Iterator[dict[str, Any]]:
-    X_train, y_train, X_test, y_test = data
-    for name, clf, size_of in rivals(seed, X_train, y_train, budget):
-        if name in skipped:
+    """Yield a row for each rival that is not in `found`, and add it there."""
+    load, budget = DATA[data]
+    X_train, y_train, X_test, y_test = load(seed)
+    for name, (make, size_of) in rivals(seed, X_train, y_train, budget, found).items():
+        if name in found or not is_wanted(name):
             continue
-        began = time.process_time()
+        clf, began = make(), time.process_time()
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # the dense network of scikit-learn has not converged
+            # The dense network of scikit-learn has not converged.
+            warnings.simplefilter("ignore")
             clf.fit(as_given(name, X_train), y_train)
         seconds = time.process_time() - began
+        found[name] = str(getattr(clf, "best_topology_", getattr(clf, "topology", "")))
         row = {
+            "data": data,
             "seed": seed,
             "what": name,
             "budget": budget,
             "test_accuracy": clf.score(as_given(name, X_test), y_test),
             "n_parameters": size_of(clf),
             "cpu_seconds": round(seconds, 2),
-            "topology": str(getattr(clf, "best_topology_", getattr(clf, "topology", ""))),
+            "topology": found[name],
         }
         print(row, flush=True)
         yield row

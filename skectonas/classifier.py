@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
@@ -22,6 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 from skectonas.callers import inside_another_estimator, level_of_user
 from skectonas.estimators import (
     CallbackSupportMixin,
+    FittedDespiteError,
     VersionedStateMixin,
     all_or_nothing,
     check_device,
@@ -37,6 +40,7 @@ from skectonas.inputs import (
     Data,
     InputEncoder,
     batches_of,
+    check_groups,
     check_weights,
     check_X,
     check_y,
@@ -46,12 +50,13 @@ from skectonas.morphisms import Morphism
 from skectonas.network import TopologyNetwork
 from skectonas.search import (
     CallbackTasks,
+    Clock,
     Fitness,
     Observer,
     Printer,
     model_attributes,
 )
-from skectonas.surroundings import undisturbed
+from skectonas.surroundings import terminated_as_interrupted, undisturbed
 from skectonas.topology import Topology
 from skectonas.training import Augmentation
 
@@ -73,8 +78,9 @@ class ECToNASClassifier(
     alpha : float, default=1.0
         Greediness, from 0 to 1. With 1 only the validation score counts. With a lower value, a
         network that is smaller than its parent may have a lower score (Eq. 2 of the paper).
-    budget : float, default=1000
-        Number of epochs to train, over all candidates together. It is never exceeded.
+    budget : float or None, default=1000
+        Number of epochs to train, over all candidates together. It is never exceeded. None is
+        no limit, and needs a `time_limit`.
     start : str or Topology, default="auto"
         Where the search begins: "small_ffnn", "medium_ffnn", "large_ffnn", "small_cnn",
         "medium_cnn" or "large_cnn" (the paper's Table 6), or a `Topology` that fits the data.
@@ -86,9 +92,10 @@ class ECToNASClassifier(
         "neg_log_loss", any other name of a classification scorer of scikit-learn, or a callable
         ``scorer(estimator, X, y)``, where X holds the validation rows as images. Higher is
         better. See also `selection`.
-    validation_fraction : float, default=0.1
-        Fraction of the rows that are held out to score the candidates. The split is stratified
-        and holds out at least one row of each class that has two.
+    validation_fraction : float or "auto", default="auto"
+        Fraction of the rows that are held out to score the candidates. With "auto", it is a
+        tenth of them; of fewer than 2,000 it is as much as 200 rows are, but at most a fifth.
+        The split is stratified and holds out at least one row of each class that has two.
     optimizer : str or class, default="SGD"
         An optimiser of `torch.optim`, by name or class.
     optimizer_params : dict or None, default=None
@@ -132,11 +139,16 @@ class ECToNASClassifier(
         Number of rounds in each of the two competition phases of a generation.
     n_parents : int, default=2
         Number of winners of a generation, which are the parents of the next.
+    n_iter_no_change : int or None, default=None
+        Number of generations without a better candidate after which the search ends. Then
+        comes the final training, and the rest of the budget is not spent. With None, the
+        search goes on.
     final_fraction : float, default=0.3
-        Fraction of the budget that is reserved for the final training of the best candidate,
-        in which the learning rate falls to zero as half a cosine. With 0, the best candidate
-        is trained with a constant rate for what is left of the budget, as in the paper. With 1,
-        there is no search: this is the baseline, a start that is trained alone.
+        Fraction of the budget that is reserved for the final training of the best candidate on
+        all rows, those held out included, in which the learning rate falls to zero as half a
+        cosine. With 0, the best candidate is trained on the training rows with a constant rate
+        for what is left of the budget, as in the paper. With 1, there is no search: this is the
+        baseline, a start that is trained alone, after a tenth of the budget for the warm-up.
     score_window : int, default=1
         Number of evaluations over which the score is averaged. There is one evaluation after
         each epoch and one at the end of each training.
@@ -163,14 +175,28 @@ class ECToNASClassifier(
         Seed of all random draws. The same number gives the same bits, and None draws fresh
         entropy. The global random state is neither read nor changed.
     verbose : int, default=0
-        With 1, a line is printed for each generation; with 0, nothing is printed.
+        With 1, a line is printed for each generation, with the time so far and an estimate of
+        what is left; with 2, for each round as well; with 0, nothing is printed.
+    time_limit : float or None, default=None
+        Number of seconds after which `fit` has to end. The search gets what `final_fraction`
+        leaves of it, and the final training is made as long as the rest allows. The round
+        that is cut off is lost. Up to there, the same `random_state` gives the same search, and
+        `history_` tells how far it got.
+    checkpoint : str, path-like or None, default=None
+        A file that the state of the search is written to after every round, and from which
+        another call of `fit` with the same parameters and data continues, with the same bits
+        as if nothing had happened. If it is a folder, each search has a file of its own there,
+        as is needed in a grid search. A finished search is in the file as well, so that it is
+        not repeated. After `time_limit` or Ctrl-C, the search can be continued as it was then,
+        without its final training. Only `n_jobs`, `time_limit` and `verbose` may differ.
     warm_start : bool, default=False
         Whether another call of `fit` continues from the fitted network, with a fresh budget. X
         must then be like that of the first fit, and `y` must have the same classes. `start`,
         `image_shape`, `column_order` and `column_scaling` are ignored, and `seed_` is used
         instead of `random_state`, so that on the same data the same rows are held out. The
-        fitted network is scored again on the rows that are held out now, and remains the model
-        unless a better one is found. `scoring` must not change; scores of earlier fits stay in
+        fitted network has been trained on these rows too, so that it competes only with the
+        new winner after its final training, and remains the model unless that has the better
+        fitness. `scoring` must not change; scores of earlier fits stay in
         `history_` and `lineage_` as they were measured. The candidates that `keep_candidates`
         kept in the previous fit are dropped.
 
@@ -197,8 +223,8 @@ class ECToNASClassifier(
         The network and the lineage of the winner and of each candidate that `keep_candidates`
         asks to keep, by its number; see `with_candidate`.
     validation_score_ : float
-        The winner's score on the validation rows: the mean over the last `score_window`
-        evaluations.
+        The winner's score on the validation rows, by which it was chosen: the mean over the
+        last `score_window` evaluations before the final training, which is on these rows too.
     scoring_ : str
         Name of the score: that given as `scoring`, or that of the callable.
     n_parameters_ : int
@@ -232,8 +258,10 @@ class ECToNASClassifier(
     this is learned from the training rows. Sparse rows are made dense a batch at a time; on a
     GPU they are all made dense at once.
 
-    Ctrl-C ends the search and keeps the best network so far, with a warning. Inside a
-    meta-estimator such as `GridSearchCV`, the interruption is passed on.
+    Ctrl-C ends the search and keeps the best network so far, with a warning; so does SIGTERM,
+    if `fit` runs in the main thread. Inside a meta-estimator such as `GridSearchCV`, the
+    interruption is passed on. An error in the middle of the search is raised, but the estimator
+    is fitted with the best network so far. Errors of scorers and callbacks are only warned of.
 
     References
     ----------
@@ -256,10 +284,10 @@ class ECToNASClassifier(
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "alpha": [Interval(Real, 0, 1, closed="both")],
-        "budget": [Interval(Real, 0, None, closed="neither")],
+        "budget": [Interval(Real, 0, None, closed="neither"), None],
         "start": [str, Topology],
         "scoring": [str, callable],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "validation_fraction": [StrOptions({"auto"}), Interval(Real, 0, 1, closed="neither")],
         "optimizer": [str, type],
         "optimizer_params": [dict, None],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -275,6 +303,7 @@ class ECToNASClassifier(
         "round_epochs": [Interval(Real, 0, None, closed="neither")],
         "n_rounds": [Interval(Integral, 1, None, closed="left")],
         "n_parents": [Interval(Integral, 1, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), None],
         "final_fraction": [Interval(Real, 0, 1, closed="both")],
         "score_window": [Interval(Integral, 1, None, closed="left")],
         "max_growth": [Interval(Real, 0, None, closed="both")],
@@ -289,6 +318,8 @@ class ECToNASClassifier(
         "device": [str, torch.device],
         "random_state": ["random_state", np.random.Generator],
         "verbose": ["verbose"],
+        "time_limit": [Interval(Real, 0, None, closed="neither"), None],
+        "checkpoint": [str, os.PathLike, None],
         "warm_start": ["boolean"],
     }
 
@@ -311,11 +342,11 @@ class ECToNASClassifier(
     def __init__(
         self,
         alpha: float = 1.0,
-        budget: float = 1000,
+        budget: float | None = 1000,
         start: str | Topology = "auto",
         *,
         scoring: str | Callable[..., float] = "accuracy",
-        validation_fraction: float = 0.1,
+        validation_fraction: float | Literal["auto"] = "auto",
         optimizer: str | type[torch.optim.Optimizer] = "SGD",
         optimizer_params: dict[str, Any] | None = None,
         learning_rate: float = 0.03,
@@ -331,6 +362,7 @@ class ECToNASClassifier(
         round_epochs: float = 1,
         n_rounds: int = 2,
         n_parents: int = 2,
+        n_iter_no_change: int | None = None,
         final_fraction: float = 0.3,
         score_window: int = 1,
         max_growth: float = 3.0,
@@ -341,6 +373,8 @@ class ECToNASClassifier(
         device: str | torch.device = "auto",
         random_state: int | np.random.RandomState | np.random.Generator | None = None,
         verbose: int = 0,
+        time_limit: float | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
         warm_start: bool = False,
     ) -> None:
         self.alpha = alpha
@@ -363,6 +397,7 @@ class ECToNASClassifier(
         self.round_epochs = round_epochs
         self.n_rounds = n_rounds
         self.n_parents = n_parents
+        self.n_iter_no_change = n_iter_no_change
         self.final_fraction = final_fraction
         self.score_window = score_window
         self.max_growth = max_growth
@@ -373,11 +408,20 @@ class ECToNASClassifier(
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
+        self.time_limit = time_limit
+        self.checkpoint = checkpoint
         self.warm_start = warm_start
 
     @all_or_nothing
     @check_parameters
-    def fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: ArrayLike | None = None,
+        *,
+        groups: ArrayLike | None = None,
+    ) -> Self:
         """Find and train a network.
 
         Parameters
@@ -391,6 +435,11 @@ class ECToNASClassifier(
         sample_weight : array-like of shape (n,), default=None
             Weights of the rows, in the training loss and in the validation score. Rows with
             weight zero are left out.
+        groups : array-like of shape (n,), default=None
+            Labels of groups of rows that belong together, such as the rows of one patient. All
+            rows of a group are trained on, or all are held out to score the candidates. There
+            must be at least two groups, and each class must be in two of them. The part that is
+            held out is then only about `validation_fraction`.
 
         Returns
         -------
@@ -401,8 +450,8 @@ class ECToNASClassifier(
         ------
         ValueError
             If a parameter or the data are not valid, which is checked before any training, or
-            if the training of the start diverges. After any error, the estimator is as it was
-            before.
+            if the training of the start diverges or finds no time. After this or any error
+            before the end of the warm-up, the estimator is as it was before.
         TypeError
             If X is a lazy frame.
         ImportError
@@ -420,25 +469,30 @@ class ECToNASClassifier(
         """
         given = X, y, sample_weight
         plain = with_plain_numbers(self)
+        if plain.budget is None and plain.time_limit is None:
+            raise ValueError("budget=None needs a time_limit, or the search would never end.")
+        clock = Clock(math.inf if plain.time_limit is None else plain.time_limit)
         is_further = self.warm_start and hasattr(self, "network_")
         X = check_X(self, X, reset=not is_further)
         labels = check_y(self, X, y)
         weights = check_weights(sample_weight, X)
+        group_numbers = check_groups(groups, X)
         device = check_device(self.device)
         prepare = further_fit if is_further else first_fit
         try:
-            with undisturbed(device):
-                sample = Sample.of(X, labels, weights)
-                search, state, basis = prepare(plain, sample, device)
-                observers: list[Observer] = (
-                    [Printer(type(self).__name__)] if self.verbose else []
-                )
+            with undisturbed(device), self._ending_with_sigterm():
+                sample = Sample.of(X, labels, weights, group_numbers)
+                search, state, basis, checkpoint = prepare(plain, sample, device, clock)
+                observers: list[Observer] = []
+                if self.verbose:
+                    observers.append(Printer(type(self).__name__, self.verbose > 1))
                 tasks = None
                 if hasattr(self, "_init_callback_context"):
                     tasks = CallbackTasks(self, *given, basis.attributes)
                     observers.append(tasks)
                 with read_at_random(X):
-                    outcome = search.run(state, observers)
+                    keep = None if checkpoint is None else checkpoint.keep
+                    outcome = search.run(state, observers, keep)
         finally:
             if device.type == "cuda":
                 torch.cuda.empty_cache()  # return the memory of the search
@@ -446,10 +500,18 @@ class ECToNASClassifier(
             self._report_interruption()
         if self.class_weight is None:  # with weights, it is meant to name rare classes
             trainer: Any = search.trainer
-            warn_if_a_guess_is_as_good(outcome.winner, trainer.data.validation, trainer.scorer)
+            warn_if_a_guess_is_as_good(
+                outcome.winner,
+                trainer.data.validation,
+                trainer.scorer,
+                search.final is not None and outcome.winner is outcome.state.finalist,
+            )
         self.__dict__.update(basis.attributes(outcome))
         if tasks is not None:
             tasks.finish()
+        if outcome.error is not None:
+            outcome.error.add_note("The estimator is fitted with the best network so far.")
+            raise FittedDespiteError(outcome.error)
         return self
 
     def summary(self) -> pd.DataFrame:
@@ -633,6 +695,10 @@ class ECToNASClassifier(
             images = self.encoder_.transform(batch)
             for part in gen_batches(len(images), PREDICTION_ROWS):
                 yield images[part]
+
+    def _ending_with_sigterm(self) -> AbstractContextManager[None]:
+        """Return a context in which SIGTERM keeps the best so far, where Ctrl-C would."""
+        return nullcontext() if inside_another_estimator() else terminated_as_interrupted()
 
     def _report_interruption(self) -> None:
         if inside_another_estimator():

@@ -35,6 +35,7 @@ except ImportError:  # before scikit-learn 1.9
 
 __all__ = [
     "CallbackSupportMixin",
+    "FittedDespiteError",
     "VersionedStateMixin",
     "all_or_nothing",
     "check_device",
@@ -80,8 +81,19 @@ def check_parameters(fit: Fit) -> Fit:
     return checking
 
 
+class FittedDespiteError(Exception):
+    """Carries the error of a `fit` that has fitted the estimator all the same."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 def all_or_nothing(fit: Fit) -> Fit:
-    """Let a `fit` that fails leave the estimator as it was, and keep its type."""
+    """Let a `fit` that fails leave the estimator as it was, and keep its type.
+
+    The error of a `FittedDespiteError` is raised, and the estimator stays as it is then.
+    """
 
     @wraps(fit)
     def restoring(estimator: BaseEstimator, *args: Any, **kwargs: Any) -> Any:
@@ -89,13 +101,18 @@ def all_or_nothing(fit: Fit) -> Fit:
         try:
             try:
                 return fit(estimator, *args, **kwargs)
+            except FittedDespiteError:
+                raise
             except BaseException:
                 _restore(estimator, before)
                 raise
+        except FittedDespiteError as fitted:
+            error = fitted.error
         except BaseException:
             # Again, as Ctrl-C may have come before the first could make it wait.
             _restore(estimator, before)
             raise
+        raise error
 
     return cast(Fit, restoring)
 

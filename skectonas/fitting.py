@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
-from typing import Any, NamedTuple
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,13 +17,17 @@ from sklearn.base import BaseEstimator
 
 from skectonas.candidate import Ancestor, Candidate
 from skectonas.estimators import draw_seed
+from skectonas.fingerprint import fingerprint_of
 from skectonas.inputs import Data, InputEncoder, MappedImages, check_classes, mapping_of
 from skectonas.morphisms import GREEDY_MORPHISMS, MORPHISMS
 from skectonas.network import build, weights_of
 from skectonas.population import FusedTrainer
 from skectonas.search import (
+    AllRows,
     Balanced,
     Basis,
+    Checkpoint,
+    Clock,
     Fitness,
     Greedy,
     Ledger,
@@ -31,6 +37,7 @@ from skectonas.search import (
     SearchState,
     Settings,
     check_morphisms,
+    seed_in,
 )
 from skectonas.topology import STARTS, Topology, starting_topology, suitable_starts
 from skectonas.training import (
@@ -45,7 +52,9 @@ from skectonas.training import (
     name_of,
     resolve_optimizer,
     split,
+    split_by_groups,
     training_weights,
+    weighted_losses,
 )
 
 SELECTIONS = ("score", "loss", "random")
@@ -76,6 +85,8 @@ class Sample(NamedTuple):
         For each of these rows, the index of its class.
     weights : ndarray of shape (n,) or None
         Their sample weights.
+    groups : ndarray of shape (n,) or None, default=None
+        The numbers of their groups.
     """
 
     X: Data
@@ -83,24 +94,63 @@ class Sample(NamedTuple):
     classes: NDArray[Any]
     indices: NDArray[np.int64]
     weights: NDArray[np.float64] | None
+    groups: NDArray[np.int64] | None = None
 
     @classmethod
-    def of(cls, X: Data, labels: NDArray[Any], weights: NDArray[np.float64] | None) -> Sample:
+    def of(
+        cls,
+        X: Data,
+        labels: NDArray[Any],
+        weights: NDArray[np.float64] | None,
+        groups: NDArray[np.int64] | None = None,
+    ) -> Sample:
         """Leave out the rows without weight, and encode the classes of the others."""
         rows = None
         if weights is not None and not weights.all():
             rows = np.flatnonzero(weights)
             labels, weights = labels[rows], weights[rows]
-        return cls(X, rows, *check_classes(labels), weights)
+            groups = None if groups is None else groups[rows]
+        return cls(X, rows, *check_classes(labels), weights, groups)
 
     def numbers_in_X(self, chosen: NDArray[np.int64]) -> NDArray[np.intp]:
         """Return the row numbers in X of the chosen rows of the sample."""
         return chosen if self.rows is None else self.rows[chosen]
 
+    def split(
+        self, validation_fraction: float | Literal["auto"], seed: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the rows to train and to validate on; no group is on both sides."""
+        if self.groups is None:
+            return split(self.indices, validation_fraction, seed)
+        return split_by_groups(
+            self.indices, self.groups, self.classes, validation_fraction, seed
+        )
+
+
+class Prepared(NamedTuple):
+    """A search that is ready to run.
+
+    Parameters
+    ----------
+    search : Search
+        The search.
+    state : SearchState
+        The state that it begins with.
+    basis : Basis
+        What the fitted attributes need besides its outcome.
+    checkpoint : Checkpoint or None
+        Where its states are kept.
+    """
+
+    search: Search
+    state: SearchState
+    basis: Basis
+    checkpoint: Checkpoint | None
+
 
 def first_fit(
-    estimator: BaseEstimator, sample: Sample, device: torch.device
-) -> tuple[Search, SearchState, Basis]:
+    estimator: BaseEstimator, sample: Sample, device: torch.device, clock: Clock
+) -> Prepared:
     """Set up a search that begins with a topology.
 
     Raises
@@ -109,24 +159,26 @@ def first_fit(
         If a parameter does not fit the data.
     """
     optimizer = _optimizer_of(estimator)
-    seed = draw_seed(estimator.random_state)
-    train, validation = split(sample.indices, estimator.validation_fraction, seed)
+    seed = _seed_of(estimator)
+    train, validation = sample.split(estimator.validation_fraction, seed)
     encoder = InputEncoder(
         estimator.image_shape, estimator.column_order, estimator.column_scaling, seed
     ).fit(sample.X, sample.numbers_in_X(train))
     settings = _settings_of(estimator, encoder)
     starts = _starts_of(estimator, encoder, len(sample.classes), settings)
-    data = _training_data(estimator, sample, encoder, train, validation)
+    data, all_rows = _training_data(estimator, sample, encoder, train, validation)
     scorer = _scorer(estimator, sample, data, validation)
-    search = _search(estimator, data, scorer, optimizer, settings, seed, device)
-    state = search.initial_state(starts, Ledger(estimator.budget, data.steps_per_epoch))
-    scoring = name_of(estimator.scoring)
-    return search, state, Basis(encoder, sample.classes, seed, scoring)
+    search = _search(
+        estimator, data, all_rows, scorer, optimizer, settings, seed, device, clock
+    )
+    state = search.initial_state(starts, _ledger(estimator, data))
+    basis = Basis(encoder, sample.classes, seed, name_of(estimator.scoring))
+    return _continued(estimator, data, Prepared(search, state, basis, None))
 
 
 def further_fit(
-    estimator: BaseEstimator, sample: Sample, device: torch.device
-) -> tuple[Search, SearchState, Basis]:
+    estimator: BaseEstimator, sample: Sample, device: torch.device, clock: Clock
+) -> Prepared:
     """Set up a search that begins with the network of a fitted estimator.
 
     Raises
@@ -138,11 +190,13 @@ def further_fit(
     optimizer = _optimizer_of(estimator)
     seed, encoder = estimator.seed_, estimator.encoder_
     settings = _settings_of(estimator, encoder)
-    train, validation = split(sample.indices, estimator.validation_fraction, seed)
+    train, validation = sample.split(estimator.validation_fraction, seed)
     _check_size("The fitted network", estimator.best_topology_, settings)
-    data = _training_data(estimator, sample, encoder, train, validation)
+    data, all_rows = _training_data(estimator, sample, encoder, train, validation)
     scorer = _scorer(estimator, sample, data, validation)
-    search = _search(estimator, data, scorer, optimizer, settings, seed, device)
+    search = _search(
+        estimator, data, all_rows, scorer, optimizer, settings, seed, device, clock
+    )
     incumbent, history = _incumbent(estimator, data, scorer), estimator.history_
     start = replace(
         incumbent,
@@ -152,7 +206,7 @@ def further_fit(
         parent=incumbent.as_ancestor(),
         evaluations=(),
     )
-    ledger = Ledger(estimator.budget, data.steps_per_epoch)
+    ledger = _ledger(estimator, data)
     state = search.initial_state(start, ledger, incumbent, _first_start(estimator))
     basis = Basis(
         encoder,
@@ -162,7 +216,43 @@ def further_fit(
         history,
         estimator.lineage_,
     )
-    return search, state, basis
+    return _continued(estimator, data, Prepared(search, state, basis, None))
+
+
+def _seed_of(estimator: BaseEstimator) -> int:
+    """Return the seed of all random draws: drawn anew, or that of the search to continue."""
+    path = estimator.checkpoint
+    if path is not None and estimator.random_state is None:
+        if Path(path).is_dir():
+            raise ValueError(
+                f"checkpoint={str(path)!r} is a folder, where a search is found by its "
+                "parameters: set random_state, or name a file."
+            )
+        earlier = seed_in(path)
+        if earlier is not None:
+            return earlier
+    return draw_seed(estimator.random_state)
+
+
+def _ledger(estimator: BaseEstimator, data: TrainingData) -> Ledger:
+    budget = math.inf if estimator.budget is None else estimator.budget
+    return Ledger(budget, data.steps_per_epoch)
+
+
+def _continued(estimator: BaseEstimator, data: TrainingData, prepared: Prepared) -> Prepared:
+    """Let a search continue from its checkpoint, if it has one."""
+    path = estimator.checkpoint
+    if path is None:
+        return prepared
+    seed, state = prepared.search.seed, prepared.state
+    checkpoint = Checkpoint(path, fingerprint_of(estimator, data, seed, state), seed)
+    earlier = checkpoint.read()
+    if earlier is None:
+        try:
+            checkpoint.write(state)  # rather than find out later that it is impossible
+        except OSError as error:
+            raise ValueError(f"checkpoint={str(path)!r} cannot be written: {error}") from error
+    return prepared._replace(state=earlier or state, checkpoint=checkpoint)
 
 
 def _check_same_task(estimator: BaseEstimator, sample: Sample) -> None:
@@ -210,22 +300,32 @@ def _check_size(name: str, topology: Topology, settings: Settings) -> None:
 
 def _incumbent(estimator: BaseEstimator, data: TrainingData, scorer: Scorer) -> Candidate:
     """Return the fitted network as a candidate, scored on the rows that are held out now."""
-    last, weights = estimator.lineage_.iloc[-1], weights_of(estimator.network_)
-    network, rows = build(estimator.best_topology_, weights).eval(), data.validation
-    with torch.no_grad():
-        logits = [
-            network(data.scaled(part, torch.float32)) for part in rows.chunks(SCORED_ROWS)
-        ]
-    return Candidate(
+    last = estimator.lineage_.iloc[-1]
+    candidate = Candidate(
         id=int(last["candidate"]),
         topology=estimator.best_topology_,
-        weights=weights,
+        weights=weights_of(estimator.network_),
         generation=int(last["generation"]),
         morphism=str(last["morphism"]),
         n_steps=round(last["epochs_total"] * data.steps_per_epoch),
-        evaluations=(evaluate(torch.cat(logits), rows, scorer, train_loss=math.nan),),
         score_window=estimator.score_window,
     )
+    evaluation = evaluate(_logits(candidate, data), data.validation, scorer, math.nan)
+    return replace(candidate, evaluations=(evaluation,))
+
+
+@torch.no_grad()
+def _logits(candidate: Candidate, data: TrainingData) -> torch.Tensor:
+    """Return the outputs of a candidate for the rows that are held out, on the CPU."""
+    network = build(candidate.topology, candidate.weights).eval()
+    parts = data.validation.chunks(SCORED_ROWS)
+    return torch.cat([network(data.scaled(part, torch.float32)) for part in parts])
+
+
+def _losses(candidate: Candidate, data: TrainingData) -> NDArray[np.float64]:
+    """Return the losses of a candidate on the rows that are held out."""
+    losses = weighted_losses(_logits(candidate, data), data.validation)
+    return losses.numpy().astype(np.float64)
 
 
 def _first_start(estimator: BaseEstimator) -> Ancestor:
@@ -245,17 +345,19 @@ def _training_data(
     encoder: InputEncoder,
     train: NDArray[np.int64],
     validation: NDArray[np.int64],
-) -> TrainingData:
+) -> tuple[TrainingData, Rows]:
+    """Return the two sides of the split, and all rows to train on, which share the images."""
     images = _images(encoder, sample)
     in_loss = training_weights(
         sample.weights, estimator.class_weight, sample.classes[sample.indices]
     )
-    return TrainingData(
+    data = TrainingData(
         _rows(images, sample, in_loss, train),
         _rows(images, sample, sample.weights, validation),
         encoder.scaling_,
         estimator.batch_size,
     )
+    return data, _rows(images, sample, in_loss, np.concatenate([train, validation]))
 
 
 def _images(encoder: InputEncoder, sample: Sample) -> torch.Tensor | MappedImages:
@@ -304,18 +406,31 @@ def _scorer(
 def _search(
     estimator: BaseEstimator,
     data: TrainingData,
+    all_rows: Rows,
     scorer: Scorer,
     optimizer: OptimizerSpec,
     settings: Settings,
     seed: int,
     device: torch.device,
+    clock: Clock,
 ) -> Search:
+    there = data.to(device)
+    others = optimizer, scorer, estimator.averaging, estimator.n_jobs
+    trainer = FusedTrainer(there, *others)
+    final = None
+    if settings.final_fraction > 0:
+        whole = replace(there, train=all_rows.sharing(there.train))
+        final = AllRows(
+            FusedTrainer(whole, *others), whole.steps_per_epoch, partial(_losses, data=data)
+        )
     return Search(
-        FusedTrainer(data.to(device), optimizer, scorer, estimator.averaging, estimator.n_jobs),
+        trainer,
         _fitness_of(estimator, seed),
         data.scaled(data.calibration, torch.float32),
         seed,
         settings,
+        clock,
+        final,
     )
 
 
@@ -335,6 +450,7 @@ def _settings_of(estimator: BaseEstimator, encoder: InputEncoder) -> Settings:
         max_growth=estimator.max_growth,
         max_parameters=estimator.max_parameters,
         score_window=estimator.score_window,
+        n_iter_no_change=estimator.n_iter_no_change,
         keep=estimator.keep_candidates,
         morphisms=check_morphisms(
             estimator.morphisms, GREEDY_MORPHISMS if estimator.alpha == 1 else MORPHISMS

@@ -15,7 +15,9 @@ FEWEST_ROWS = 20  # with fewer, a good network may well be unlucky
 ROUNDING = 1e-9  # a mean of equal scores may be a little more than these
 
 
-def warn_if_a_guess_is_as_good(winner: Candidate, rows: Rows, scorer: Scorer) -> None:
+def warn_if_a_guess_is_as_good(
+    winner: Candidate, rows: Rows, scorer: Scorer, has_seen_them: bool = False
+) -> None:
     """Warn if naming the commonest class is as good, by score and by loss, as the winner.
 
     Parameters
@@ -26,6 +28,9 @@ def warn_if_a_guess_is_as_good(winner: Candidate, rows: Rows, scorer: Scorer) ->
         The validation rows.
     scorer : callable
         Maps probabilities of these rows to the score.
+    has_seen_them : bool, default=False
+        Whether the winner was trained on these rows after it was scored. Then its training
+        loss says whether it has learned something since.
 
     Warns
     -----
@@ -42,7 +47,8 @@ def warn_if_a_guess_is_as_good(winner: Candidate, rows: Rows, scorer: Scorer) ->
     present = frequencies[frequencies > 0]
     entropy = -float(present @ np.log(present))
     # The cheap half first: scorers of users may be slow.
-    if winner.loss < entropy:
+    learned = has_seen_them and winner.evaluations[-1].train_loss < entropy
+    if learned or winner.loss < entropy:
         return
     guess = _score_of(frequencies, len(rows.labels), scorer)
     if guess is not None and winner.score <= guess + ROUNDING:

@@ -25,6 +25,7 @@ PAPER_SETTINGS: Mapping[str, Any] = MappingProxyType(
         "score_window": 3,
         "selection": "score",
         "final_fraction": 0.0,
+        "validation_fraction": 0.1,
     }
 )
 """Parameters of `ECToNASClassifier` with which it is the algorithm of the paper.

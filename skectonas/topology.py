@@ -376,7 +376,7 @@ CELL_STARTS: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
     ((12, 24, 32), ()),
     ((12, 24), (20,)),
 )
-DENSE_STARTS: tuple[tuple[int, ...], ...] = ((100, 50, 10), (64, 32))
+DENSE_STARTS: tuple[tuple[int, ...], ...] = ((100, 50), (64, 32))
 
 SMALLEST_SIDE_OF_CELLS = 4
 """Pixels of the shorter side from which on a search begins with cells."""

@@ -25,6 +25,7 @@ import torch
 from fuzzing_values import (
     GOOD_X,
     GOOD_Y,
+    GROUPS,
     IMAGES,
     LABELS,
     ODD_X,
@@ -78,6 +79,7 @@ def _fit_once(clf: ECToNASClassifier, random: Random) -> str:
     X = random.choice(ODD_X if random.random() < 0.4 else GOOD_X)()
     y = random.choice(ODD_Y if random.random() < 0.3 else GOOD_Y)()
     weights = random.choice(WEIGHTS)() if random.random() < 0.3 else None
+    groups = random.choice(GROUPS)() if random.random() < 0.2 else None
     before, trained = dict(vars(clf)), []
     train = FusedTrainer.train
 
@@ -88,7 +90,7 @@ def _fit_once(clf: ECToNASClassifier, random: Random) -> str:
     with mock.patch.object(FusedTrainer, "train", watched), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            clf.fit(X, y, weights)
+            clf.fit(X, y, weights, groups=groups)
         except Exception as error:
             _check_error(clf, before, error, bool(trained))
             return type(error).__name__
@@ -138,6 +140,15 @@ def saved_files(folder: Path) -> list[tuple[bytes, Any]]:
 def load_damaged(random: Random, files: list[tuple[bytes, Any]], folder: Path) -> str:
     """Load a file with flipped bits, or of which a part is missing or too much."""
     whole, _ = random.choice(files)
+    file = _damaged(random, whole)
+    if file == whole:
+        return "whole"
+    if _load(file, folder) is not None:
+        raise Violation("a damaged file was read")
+    return "refused"
+
+
+def _damaged(random: Random, whole: bytes) -> bytes:
     file = bytearray(whole)
     match random.randrange(4):
         case 0:
@@ -151,11 +162,30 @@ def load_damaged(random: Random, files: list[tuple[bytes, Any]], folder: Path) -
         case _:
             for _ in range(random.choice([1, 1, 2, 10])):
                 file[random.randrange(len(file))] ^= 1 << random.randrange(8)
-    if bytes(file) == whole:
+    return bytes(file)
+
+
+def continue_from_damaged(random: Random, whole: bytes, folder: Path) -> str:
+    """Continue a search from a damaged checkpoint."""
+    path, file = folder / "damaged", _damaged(random, whole)
+    if file == whole:
         return "whole"
-    if _load(bytes(file), folder) is not None:
-        raise Violation("a damaged file was read")
-    return "refused"
+    path.write_bytes(file)
+    clf = small(checkpoint=path, random_state=random.choice([0, None]))
+    try:
+        clf.fit(TABLE, LABELS)
+    except ValueError as error:
+        if "checkpoint=" not in str(error) or path.read_bytes() != file:
+            raise Violation(f"{error}") from error
+        return "refused"
+    raise Violation("a damaged checkpoint was read")
+
+
+def a_checkpoint(folder: Path) -> bytes:
+    """Return the file of a finished search."""
+    path = folder / "checkpoint"
+    small(checkpoint=path).fit(TABLE, LABELS)
+    return path.read_bytes()
 
 
 def load_crafted(random: Random, files: list[tuple[bytes, Any]], folder: Path) -> str:
@@ -301,6 +331,7 @@ def _surroundings() -> tuple[Any, ...]:
         torch.is_inference_mode_enabled(),
         torch.is_autocast_enabled("cpu"),
         signal.getsignal(signal.SIGINT),
+        signal.getsignal(signal.SIGTERM),
     )
 
 

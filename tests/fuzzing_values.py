@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable
 from decimal import Decimal
+from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -197,6 +199,34 @@ WEIGHTS: list[Callable[[], Any]] = [
     lambda: sparse.csr_array(np.ones((N, 1))),
     lambda: np.where(LABELS == 0, 1.0, 0.0),
 ]
+GROUPS: list[Callable[[], Any]] = [
+    lambda: np.arange(N) // 4,
+    lambda: np.arange(N),
+    lambda: (np.arange(N) // 4).tolist(),
+    lambda: ["a", "b", "c"] * (N // 3),
+    lambda: pd.Series(["a", "b", None] * (N // 3)),
+    lambda: pd.Series(np.arange(N) % 3, dtype="category"),
+    lambda: pd.date_range("2020-01-01", periods=N),
+    lambda: torch.arange(N) // 2,
+    lambda: LABELS,
+    lambda: np.zeros(N),
+    lambda: np.arange(N - 1),
+    lambda: np.zeros((N, 2)),
+    lambda: [[1]] * N,
+    lambda: [[1], [1, 2]] * (N // 2),
+    lambda: [(1,), (2, 3)] * (N // 2),
+    lambda: [1, "a", None] * (N // 3),
+    lambda: [{"a": 1}] * N,
+    lambda: np.full(N, np.nan),
+    lambda: 3,
+    lambda: "text",
+    lambda: set(range(N)),
+    lambda: sparse.csr_array(np.ones((N, 1))),
+    lambda: torch.ones(N, device="meta"),
+    lambda: pd.MultiIndex.from_arrays([LABELS, LABELS]),
+    lambda: np.zeros(N, dtype=[("a", int), ("b", float)]),
+    lambda: [10**400] * N,
+]
 NUMBERS: list[Any] = [
     *(0, 1, 2, 3, -1, 0.5, 1e-300, 1e300, 10**18, 10**400, 2**31, 2**40),
     *(float("nan"), float("inf"), -float("inf"), True, None, "3", [3], (3,), 2j),
@@ -206,7 +236,11 @@ NUMBERS: list[Any] = [
 PARAMETERS: dict[str, list[Any]] = {
     "alpha": [*NUMBERS, 0.5, np.float64(1)],
     # Without those that would be trained for ever.
-    "budget": [n for n in NUMBERS if not (isinstance(n, int) and 100 < n < 10**100)],
+    "budget": [n for n in NUMBERS if not (isinstance(n, int) and 100 < n < 10**100)] + [None],
+    # Without those that are over at once, which only training can show, and without long ones.
+    "time_limit": [n for n in NUMBERS if not (isinstance(n, Real) and (0 < n < 1 or n > 3))],
+    "checkpoint": ["/missing/x", "\0", b"x", 3, Path(__file__), Path(__file__) / "x"],
+    "n_iter_no_change": NUMBERS,
     "start": [
         "medium_ffnn",
         "medium_cnn",

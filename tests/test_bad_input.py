@@ -348,7 +348,7 @@ def test_a_learning_rate_that_is_far_too_large(learning_rate: float, digits: Any
 def test_a_winner_that_is_a_constant(scoring: str, digits: Any) -> None:
     """The weights grow until all outputs of the cells are zero."""
     X, y = digits
-    settings = PLAIN_SGD | {"start": "medium_cnn", "learning_rate": 10.0, "final_fraction": 0}
+    settings = PLAIN_SGD | {"start": "medium_cnn", "learning_rate": 5.0, "final_fraction": 0}
     constant = quick(12, scoring=scoring, **settings)
     with pytest.warns(UserWarning, match="no better than always naming .*commonest") as caught:
         constant.fit(X, y)

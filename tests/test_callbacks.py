@@ -168,15 +168,32 @@ def test_a_failed_fit_tears_down_what_it_set_up(digits: Any, broken: dict[str, A
     assert vars(clf).keys() - clf.get_params().keys() <= {"_skl_callbacks"}
 
 
-def test_what_a_callback_raises_comes_through(digits: Any) -> None:
+def test_what_a_callback_raises_before_the_warm_up_comes_through(digits: Any) -> None:
+    class Broken(Watch):
+        def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+            raise RuntimeError(f"no {context.task_name}")
+
+    clf = quick(60).set_callbacks(Broken())
+    with pytest.raises(RuntimeError, match="no fit"):
+        clf.fit(*digits)
+    assert not hasattr(clf, "network_")
+
+
+def test_what_a_callback_raises_later_does_not_end_the_search(digits: Any) -> None:
     class Broken(Watch):
         def on_fit_task_end(self, estimator: Any, context: Any) -> bool:
             raise RuntimeError(f"no more of {context.task_name}")
 
     clf = quick(60).set_callbacks(Broken())
-    with pytest.raises(RuntimeError, match="no more of warm-up"):
+    with pytest.warns(UserWarning, match="callback raised RuntimeError: no more of") as caught:
         clf.fit(*digits)
-    assert not hasattr(clf, "network_")
+    messages = [str(warning.message) for warning in caught]
+    assert any("no more of round" in message for message in messages)
+    assert any("no more of fit" in message for message in messages)
+    expected = quick(60).fit(*digits)
+    np.testing.assert_array_equal(
+        clf.predict_proba(digits[0]), expected.predict_proba(digits[0])
+    )
 
 
 def test_scoring_monitor_records_a_score_for_each_generation(digits: Any) -> None:
@@ -185,7 +202,7 @@ def test_scoring_monitor_records_a_score_for_each_generation(digits: Any) -> Non
     logs = monitor.get_logs().data_as_pandas
     scored = logs.dropna(subset="accuracy")
     tasks = scored["task_name"].tolist()
-    assert sorted(tasks) == ["final", "fit", "generation", "warm-up"]
+    assert sorted(tasks) == ["control", "final", "fit", "generation", "warm-up"]
     last = scored[scored["task_name"] == "fit"]
     assert last["accuracy"].item() == pytest.approx(clf.score(*digits))
     assert (scored["neg_log_loss"] < 0).all()

@@ -70,11 +70,12 @@ def test_history(fitted: ECToNASClassifier) -> None:
 
 def test_validation_score_is_that_of_the_network(digits: Any) -> None:
     X, y = digits
-    clf = quick(12, score_window=1).fit(X, y)
+    # Without a final training, which is on all rows.
+    clf = quick(12, score_window=1, final_fraction=0).fit(X, y)
     from skectonas.estimators import draw_seed
     from skectonas.training.holdout import split
 
-    _, rows = split(y, 0.1, draw_seed(0))
+    _, rows = split(y, clf.validation_fraction, draw_seed(0))
     assert clf.validation_score_ == pytest.approx(clf.score(X[rows], y[rows]))
 
 
@@ -82,7 +83,10 @@ def test_it_learns_digits_and_crosses_to_a_cnn() -> None:
     X, y = load_digits(return_X_y=True)
     X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
     clf = ECToNASClassifier(
-        budget=120, morphisms=["identity", AddCell(extra=(7,))], random_state=0
+        budget=120,
+        morphisms=["identity", AddCell(extra=(7,))],
+        selection="score",
+        random_state=0,
     )
     clf.fit(X_train, y_train)
     assert clf.score(X_test, y_test) > 0.8
@@ -97,7 +101,7 @@ def test_it_crosses_from_a_cnn_to_dense_layers(digits: Any) -> None:
 
 def test_balanced_search_finds_something_smaller() -> None:
     X, y = load_digits(return_X_y=True)
-    clf = quick(180, alpha=0.3).fit(X, y)
+    clf = quick(180, alpha=0.3, start="large_ffnn").fit(X, y)
     assert clf.n_parameters_ < clf.lineage_["n_parameters"].iloc[0]
 
 
@@ -368,10 +372,11 @@ def test_quiet_by_default_and_a_line_a_generation(digits: Any, capsys: Any) -> N
     clf = quick(110, verbose=1).fit(*digits)
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines] == [
-        f"[ECToNASClassifier] {task}" for task in ("warm-up", "generation 1", "final")
+        f"[ECToNASClassifier] {task}"
+        for task in ("warm-up", "generation 1", "control", "final")
     ]
     assert lines[0].startswith("[ECToNASClassifier] warm-up: 10.0 of 110 epochs, best 0.")
-    assert lines[-1].endswith(str(clf.best_topology_))
+    assert f"parameters, {clf.best_topology_}; " in lines[-1]
 
 
 def test_nothing_is_written(digits: Any, tmp_path: Any, monkeypatch: Any) -> None:
@@ -456,8 +461,14 @@ def test_a_fitness_of_the_user(digits: Any) -> None:
     clf = quick(200, selection=Smallest()).fit(*digits)
     decided = clf.history_[clf.history_["phase"] == "phase 2"]
     assert (decided["fitness"] == -decided["n_parameters"]).all()
-    # Phase 1 is greedy whatever the fitness; the smallest of its winners wins.
-    assert clf.n_parameters_ == decided["n_parameters"].min()
+    # Phase 1 is greedy whatever the fitness; the smallest of those that are left at the end of
+    # a generation wins.
+    rounds = clf.history_[clf.history_["won"].notna()]
+    last = rounds.groupby("generation")[["phase", "round"]].transform("last")
+    left = rounds[(rounds[["phase", "round"]] == last).all(axis=1) & rounds["won"].astype(bool)]
+    starts = clf.history_[clf.history_["phase"] == "warm-up"]
+    sizes = [*left["n_parameters"], *starts["n_parameters"]]
+    assert clf.n_parameters_ == min(sizes)
 
 
 @pytest.mark.parametrize("of", [int, bool, str])

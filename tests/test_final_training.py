@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 from helpers import quick
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,9 +17,18 @@ from test_search import SMALL, STEPS_PER_EPOCH, FakeTrainer, a_search, run
 from skectonas import PAPER_SETTINGS, Augmentation, Dense, ECToNASClassifier, Topology
 from skectonas.candidate import Candidate, Evaluation
 from skectonas.fitting import SMALLEST_SHIFTED_SIDE
-from skectonas.search import Greedy, Ledger
+from skectonas.network import weights_of
+from skectonas.search import AllRows, Balanced, Greedy, Ledger
 from skectonas.topology import suitable_starts
-from skectonas.training import NO_AUGMENTATION, Recipe
+from skectonas.training import (
+    NO_AUGMENTATION,
+    PlainTrainer,
+    Recipe,
+    Rows,
+    TrainingData,
+    split,
+    training_weights,
+)
 
 WIDE = Topology((6, 6, 1), [], [Dense(9)], 3)
 NARROW = Topology((6, 6, 1), [], [Dense(2)], 3)
@@ -31,11 +41,13 @@ def test_the_reserve_is_spent_on_the_best(budget: float, fraction: float) -> Non
     reserved = int(fraction * state.ledger.total / STEPS_PER_EPOCH)
     if state.ledger.total > STEPS_PER_EPOCH and reserved:
         assert len(final) == 1
-        # A start is trained for a batch at least, whatever is reserved.
-        assert final["epochs"].iloc[0] >= reserved - 1
+        # The warm-up has a tenth, or a batch at least, whatever is reserved.
+        least = min(reserved, int(0.9 * state.ledger.total / STEPS_PER_EPOCH))
+        assert final["epochs"].iloc[0] >= least - 1
     assert state.ledger.left < STEPS_PER_EPOCH
     before = history[history["phase"] != "final"]
-    assert before["epochs"].sum() <= max(budget - reserved, 1 / STEPS_PER_EPOCH) + 1e-9
+    most = max(budget - reserved, 0.1 * budget, 1 / STEPS_PER_EPOCH)
+    assert before["epochs"].sum() <= most + 1e-9
     assert outcome.winner.n_steps == trainer.calls[-1][0][0].n_steps + trainer.calls[-1][1][
         0
     ] or (not len(final))
@@ -61,7 +73,7 @@ def test_a_final_training_that_made_it_worse_does_not_count(
     score: float, loss: float, is_preferred: bool
 ) -> None:
     class Last(FakeTrainer):
-        def train(self, candidates: Any, n_steps: Any, key: Any, recipe: Any) -> Any:
+        def train(self, candidates: Any, n_steps: Any, key: Any, recipe: Any, _: Any) -> Any:
             trained = super().train(candidates, n_steps, key, recipe)
             values = (loss, 0.3, score) if recipe.annealing_steps else (0.5, 0.3, 0.5)
             evaluation = Evaluation(*values)
@@ -73,6 +85,131 @@ def test_a_final_training_that_made_it_worse_does_not_count(
     # The front has the winner as it is.
     own = [line[-1] for line in outcome.front if line[-1].id == outcome.winner.id]
     assert all(candidate is outcome.winner for candidate in own)
+
+
+class Watched(PlainTrainer):
+    """Remembers what it trains on, with which recipe, and what comes of it."""
+
+    made: ClassVar[list[Watched]] = []
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments[:4])
+        self.calls: list[tuple[Any, ...]] = []
+        self.made.append(self)
+
+    def train(self, *arguments: Any) -> list[Candidate]:
+        trained = super().train(*arguments)
+        self.calls.append((*arguments, trained))
+        return trained
+
+
+@pytest.fixture
+def watched(monkeypatch: Any) -> list[Watched]:
+    """Return the trainers of the fits of a test, the one of the final training last."""
+    monkeypatch.setattr(Watched, "made", [])
+    monkeypatch.setattr("skectonas.fitting.FusedTrainer", Watched)
+    return Watched.made
+
+
+@pytest.mark.parametrize("params", [{}, {"class_weight": "balanced"}])
+def test_the_final_training_is_on_all_rows(digits: Any, watched: Any, params: Any) -> None:
+    X, y = digits[0][:90], digits[1][:90]
+    weights = np.random.default_rng(0).uniform(0.5, 2, len(y))
+    clf = quick(9, validation_fraction=0.3, **params).fit(X, y, weights)
+    search, last = watched
+    [([best], [n_steps], key, recipe, _, [trained])] = last.calls
+    before = search.calls[-1][-1]
+    # The plain loop, on all rows in the order of the split, gives the weights of the network.
+    train, validation = split(y, 0.3, clf.seed_)
+    order = np.concatenate([train, validation])
+    in_loss = training_weights(weights, params.get("class_weight"), y)[order]
+    rows = Rows(
+        torch.from_numpy(clf.encoder_.transform(X[order])),
+        torch.from_numpy(y[order]),
+        torch.from_numpy(in_loss.astype(np.float32)),
+    )
+    data = TrainingData(rows, search.data.validation, clf.encoder_.scaling_)
+    oracle = PlainTrainer(data, search.optimizer, search.scorer, averaging=8)
+    [expected] = oracle.train([best], [n_steps], key, recipe)
+    torch.testing.assert_close(weights_of(clf.network_), dict(expected.weights))
+    # It is scored as it was before, and the budget counts its batches.
+    assert any(best is candidate for candidate in before)
+    assert expected.score == pytest.approx(trained.score)
+    final = clf.history_.iloc[-1]
+    assert final["phase"] == "final"
+    assert clf.validation_score_ == final["validation_score"] == best.score
+    assert (final["validation_loss"], final["mean_loss"]) == (best.loss, best.loss)
+    assert final["train_loss"] == pytest.approx(expected.evaluations[-1].train_loss)
+    assert n_steps % data.steps_per_epoch == 0
+    assert final["epochs"] == n_steps / search.data.steps_per_epoch
+    assert clf.history_["budget_spent"].iloc[-1] <= 9
+
+
+BY_LOSS = Greedy("loss")
+
+
+class BySize(FakeTrainer):
+    """Gives a network a loss that depends on its size alone."""
+
+    def __init__(self, sign: int) -> None:
+        super().__init__()
+        self.sign = sign
+
+    def train(self, *arguments: Any) -> list[Candidate]:
+        return [
+            replace(c, evaluations=(Evaluation(1.0, 1e5 + self.sign * c.n_parameters, 0.5),))
+            for c in super().train(*arguments)
+        ]
+
+
+def controlled(sign: int, gain: float, fitness: Any = BY_LOSS) -> Any:
+    """Search with networks that differ in size, and gain on all rows if they are larger."""
+    noise = np.random.default_rng(0).normal(size=100)
+
+    def losses(candidate: Candidate) -> Any:
+        return 3 + (noise - gain) * (candidate.n_parameters > SMALL.n_parameters)
+
+    search = a_search(BySize(sign), fitness, final_fraction=0.5, measure="loss")
+    search = replace(search, final=AllRows(BySize(sign), STEPS_PER_EPOCH + 2, losses))
+    outcome = search.run(search.initial_state(SMALL, Ledger(400, STEPS_PER_EPOCH)))
+    return outcome, outcome.state.ledger.to_frame()
+
+
+@pytest.mark.parametrize(("gain", "is_better"), [(0.3, True), (0.05, False), (-1, False)])
+def test_a_larger_network_has_to_prove_that_it_is_better(gain: float, is_better: bool) -> None:
+    outcome, history = controlled(-1, gain)
+    [control] = history[history["phase"] == "control"].to_dict("records")
+    last = history.iloc[-1]
+    assert last["phase"] == "final"
+    assert (control["candidate"] == last["candidate"]) is not is_better
+    assert (outcome.winner.n_parameters > SMALL.n_parameters) is is_better
+    assert outcome.winner.id == last["candidate"]
+    # The control is the start, trained as long as the best candidate.
+    before = history[history["phase"].isin(["phase 1", "phase 2"])]
+    best = before.loc[before["mean_loss"].idxmin()]
+    assert control["n_parameters"] == SMALL.n_parameters
+    assert (control["morphism"], control["parent"]) == ("identity", 0)
+    assert (
+        control["epochs_total"]
+        == before.loc[before["candidate"] == best["candidate"], "epochs_total"].max()
+    )
+    assert history["epochs"].sum() <= 400
+    assert last["epochs"] >= 100
+
+
+def test_what_needs_no_proof() -> None:
+    for arguments in ((1, 0.0), (-1, 0.0, Greedy("score")), (-1, 0.0, Balanced(0.5, "loss"))):
+        _, history = controlled(*arguments)
+        assert "phase 1" in set(history["phase"])
+        assert "control" not in set(history["phase"])
+        assert history["phase"].iloc[-1] == "final"
+
+
+def test_without_annealing_there_is_no_training_on_all_rows(digits: Any, watched: Any) -> None:
+    clf = quick(12, final_fraction=0).fit(*digits)
+    [only] = watched
+    assert clf.history_["phase"].iloc[-1] == "final"
+    assert len(only.data.train) < len(digits[1])
 
 
 def test_the_best_starts_are_the_first_parents() -> None:
@@ -94,8 +231,8 @@ def test_a_start_that_diverges_is_dropped() -> None:
     search = a_search(trainer)
     state = search.initial_state([SMALL, WIDE], Ledger(60, STEPS_PER_EPOCH))
 
-    def broken(candidates: Any, n_steps: Any, key: Any, recipe: Any) -> list[Candidate]:
-        first, second = FakeTrainer.train(trainer, candidates, n_steps, key, recipe)
+    def broken(*arguments: Any) -> list[Candidate]:
+        first, second = FakeTrainer.train(trainer, *arguments)
         return [replace(first, evaluations=(Evaluation(np.nan, np.inf, -np.inf),)), second]
 
     trainer.train = broken  # type: ignore[method-assign]

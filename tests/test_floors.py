@@ -13,13 +13,14 @@ ROOT = Path(skectonas.__file__).parent
 # Every module and package at the top, in the order in which they may import each other: each
 # imports only from those before it. A new one has to be given its place here.
 FLOORS = (
-    *("topology", "extras", "callers", "surroundings", "estimators"),
+    *("topology", "extras", "files", "callers", "surroundings", "estimators"),
     *("network", "candidate", "inputs", "morphisms", "training", "population", "search"),
     *(
         "guessing",
         "paper",
         "displays",
         "export",
+        "fingerprint",
         "fitting",
         "classifier",
         "fitness",
@@ -35,6 +36,7 @@ STRANGERS = {
     "training": {"estimators", "morphisms"},
     "population": {"estimators", "inputs", "morphisms"},
     "search": {"population"},
+    "fingerprint": {"population"},
     "displays": {"candidate", "inputs", "morphisms", "population", "training"},
 }
 POPULATION = (

@@ -8,7 +8,15 @@ from random import Random
 from typing import Any
 
 import pytest
-from fuzzing import call_fit, interrupt, load_crafted, load_damaged, saved_files
+from fuzzing import (
+    a_checkpoint,
+    call_fit,
+    continue_from_damaged,
+    interrupt,
+    load_crafted,
+    load_damaged,
+    saved_files,
+)
 from helpers import examples
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +36,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[bytes, Any]]:
 
 
 @pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return a_checkpoint(tmp_path_factory.mktemp("written"))
+
+
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("loaded")
 
@@ -36,6 +49,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(SOURCES)
 def test_damaged_files(files: Any, folder: Path, random: Random) -> None:
     load_damaged(random, files, folder)
+
+
+@examples(20)
+@given(SOURCES)
+def test_damaged_checkpoints(checkpoint: bytes, folder: Path, random: Random) -> None:
+    continue_from_damaged(random, checkpoint, folder)
 
 
 @examples(50)

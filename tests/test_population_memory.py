@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import textwrap
@@ -209,7 +210,7 @@ def needs_of_all(n_jobs: int, optimizer: Any) -> list[Need]:
     data = training_data(SHAPE, weighted=True)
     trainer = FusedTrainer(data, optimizer, scorer_for(data), 2, n_jobs)
     candidates = networks(SHAPE, 3, MIXED)
-    this = trainers._Round(candidates, N_STEPS, KEY, trainers.PLAIN_RECIPE, 8)
+    this = trainers._Round(candidates, N_STEPS, KEY, trainers.PLAIN_RECIPE, math.inf, 8)
     planned = trainer._plan(this, range(len(candidates)))
     return list(map(trainer._need_of(this, n_jobs), planned))
 

@@ -149,7 +149,9 @@ def test_no_thread_trains_on_behind_an_interrupted_training(
         raise KeyboardInterrupt
 
     rounds: list[Workers] = []
-    monkeypatch.setattr(trainers, "Workers", lambda: rounds.append(Workers()) or rounds[-1])
+    monkeypatch.setattr(
+        trainers, "Workers", lambda *given: rounds.append(Workers(*given)) or rounds[-1]
+    )
     trainer = FusedTrainer(
         TrainingData(rows, rows), resolve_optimizer("sgd", 0.1), scorer, n_jobs=2
     )

@@ -285,15 +285,16 @@ def test_a_search_over_machines(
     optimizer: str, machines: Any, digits: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"start": "small_cnn", "optimizer": optimizer, "learning_rate": 0.01}
-    expected = quick(30, **settings).fit(*digits).predict_proba(digits[0])
+    expected = quick(60, **settings).fit(*digits).predict_proba(digits[0])
     sent: list[Any] = []
     scatter = machines.scatter
     monkeypatch.setattr(
         machines, "scatter", lambda data, **how: sent.append(type(data)) or scatter(data, **how)
     )
     with joblib.parallel_config("dask"):
-        found = quick(30, n_jobs=2, **settings).fit(*digits).predict_proba(digits[0])
+        found = quick(60, n_jobs=2, **settings).fit(*digits).predict_proba(digits[0])
     np.testing.assert_array_equal(found, expected)
+    # Once, for the rounds: lone candidates are trained here, the last one on all rows.
     assert sent.count(Shared) == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
@@ -45,6 +46,7 @@ DEFAULTS: dict[str, Any] = {
     "max_growth": 3.0,
     "max_parameters": 8_000_000,
     "score_window": 3,
+    "n_iter_no_change": None,
     "morphisms": MORPHISMS,
     "keep": None,
     "final_fraction": 0.0,
@@ -67,6 +69,7 @@ class FakeTrainer:
         n_steps: Sequence[int],
         key: Key,
         recipe: Recipe = PLAIN_RECIPE,
+        deadline: float = math.inf,
     ) -> list[Candidate]:
         self.calls.append((list(candidates), list(n_steps), key))
         self.recipes.append(recipe)
@@ -134,6 +137,22 @@ def test_budget_is_a_hard_limit(
     # What was too little for a round trained the best candidate, except for part of an epoch.
     assert state.ledger.left < STEPS_PER_EPOCH
     assert np.isfinite(outcome.winner.score)
+
+
+def test_chance_decides_both_phases() -> None:
+    fitness = Random(3)
+    _, history, _, _ = run(300, fitness=fitness)
+    brackets = history.dropna(subset="bracket")
+    assert set(brackets["phase"]) == {"phase 1", "phase 2"}
+    drawn = [
+        np.random.default_rng([3, candidate, round(epochs * STEPS_PER_EPOCH)]).random()
+        for candidate, epochs in zip(
+            brackets["candidate"], brackets["epochs_total"], strict=True
+        )
+    ]
+    np.testing.assert_array_equal(brackets["fitness"], drawn)
+    for _, bracket in brackets.groupby(["generation", "phase", "round", "bracket"]):
+        assert bracket.loc[bracket["fitness"].idxmax(), "won"]
 
 
 def test_the_last_round_is_shortened_equally() -> None:

@@ -6,12 +6,15 @@ import pickle
 from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
+import numpy as np
 import pytest
 from helpers import quick
 from test_search import SMALL, STEPS_PER_EPOCH, FakeTrainer, Log, a_search
 
 from skectonas import ECToNASClassifier
-from skectonas.candidate import Candidate
+from skectonas.candidate import Candidate, Evaluation
+from skectonas.network import initial_weights
+from skectonas.search import AllRows, Greedy
 from skectonas.search.algorithm import Search
 from skectonas.search.ledger import PHASES, Ledger
 from skectonas.search.state import Outcome, SearchState
@@ -41,9 +44,9 @@ def a_fit(digits: Any, monkeypatch: Any, case: str) -> tuple[Search, SearchState
     given: list[tuple[Search, SearchState]] = []
     run = Search.run
 
-    def spy(self: Search, state: SearchState, observers: Any = ()) -> Outcome:
+    def spy(self: Search, state: SearchState, *rest: Any) -> Outcome:
         given.append((self, state))
-        return run(self, state, observers)
+        return run(self, state, *rest)
 
     alpha = 1.0 if case == "greedy" else 0.5
     start = "small_cnn" if case == "balanced" else "small_ffnn"
@@ -85,7 +88,8 @@ def test_advance_leaves_its_state_as_it_was(digits: Any, monkeypatch: Any) -> No
         assert following is not state
         steps.add(state.step)
         state = following
-    assert steps - {"final"} == {*PHASES, "mutation"} - {"final"}
+    at_the_end = {"control", "final"}  # if there is need for them
+    assert steps - at_the_end == {*PHASES, "mutation"} - at_the_end
     with pytest.raises(FrozenInstanceError):
         state.round = 1
     with pytest.raises(ValueError, match="done"):
@@ -120,3 +124,40 @@ def test_an_interruption_gives_the_state_after_the_last_step(monkeypatch: Any) -
         assert outcome.winner is search.outcome(state).winner
     with pytest.raises(KeyboardInterrupt):
         search.run(states[0])
+
+
+class Annealed(FakeTrainer):
+    """Evaluates with fixed losses, as on rows that it has trained on."""
+
+    def __init__(self, validation_loss: float) -> None:
+        super().__init__()
+        self.validation_loss = validation_loss
+
+    def train(self, *arguments: Any) -> list[Candidate]:
+        evaluation = Evaluation(0.1, self.validation_loss, 0.9)
+        return [replace(c, evaluations=(evaluation,)) for c in super().train(*arguments)]
+
+
+@pytest.mark.parametrize(("loss", "stays"), [(0.02, True), (0.001, False)])
+def test_a_network_trained_on_all_rows_competes_with_its_like(loss: float, stays: bool) -> None:
+    weights = initial_weights(SMALL, np.random.default_rng(0))
+    # No candidate comes near this loss, on rows that it has not been trained on.
+    incumbent = Candidate(3, SMALL, weights, evaluations=(Evaluation(np.nan, 0.01, 1.0),))
+    start = replace(incumbent, id=9, evaluations=(), generation=4, parent=None)
+    search = replace(
+        a_search(FakeTrainer(), Greedy("loss"), final_fraction=0.5, measure="loss"),
+        final=AllRows(Annealed(loss), STEPS_PER_EPOCH + 2, lambda candidate: np.zeros(9)),
+    )
+    ledger = Ledger(40, STEPS_PER_EPOCH)
+    outcome = search.run(search.initial_state(start, ledger, incumbent))
+    assert (outcome.winner is incumbent) is stays
+    assert incumbent.id not in [line[-1].id for line in outcome.front]
+    final = outcome.state.ledger.entries[-1]
+    assert (final.phase, final.n_steps % (STEPS_PER_EPOCH + 2)) == ("final", 0)
+    # The rows held out say nothing of the finalist, and are not asked again.
+    assert (final.train_loss, final.validation_loss) == (0.1, 1.0)
+    if not stays:
+        assert outcome.winner.loss == 1.0
+    # Without a final training, there is nothing to compare it with.
+    ledger = Ledger(1, STEPS_PER_EPOCH)
+    assert search.run(search.initial_state(start, ledger, incumbent)).winner is incumbent

@@ -197,6 +197,7 @@ def test_whole_arrays_are_not_refused(kind: str) -> None:
         )
 
 
+@pytest.mark.filterwarnings("ignore:The network that was found")
 def test_flat_images_have_no_gaps() -> None:
     X = np.where(DENSE.max() == DENSE, np.nan, DENSE)
     clf = quick(2, warmup_epochs=1, image_shape=(5, 6)).fit(DENSE, LABELS)
@@ -207,6 +208,7 @@ def test_flat_images_have_no_gaps() -> None:
             clf.predict(given)
 
 
+@pytest.mark.filterwarnings("ignore:The network that was found")
 def test_other_rows_later() -> None:
     X = sparse.csr_array(DENSE)
     clf = quick(2, warmup_epochs=1).fit(X, LABELS)

@@ -536,10 +536,11 @@ def test_any_frame_is_encoded_row_by_row_or_refused(
             raise
 
 
+@pytest.mark.filterwarnings("ignore:The network that was found")
 def test_a_column_of_texts_without_any() -> None:
     texts = [f"a text of {i}, {i**2} and {i**3}" for i in range(120)]
     X = pd.DataFrame({"text": texts, "number": np.arange(120.0)})
-    clf = quick(2, warmup_epochs=1).fit(X, np.arange(120) % 2)
+    clf = quick(2, warmup_epochs=1, validation_fraction=0.1).fit(X, np.arange(120) % 2)
     assert {c["kind"] for c in clf.encoder_.to_dict()["tables"]["columns"]} == {
         "texts",
         "numbers",

@@ -93,7 +93,7 @@ def test_the_estimator(tmp_path: Path) -> None:
         keep_candidates="pareto",
         random_state=0,
     )
-    fitted = clf.fit(X, y, sample_weight=np.ones(len(y)))
+    fitted = clf.fit(X, y, sample_weight=np.ones(len(y)), groups=np.arange(len(y)))
     assert_type(fitted, ECToNASClassifier)
     assert_type(Mine(budget=2, warmup_epochs=1).fit(X, y), Mine)
     assert fitted is clf

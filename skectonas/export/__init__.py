@@ -2,8 +2,7 @@
 
 `ExportMixin` has the methods of the estimator. `saving` writes an estimator to a file, and into
 plain state for pickles. `conversions` turn it into a torch module, an ONNX file or a skorch
-net. `portable` is the network with the scaling of its input in front, and `files` writes a file
-as a whole or not at all.
+net. `portable` is the network with the scaling of its input in front.
 """
 
 from skectonas.export.methods import ExportMixin

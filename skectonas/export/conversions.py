@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
 from skectonas.estimators import check_device
-from skectonas.export.files import write_file
 from skectonas.export.portable import NamedWeights, PortableNetwork
 from skectonas.extras import import_extra
+from skectonas.files import write_file
 from skectonas.inputs import InputEncoder
 from skectonas.network import weights_of
 from skectonas.training import resolve_optimizer, split
@@ -110,13 +110,13 @@ class SearchSplit:
 
     Parameters
     ----------
-    validation_fraction : float
-        Share of the rows that is held out.
+    validation_fraction : float or "auto"
+        Share of the rows that is held out, see `skectonas.training.split`.
     seed : int
         What the split depends on.
     """
 
-    validation_fraction: float
+    validation_fraction: float | Literal["auto"]
     seed: int
 
     def __call__(

@@ -26,9 +26,9 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
-from skectonas.export.files import write_file
 from skectonas.export.trials import check_fitted
 from skectonas.extras import import_extra
+from skectonas.files import write_file
 from skectonas.inputs import InputEncoder
 from skectonas.morphisms import MORPHISMS
 from skectonas.network import TopologyNetwork, build, weights_of

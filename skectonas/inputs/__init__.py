@@ -7,7 +7,13 @@ table its pixel. `rows` takes X in batches. `mapped` reads the rows of files and
 when a batch needs them.
 """
 
-from skectonas.inputs.checks import check_classes, check_weights, check_X, check_y
+from skectonas.inputs.checks import (
+    check_classes,
+    check_groups,
+    check_weights,
+    check_X,
+    check_y,
+)
 from skectonas.inputs.encoder import InputEncoder
 from skectonas.inputs.layout import ORDERS, PseudoImageTransformer
 from skectonas.inputs.mapped import MappedImages, mapping_of, read_at_random
@@ -29,6 +35,7 @@ __all__ = [
     "batches_of",
     "check_X",
     "check_classes",
+    "check_groups",
     "check_weights",
     "check_y",
     "mapping_of",

@@ -466,3 +466,34 @@ def _refuse_other_than_numbers(sample_weight: Any) -> None:
     dtype = array.dtype
     if getattr(dtype, "kind", "O") in "mMSTU":
         raise ValueError(f"sample_weight must hold numbers, got an array of {dtype}.")
+
+
+def check_groups(groups: Any, X: Data) -> NDArray[np.int64] | None:
+    """Return the number of each row's group as a vector that goes with X, or None.
+
+    Raises
+    ------
+    ValueError
+        If they are not one label a row, if one is missing, or if they are of another length.
+    """
+    if groups is None:
+        return None
+    given = to_pandas(_to_numpy(groups, "groups"), "groups")
+    shape = (len(given),) if isinstance(given, list | tuple) else getattr(given, "shape", ())
+    try:
+        if len(shape) != 1:
+            raise TypeError(f"got {type(groups).__name__} of shape {shape}")
+        labels = pd.Series(list(given)).infer_objects()
+        numbers: NDArray[np.int64] = pd.factorize(labels)[0].astype(np.int64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"groups must hold one label a row, as an array of shape (n,): {error}."
+        ) from error
+    if len(numbers) != X.shape[0]:
+        raise ValueError(
+            f"groups must have a label for each of the {X.shape[0]} rows of X, got "
+            f"{len(numbers)}."
+        )
+    if (numbers < 0).any():
+        raise ValueError("groups must not have missing labels.")
+    return numbers

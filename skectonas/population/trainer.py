@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -133,6 +134,7 @@ class FusedTrainer:
         n_steps: Sequence[int],
         key: Key,
         recipe: Recipe = PLAIN_RECIPE,
+        deadline: float = math.inf,
     ) -> list[Candidate]:
         """Return the candidates, trained: see `Trainer.train`."""
         busy = [i for i in range(len(candidates)) if n_steps[i]]
@@ -140,9 +142,11 @@ class FusedTrainer:
             return list(candidates)
         device = self.data.train.labels.device
         batch = self.data.batches(max(n_steps), key).shape[1]
-        this = _Round(candidates, n_steps, key, recipe, batch)
+        this = _Round(candidates, n_steps, key, recipe, deadline, batch)
         # A device has a queue of its own, and its graphs are captured one at a time.
         n_workers = count_workers(self.n_jobs) if device.type == "cpu" else 1
+        if len(busy) == 1 and not shares_memory(chosen_backend(n_workers)):
+            n_workers = 1  # another process would not be faster, and would need all the rows
         parts, failed = self._divide(this, self._plan(this, busy), n_workers)
         trained = dict(enumerate(candidates))
         while parts:
@@ -227,7 +231,7 @@ class FusedTrainer:
         self, this: _Round, planned: list[Planned], setup: Any, n_workers: int
     ) -> dict[int, Candidate]:
         """Return the trained candidates of some groups, by their indices."""
-        assigned, workers = self._assign(this, planned, n_workers), Workers()
+        assigned, workers = self._assign(this, planned, n_workers), Workers(this.deadline)
         calls = [
             delayed(train)(
                 setup, list(map(this.task_of, groups)), this.key, this.recipe, workers
@@ -291,6 +295,7 @@ class _Round(NamedTuple):
     n_steps: Sequence[int]
     key: Key
     recipe: Recipe
+    deadline: float
     batch: int
 
     def task_of(self, group: Group) -> GroupTask:
@@ -395,5 +400,7 @@ def _train_alone(
     with undisturbed(setup.data.train.labels.device), workers.running():
         for task in tasks:
             workers.check()
-            trained.append(trainer.train(task.candidates, task.n_steps, key, recipe))
+            trained.append(
+                trainer.train(task.candidates, task.n_steps, key, recipe, workers.deadline)
+            )
     return trained

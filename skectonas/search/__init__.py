@@ -1,13 +1,18 @@
 """The evolutionary search: the paper's Algorithm 1.
 
 `algorithm` has the steps of a search, `state` is what they begin and end with, and `tasks` are
-what observers are told of. `ledger`
-keeps the account of the budget. `tournament` draws the brackets of a round, `fitness` decides
-them, and `front` finds the candidates that no other beats. `observers` watch a search while it
-runs. `result` turns what it has found into fitted attributes.
+what observers are told of. `trainings` trains candidates for a step, `costs` says for how long,
+`ledger` keeps the account of the budget, `clock` that of the time, and `checkpoint` the state
+in a file. `children` makes the candidates of a generation, `tournament` draws the brackets of a
+round, `fitness` decides them, and `front` finds the candidates that no other beats. `final` is
+about the training at the end. `observers` watch a search while it runs. `result` turns what it
+has found into fitted attributes.
 """
 
 from skectonas.search.algorithm import Search
+from skectonas.search.checkpoint import Checkpoint, digest_of, seed_in
+from skectonas.search.clock import Clock
+from skectonas.search.final import AllRows
 from skectonas.search.fitness import Balanced, Fitness, Greedy, Measure, Random
 from skectonas.search.front import unbeaten
 from skectonas.search.ledger import Entry, Ledger
@@ -18,9 +23,12 @@ from skectonas.search.state import Outcome, SearchState
 from skectonas.search.tasks import Observer
 
 __all__ = [
+    "AllRows",
     "Balanced",
     "Basis",
     "CallbackTasks",
+    "Checkpoint",
+    "Clock",
     "Entry",
     "Fitness",
     "Greedy",
@@ -34,6 +42,8 @@ __all__ = [
     "SearchState",
     "Settings",
     "check_morphisms",
+    "digest_of",
     "model_attributes",
+    "seed_in",
     "unbeaten",
 ]

@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import itertools
-import math
-import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 
 import numpy as np
 from torch import Tensor
 
-from skectonas.callers import level_of_user
 from skectonas.candidate import Ancestor, Candidate
-from skectonas.morphisms import Activations, Context, Morphism
 from skectonas.network import initial_weights
-from skectonas.search.fitness import Fitness, Greedy, rank
+from skectonas.search.checks import check_memory, check_start, is_better_trained, is_trained
+from skectonas.search.children import children_of
+from skectonas.search.clock import Clock
+from skectonas.search.costs import Costs
+from skectonas.search.final import AllRows, is_proven, scored_as_before
+from skectonas.search.fitness import Fitness, Greedy, Random, rank
 from skectonas.search.front import unbeaten
-from skectonas.search.ledger import PHASES, Entry, Ledger
+from skectonas.search.ledger import Ledger
 from skectonas.search.settings import Settings
 from skectonas.search.state import Outcome, SearchState
 from skectonas.search.tasks import Observer, OpenTasks, Task
-from skectonas.search.tournament import Draw, Verdict, draw_round
+from skectonas.search.tournament import Draw, draw_round
+from skectonas.search.trainings import PURPOSES, Trainings
 from skectonas.topology import Topology
-from skectonas.training import Recipe, Trainer
+from skectonas.training import OutOfTime, Trainer
 
-# Keys of random draws. They follow those of the training phases.
-INITIAL_WEIGHTS, MUTATION, BRACKETS = range(len(PHASES), len(PHASES) + 3)
+SMALLEST_WARM_UP = 0.1
+"""The share of the budget that the warm-up may take, whatever is reserved for the end."""
 
-DIVERGED = 10
-"""The largest training loss after the warm-up, in multiples of the loss of equal probabilities.
-A start that is barely trained, or trained on random labels, has about one."""
+WARM_UP_SHARE, FINAL_SHARE = 0.5, 0.7
+"""How much of the time that is left the warm-up, and the final training, are planned for. The
+machine may become slower meanwhile, and a training that is cut off is lost."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +45,19 @@ class Search:
     trainer : Trainer
         Trains the competitors.
     fitness : Fitness
-        The fitness in phase 2 and in the final selection; phase 1 is always greedy.
+        The fitness in phase 2 and in the final selection; phase 1 is greedy, unless chance
+        decides.
     images : Tensor of shape (n, height, width, channels)
         Training images as a network sees them, for the morphisms that look at data.
     seed : int
         Seed of all random draws.
     settings : Settings
         Hyperparameters.
+    clock : Clock, default=Clock()
+        The time for all of it.
+    final : AllRows or None, default=None
+        What trains the best candidate at the end, also on the rows that were held out. With
+        None, `trainer` does.
     """
 
     trainer: Trainer
@@ -57,6 +65,8 @@ class Search:
     images: Tensor
     seed: int
     settings: Settings
+    clock: Clock = field(default_factory=Clock)
+    final: AllRows | None = None
 
     def initial_state(
         self,
@@ -75,7 +85,8 @@ class Search:
         ledger : Ledger
             The budget.
         incumbent : Candidate or None, default=None
-            An evaluated candidate that the winner has to beat.
+            An evaluated candidate that the winner has to beat: in the search, or, if the final
+            training is on all rows, at its end.
         reference : Ancestor or None, default=None
             What the final selection compares with; None is the best start after the warm-up.
 
@@ -89,21 +100,34 @@ class Search:
         else:
             topologies = [start] if isinstance(start, Topology) else start
             starts = [self._start(i, topology) for i, topology in enumerate(topologies)]
+        best = starts[0]
+        if incumbent is not None and self.final is None:
+            # One that was trained on all rows cannot be beaten on those that are held out.
+            best, incumbent = incumbent, None
         return SearchState(
             ledger,
-            incumbent or starts[0],
+            best,
             reference or starts[0].as_ancestor(),
             untrained=tuple(starts),
             generation=starts[0].generation,
             next_id=starts[-1].id + 1,
+            incumbent=incumbent,
         )
 
     def _start(self, number: int, topology: Topology) -> Candidate:
-        weights = initial_weights(topology, self._rng(0, INITIAL_WEIGHTS, number))
+        weights = initial_weights(topology, self._rng(0, "initial weights", number))
         return Candidate(number, topology, weights, score_window=self.settings.score_window)
 
-    def run(self, state: SearchState, observers: Sequence[Observer] = ()) -> Outcome:
+    def run(
+        self,
+        state: SearchState,
+        observers: Sequence[Observer] = (),
+        keep: Callable[[SearchState], None] | None = None,
+    ) -> Outcome:
         """Search from a state to the end.
+
+        Once something is trained, neither Ctrl-C nor an error loses it: the search ends, and
+        the outcome says why.
 
         Parameters
         ----------
@@ -111,6 +135,9 @@ class Search:
             The initial state, or any later one.
         observers : sequence of Observer, default=()
             Told of each task; any of them can stop the search.
+        keep : callable or None, default=None
+            Is given every state from which the search can be continued later. If time runs
+            out, these are the states up to then.
 
         Returns
         -------
@@ -120,7 +147,7 @@ class Search:
         Raises
         ------
         ValueError
-            If the training of the start diverges.
+            If the training of the start diverges, or there is no time for a single batch.
 
         Warns
         -----
@@ -128,15 +155,22 @@ class Search:
             If the start is far worse than guessing after its warm-up.
         """
         tasks = OpenTasks(self, observers)
-        interrupted = False
         try:
             while tasks.switch(state, self._tasks(state)) and state.step != "done":
-                state = self.advance(state)
-        except KeyboardInterrupt:
+                try:
+                    self._check_time(state)
+                    state = self.advance(state)
+                except OutOfTime:
+                    state = self._without_time(state)
+                if keep is not None and not state.cut_short:
+                    keep(state)
+        except (Exception, KeyboardInterrupt) as error:
             if not state.survivors:
                 raise
-            interrupted = True
-        return self.outcome(state, interrupted)
+            if isinstance(error, Exception):
+                return replace(self.outcome(state), error=error)
+            return replace(self.outcome(state), interrupted=True)
+        return self.outcome(state)
 
     def advance(self, state: SearchState) -> SearchState:
         """Return the state after the next step; the given state is not changed.
@@ -166,20 +200,20 @@ class Search:
                 return self._recover(state)
             case "phase 1" | "phase 2":
                 return self._play_round(state)
+            case "control":
+                return self._train_control(state)
             case "final":
                 return self._train_best(state)
             case "done":
                 raise ValueError("The search is done.")
 
-    def outcome(self, state: SearchState, interrupted: bool = False) -> Outcome:
+    def outcome(self, state: SearchState) -> Outcome:
         """Return what was found up to a state.
 
         Parameters
         ----------
         state : SearchState
             Any state after the warm-up.
-        interrupted : bool, default=False
-            Whether the search was stopped by Ctrl-C.
 
         Returns
         -------
@@ -194,26 +228,30 @@ class Search:
         if not state.survivors:
             raise ValueError("Nothing has been trained yet.")
         winner = self._select(state)
+        if state.finalist is None and state.incumbent is not None:
+            winner = self._best_of((state.incumbent, winner), state)
         # The final training has made another network of the winner.
-        others = (c for c in (*state.front, *state.survivors) if c.id != winner.id)
-        front = tuple(map(state.lineage_of, self._unbeaten([*others, winner])))
+        pool = [c for c in (*state.front, *state.survivors) if c.id != winner.id]
+        if winner is not state.incumbent:  # that has no score on rows it was not trained on
+            pool.append(winner)
+        front = tuple(map(state.lineage_of, self._unbeaten(pool)))
         lineage = state.lineage_of(winner)
         kept = (*front, lineage) if self.settings.keep else ()
         if self.settings.keep == "all":
             kept = (*map(state.lineage_of, state.known.values()), *kept)
-        return Outcome(state, winner, lineage, front, kept, interrupted)
+        return Outcome(state, winner, lineage, front, kept)
 
     def _tasks(self, state: SearchState) -> tuple[Task, ...]:
         """Return the tasks that the next step belongs to, the outermost first."""
         generation = Task("generation", 3, state.generation)
         match state.step:
-            case "warm-up" | "final":
+            case "warm-up" | "control" | "final":
                 return (Task(state.step),)
             case "recovery":
                 return generation, Task("recovery")
             case "phase 1" | "phase 2":
                 phase = Task(state.step, self.settings.n_rounds)
-                if self._round_steps(state):
+                if self._costs.of_round(state):
                     return generation, phase, Task("round", 0, state.round)
                 return generation, phase
             case _:
@@ -222,19 +260,23 @@ class Search:
     def _warm_up(self, state: SearchState) -> SearchState:
         """Train the starts; the best are the first parents."""
         starts = state.untrained[: state.ledger.left]  # a batch for each of them
-        most = max(1, self._left(state) // len(starts))
+        # Even if all is reserved, the starts are trained enough to choose one.
+        shared = max(self._costs.left(state.ledger), int(SMALLEST_WARM_UP * state.ledger.total))
+        most = max(1, shared // len(starts))
         n_steps = min(state.ledger.steps(self.settings.warmup_epochs), most)
-        state, trained, _ = self._train(state, starts, [n_steps] * len(starts))
-        _check_memory(starts, trained)
+        state, n_steps = self._trainings.in_time(state, starts, n_steps, WARM_UP_SHARE)
+        state, trained, _ = self._trainings.train(state, starts, [n_steps] * len(starts))
+        check_memory(starts, trained)
         trained.sort(key=lambda c: rank(c, self._greedy(c)), reverse=True)
-        _check_start(trained[0])
+        check_start(trained[0])
         parents, others = trained[: self.settings.n_parents], trained[self.settings.n_parents :]
         ids = {start.id for start in starts}
         state = replace(
             state,
+            start=trained[0],
             untrained=(),
-            survivors=tuple(c for c in parents if _is_trained(c)),
-            front=self._unbeaten(filter(_is_trained, others)),
+            survivors=tuple(c for c in parents if is_trained(c)),
+            front=self._unbeaten(filter(is_trained, others)),
             best=trained[0] if state.best.id in ids else state.best,
             reference=(
                 trained[0].as_ancestor() if state.reference.id in ids else state.reference
@@ -245,70 +287,38 @@ class Search:
     def _mutate(self, state: SearchState) -> SearchState:
         """Begin a generation with the children of all parents, if the budget allows it."""
         state = replace(state, generation=state.generation + 1)
-        rng, ids = self._rng(state.generation, MUTATION), itertools.count(state.next_id)
+        rng, ids = self._rng(state.generation, "mutation"), itertools.count(state.next_id)
         children: list[Candidate] = []
         for parent in state.survivors:
             blank = replace(
                 parent, generation=state.generation, parent=parent.as_ancestor(), evaluations=()
             )
-            children += self._children(blank, ids, rng)
+            check = partial(self._check_time, state)
+            children += children_of(blank, self.settings, self.images, ids, rng, check)
         # Recovery alone decides nothing: the first round has to be affordable, too.
-        cost = sum(self._recovery_steps(state, children))
-        cost += len(children) * self._shortest_round(state)
-        if not children or self._left(state) < cost:
+        cost = sum(self._costs.of_recovery(state.ledger, children))
+        cost += len(children) * self._costs.of_shortest_round(state.ledger)
+        if not children or self._costs.left(state.ledger) < cost:
             return self._next_generation(replace(state, finished=True))
         return replace(state, untrained=tuple(children), next_id=next(ids), step="recovery")
 
-    def _children(
-        self, blank: Candidate, ids: Iterator[int], rng: np.random.Generator
-    ) -> Iterator[Candidate]:
-        """Yield the children of a parent; degenerate ones are rejected."""
-        seen = Activations(blank.weights, blank.topology, self.images)
-        context = Context(rng, self.images, seen)
-        for morphism in self.settings.morphisms:
-            for site in morphism.sites(blank.topology):
-                child = self._child(blank, ids, morphism, site, context)
-                if child is not None and child.is_finite:
-                    yield child
-
-    def _child(
-        self,
-        blank: Candidate,
-        ids: Iterator[int],
-        morphism: Morphism,
-        site: int,
-        context: Context,
-    ) -> Candidate | None:
-        """Return a child, or None if it is too large."""
-        old = blank.topology
-        new = morphism.rewrite(old, site, context.rng)
-        most = (1 + self.settings.max_growth) * old.n_parameters
-        if new.n_parameters > min(most, self.settings.max_parameters):
-            return None
-        return replace(
-            blank,
-            id=next(ids),
-            topology=new,
-            weights=morphism.carry(blank.weights, old, new, site, context),
-            morphism=morphism.name,
-        )
-
     def _recover(self, state: SearchState) -> SearchState:
         """Train each child for as long as its morphism asks for."""
-        n_steps = self._recovery_steps(state, state.untrained)
-        state, children, _ = self._train(state, state.untrained, n_steps)
+        n_steps = self._costs.of_recovery(state.ledger, state.untrained)
+        state, children, _ = self._trainings.train(state, state.untrained, n_steps)
         return replace(state, untrained=(), survivors=tuple(children), step="phase 1")
 
     def _play_round(self, state: SearchState) -> SearchState:
         """Play a round of a phase, or end the phase if the budget does not allow a round."""
-        n_steps = self._round_steps(state)
+        n_steps = self._costs.of_round(state)
         if not n_steps:
             return self._end_phase(replace(state, finished=True))
-        fitness = self._greedy if state.step == "phase 1" else self.fitness
+        is_greedy = state.step == "phase 1" and not isinstance(self.fitness, Random)
+        fitness = self._greedy if is_greedy else self.fitness
         draw = self._draw(state)
         each = [n_steps] * len(draw.competitors)
         finished = n_steps < state.ledger.steps(self.settings.round_epochs)
-        state, trained, verdicts = self._train(
+        state, trained, verdicts = self._trainings.train(
             state, draw.competitors, each, lambda trained: draw.judge(trained, fitness)
         )
         results = list(zip(trained, verdicts, strict=True))
@@ -332,7 +342,8 @@ class Search:
         n_winners = self.settings.n_parents
         if state.step == "phase 1" and len(pools) >= n_winners:
             n_winners = 1  # the pools have enough winners together
-        rng = self._rng(state.generation, BRACKETS, PHASES.index(state.step), state.round)
+        phase = PURPOSES.index(state.step)
+        rng = self._rng(state.generation, "brackets", phase, state.round)
         rounds_left = self.settings.n_rounds - state.round
         return draw_round(list(pools.values()), n_winners, rounds_left, rng)
 
@@ -345,20 +356,90 @@ class Search:
 
     def _end_generation(self, state: SearchState) -> SearchState:
         """Make the survivors the next parents, and continue with the next generation."""
-        front = self._unbeaten((*state.front, *state.survivors))
-        return self._next_generation(replace(state, front=front, best=self._select(state)))
+        front, best = self._unbeaten((*state.front, *state.survivors)), self._select(state)
+        is_improved = best is not state.best or state.step == "warm-up"
+        n_unimproved = 0 if is_improved else state.n_unimproved + 1
+        return self._next_generation(
+            replace(state, front=front, best=best, n_unimproved=n_unimproved)
+        )
 
     def _next_generation(self, state: SearchState) -> SearchState:
         """Continue with a generation, or with the final training if there can be none."""
-        if self._left(state) > 0 and not state.finished:
+        if (
+            self._costs.left(state.ledger) > 0
+            and not state.finished
+            and not self._is_stuck(state)
+        ):
             return replace(state, step="mutation")
-        affordable = state.ledger.left >= state.ledger.steps_per_epoch
-        return replace(state, step="final" if affordable else "done")
+        if state.ledger.left < state.ledger.steps_per_epoch:
+            return replace(state, step="done")
+        return replace(state, step="control" if self._control_steps(state) else "final")
+
+    def _control_steps(self, state: SearchState) -> int:
+        """Return the batches for the start to catch up, or 0 if there is no need for a control.
+
+        A smaller network needs no proof. Users whose fitness is not the loss want something
+        else than a low loss.
+        """
+        best, start = state.best, state.start
+        if self.final is None or start is None or self.fitness != Greedy("loss"):
+            return 0
+        n_steps = best.n_steps - start.n_steps
+        affordable = state.ledger.left - n_steps >= self._costs.final_epoch(state.ledger)
+        return n_steps if affordable and best.n_parameters > start.n_parameters else 0
+
+    def _train_control(self, state: SearchState) -> SearchState:
+        """Train the start as long as the best candidate, which has to be better beyond doubt.
+
+        The best of many candidates is better than the start on the validation rows, be it by
+        chance. If it does not prove to be more, the start gets the final training.
+        """
+        assert state.start is not None
+        assert self.final is not None
+        control = replace(
+            state.start,
+            id=state.next_id,
+            generation=state.generation,
+            morphism="identity",
+            parent=state.start.as_ancestor(),
+            evaluations=(),
+        )
+        n_steps = self._control_steps(state)
+        state = replace(state, next_id=state.next_id + 1)
+        state, [control], _ = self._trainings.train(state, [control], [n_steps])
+        losses = [self.final.losses(c) for c in (state.best, control)]
+        best = state.best if is_proven(*losses) or not is_trained(control) else control
+        front = self._unbeaten((*state.front, *filter(is_trained, [control])))
+        return replace(state, best=best, survivors=(best,), front=front, step="final")
+
+    def _is_stuck(self, state: SearchState) -> bool:
+        """Return whether the search ends because nothing has improved for long."""
+        most = self.settings.n_iter_no_change
+        return most is not None and state.n_unimproved >= most
 
     def _train_best(self, state: SearchState) -> SearchState:
-        """Train the best candidate for the rest of the budget, in whole epochs."""
-        n_steps = state.ledger.left - state.ledger.left % state.ledger.steps_per_epoch
-        state, [finalist], _ = self._train(state, [state.best], [n_steps])
+        """Train the best candidate for the rest of the budget, in whole epochs if possible.
+
+        If the search has ended because nothing improved, it is for what was reserved. The
+        training counts unless it raised the training loss. The validation rows cannot tell:
+        they have chosen the best of many candidates, whose score on them is therefore too good
+        by chance.
+        """
+        n_steps = state.ledger.left
+        if self._is_stuck(state):
+            n_steps = min(n_steps, self._costs.reserved(state.ledger))
+        if not n_steps:
+            return replace(state, step="done")
+        n_steps = n_steps - n_steps % self._costs.final_epoch(state.ledger) or n_steps
+        state, n_steps = self._trainings.in_time(state, [state.best], n_steps, FINAL_SHARE)
+        state, [trained], _ = self._trainings.train(state, [state.best], [n_steps])
+        finalist = trained if is_better_trained(trained, state.best) else None
+        if finalist is not None and self.final is not None:
+            if state.incumbent is not None:
+                # Both have been trained on all rows. This is the only fair comparison.
+                finalist = self._best_of((state.incumbent, finalist), state)
+            if finalist is trained:
+                finalist = scored_as_before(trained, state.best)
         return replace(state, finalist=finalist, step="done")
 
     def _unbeaten(self, candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
@@ -374,142 +455,55 @@ class Search:
         return tuple(pool[i] for i in unbeaten(sizes, scores, [c.loss for c in pool]))
 
     def _select(self, state: SearchState) -> Candidate:
-        """Return the best of all finished generations, of the survivors and of the final.
+        """Return the best of all finished generations, of the survivors and of the final."""
+        if state.finalist is not None:
+            return state.finalist
+        return self._best_of((state.best, *state.survivors), state)
 
-        The final training counts unless it raised the training loss. The validation rows cannot
-        tell: they have chosen the best of many candidates, whose score on them is therefore too
-        good by chance.
-        """
-        best = max(
-            (state.best, *state.survivors),
-            key=lambda c: rank(c, self.fitness.final(c, state.reference)),
-        )
-        last = state.finalist
-        return best if last is None or not _is_better_trained(last, state.best) else last
+    def _best_of(self, candidates: Iterable[Candidate], state: SearchState) -> Candidate:
+        return max(candidates, key=lambda c: rank(c, self.fitness.final(c, state.reference)))
+
+    @cached_property
+    def _costs(self) -> Costs:
+        return Costs(self.settings, self.final.steps_per_epoch if self.final else None)
+
+    @cached_property
+    def _trainings(self) -> Trainings:
+        return Trainings(self.trainer, self.final, self.seed, self.settings, self.clock)
 
     @property
     def _greedy(self) -> Greedy:
         return Greedy(self.settings.measure)
 
-    def _train(
-        self,
-        state: SearchState,
-        candidates: Sequence[Candidate],
-        n_steps: Sequence[int],
-        judge: Callable[[list[Candidate]], list[Verdict]] | None = None,
-    ) -> tuple[SearchState, list[Candidate], list[Verdict]]:
-        """Train, judge and charge the ledger together, so that they cannot disagree."""
-        key = (self.seed, state.generation, PHASES.index(state.step), state.round)
-        anneals = state.step == "final" and self.settings.final_fraction > 0
-        recipe = Recipe(
-            annealing_steps=max(n_steps) if anneals else 0,
-            augmentation=self.settings.augmentation,
-        )
-        began = time.perf_counter()
-        trained = self.trainer.train(candidates, n_steps, key, recipe)
-        seconds = time.perf_counter() - began
-        verdicts = judge(trained) if judge else [Verdict()] * len(trained)
-        share = seconds / sum(n_steps)
-        ledger = state.ledger.charge(
-            _entry(candidate, steps, state, verdict, share * steps)
-            for candidate, steps, verdict in zip(trained, n_steps, verdicts, strict=True)
-        )
-        known = state.known
-        if state.step != "final":  # descendants come from the candidate as it was before
-            keeps_all = self.settings.keep == "all"
-            own = {c.id: c if keeps_all else replace(c, weights={}) for c in trained}
-            known = {**known, **own}
-        return replace(state, ledger=ledger, known=known), trained, verdicts
+    def _check_time(self, state: SearchState) -> None:
+        """Raise `OutOfTime` if the next step cannot be expected to end in time."""
+        n_steps = 0
+        match state.step:
+            case "recovery":
+                n_steps = sum(self._costs.of_recovery(state.ledger, state.untrained))
+            case "phase 1" | "phase 2":
+                n_steps = len(state.survivors) * self._costs.of_round(state)
+            case "control":
+                n_steps = self._control_steps(state)
+        left = self._trainings.seconds_left(state)
+        if left < state.ledger.expected_seconds(n_steps):
+            raise OutOfTime
 
-    def _left(self, state: SearchState) -> int:
-        """Return the batches that are left, without those reserved for the final training."""
-        ledger = state.ledger
-        n_reserved = int(self.settings.final_fraction * ledger.total / ledger.steps_per_epoch)
-        return ledger.left - n_reserved * ledger.steps_per_epoch
+    def _without_time(self, state: SearchState) -> SearchState:
+        """Continue with the final training, or end the search if that is what was cut off."""
+        if not state.survivors:
+            raise ValueError(
+                f"time_limit={self.clock.limit:g} seconds are over, and the start has not been "
+                "trained for a single batch. Allow more time."
+            )
+        state = replace(state, untrained=(), round=0, finished=True, cut_short=True)
+        match state.step:
+            case "final":
+                return replace(state, step="done")
+            case "control":
+                return replace(state, step="final")
+        return self._end_generation(state)
 
-    def _recovery_steps(self, state: SearchState, children: Iterable[Candidate]) -> list[int]:
-        epochs = {m.name: m.recovery_epochs for m in self.settings.morphisms}
-        return [state.ledger.steps(epochs[child.morphism]) for child in children]
-
-    def _shortest_round(self, state: SearchState) -> int:
-        """Return the batches of the shortest round that is played: those of an epoch."""
-        wanted = state.ledger.steps(self.settings.round_epochs)
-        return min(wanted, state.ledger.steps_per_epoch)
-
-    def _round_steps(self, state: SearchState) -> int:
-        """Return the batches of the next round for each survivor, or 0 if there is no round."""
-        most = self._left(state) // len(state.survivors)
-        if state.finished or most < self._shortest_round(state):
-            return 0
-        return min(state.ledger.steps(self.settings.round_epochs), most)
-
-    def _rng(self, generation: int, *purpose: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, generation, *purpose])
-
-
-def _is_better_trained(candidate: Candidate, before: Candidate) -> bool:
-    """Return whether a training did not raise the training loss of a candidate.
-
-    That of a network from an earlier fit is not known: then the validation loss decides.
-    """
-    now, then = (c.evaluations[-1].train_loss for c in (candidate, before))
-    is_lower = candidate.loss <= before.loss if math.isnan(then) else now <= then
-    return _is_trained(candidate) and is_lower
-
-
-def _is_trained(candidate: Candidate) -> bool:
-    """Return whether the training of a candidate did not diverge."""
-    return candidate.is_finite and bool(np.isfinite(candidate.loss))
-
-
-def _check_memory(starts: Sequence[Candidate], trained: Sequence[Candidate]) -> None:
-    """Raise if no start could be trained: see `Candidate.failed`."""
-    if all(before.n_steps == now.n_steps for before, now in zip(starts, trained, strict=True)):
-        raise MemoryError(
-            "There is not enough memory to train the start, which has "
-            f"{min(start.n_parameters for start in starts):,} weights. Choose a smaller start, "
-            "fewer pixels, or fewer workers."
-        )
-
-
-def _check_start(start: Candidate) -> None:
-    """Raise if the training of the start diverged, and warn if it ended worse than guessing."""
-    if not _is_trained(start):
-        raise ValueError(
-            "The training of the start diverged: its weights or outputs are not "
-            "finite. Lower learning_rate, or scale the data."
-        )
-    loss, guessing = start.evaluations[-1].train_loss, math.log(start.topology.n_classes)
-    if loss > DIVERGED * guessing:
-        warnings.warn(
-            "The warm-up made the start far worse than guessing, to a training loss of "
-            f"{loss:.3g} instead of {guessing:.3g}. Lower learning_rate, or scale the data.",
-            stacklevel=level_of_user(),
-        )
-
-
-def _entry(
-    candidate: Candidate, n_steps: int, state: SearchState, verdict: Verdict, seconds: float
-) -> Entry:
-    last = candidate.evaluations[-1]
-    return Entry(
-        generation=candidate.generation,
-        phase=state.step,
-        round=state.round,
-        bracket=verdict.bracket,
-        candidate=candidate.id,
-        parent=None if candidate.parent is None else candidate.parent.id,
-        morphism=candidate.morphism,
-        topology=str(candidate.topology),
-        n_parameters=candidate.n_parameters,
-        n_steps=n_steps,
-        n_steps_total=candidate.n_steps,
-        train_loss=last.train_loss,
-        validation_loss=last.validation_loss,
-        validation_score=last.validation_score,
-        mean_loss=candidate.loss,
-        mean_score=candidate.score,
-        fitness=verdict.fitness,
-        won=verdict.won,
-        seconds=seconds,
-    )
+    def _rng(self, generation: int, purpose: str, *numbers: int) -> np.random.Generator:
+        key = [self.seed, generation, PURPOSES.index(purpose), *numbers]
+        return np.random.default_rng(key)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 
 import pandas as pd
 
-PHASES = ("warm-up", "recovery", "phase 1", "phase 2", "final")
+PHASES = ("warm-up", "recovery", "phase 1", "phase 2", "control", "final")
+
+UNLIMITED = 2**62
+"""Batches of a budget that is infinite."""
 
 # The columns of the table. Releases of pandas differ in the type of text, which they choose.
 DTYPES = {
@@ -28,7 +32,7 @@ class Entry:
     ----------
     generation : int
         0 for the warm-up.
-    phase : {"warm-up", "recovery", "phase 1", "phase 2", "final"}
+    phase : {"warm-up", "recovery", "phase 1", "phase 2", "control", "final"}
         The part of Algorithm 1.
     round : int
         Round of the phase, from 0.
@@ -45,11 +49,13 @@ class Entry:
     n_parameters : int
         Number of trained weights.
     n_steps : int
-        Batches of this training.
+        Batches of this training. They are counted in epochs of the rows that the search trains
+        on, also if the final training is on more.
     n_steps_total : int
         Batches that the weights have been trained on, those of the ancestors included.
     train_loss, validation_loss, validation_score : float
-        The last evaluation of this training.
+        The last evaluation of this training. A final training on all rows has no validation
+        rows, so that it keeps the validation loss and score of before.
     mean_loss, mean_score : float
         Means of the last ``score_window`` validation losses and scores since the candidate was
         born, which decide its selection.
@@ -89,7 +95,7 @@ class Ledger:
     Parameters
     ----------
     budget : float
-        Epochs that may be trained, over all candidates.
+        Epochs that may be trained, over all candidates; infinity is no limit.
     steps_per_epoch : int
         Batches of an epoch.
     entries : tuple of Entry, default=()
@@ -122,6 +128,8 @@ class Ledger:
     @property
     def total(self) -> int:
         """Batches that the budget pays for."""
+        if math.isinf(self.budget):
+            return UNLIMITED
         # The tolerance is for budgets such as 0.1 + 0.2; it is far below one batch.
         return int(self.budget * self.steps_per_epoch + 1e-9)
 
@@ -138,6 +146,13 @@ class Ledger:
     def steps(self, epochs: float) -> int:
         """Return the number of batches in so many epochs, at least one."""
         return max(1, round(epochs * self.steps_per_epoch))
+
+    def expected_seconds(self, n_steps: int) -> float:
+        """Return how long so many batches take, if they take as long as the last ones."""
+        if not self.entries:
+            return 0.0
+        last = self.entries[-1]
+        return n_steps * last.seconds / last.n_steps
 
     def charge(self, entries: Iterable[Entry]) -> Ledger:
         """Return the ledger with more entries.

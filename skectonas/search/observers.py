@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sklearn.base import BaseEstimator
 
+from skectonas.search.clock import SHORTEST, Clock
+from skectonas.search.ledger import Ledger
 from skectonas.search.state import Outcome, SearchState
-from skectonas.search.tasks import ObservedSearch
+from skectonas.search.tasks import ObservedSearch, warn_of_callback
 
 if TYPE_CHECKING:
     from sklearn.callback import CallbackContext
@@ -61,9 +64,12 @@ class CallbackTasks:
 
     def finish(self) -> None:
         """Tell the callbacks that the fit has ended; all fitted attributes are set."""
-        while len(self._open) > 1:  # an interruption leaves tasks open
-            self._end(None)
-        self._end({})
+        try:
+            while len(self._open) > 1:  # an interruption leaves tasks open
+                self._end(None)
+            self._end({})
+        except Exception as error:
+            warn_of_callback(error)
 
     def _end(self, attributes: Callable[[], dict[str, Any]] | dict[str, Any] | None) -> bool:
         stop: bool = self._open.pop().call_on_fit_task_end(
@@ -73,10 +79,21 @@ class CallbackTasks:
 
 
 class Printer:
-    """Prints a line for the warm-up, each generation and the final training."""
+    """Prints a line for the warm-up, each generation, the control and the final training.
 
-    def __init__(self, name: str) -> None:
+    Parameters
+    ----------
+    name : str
+        Of the estimator.
+    with_rounds : bool, default=False
+        Whether there is a line for the recovery and for each round, too.
+    """
+
+    def __init__(self, name: str, with_rounds: bool = False) -> None:
         self.name = name
+        self._tasks = ["warm-up", "generation", "control", "final"]
+        if with_rounds:
+            self._tasks += ["recovery", "round"]
 
     def begin(
         self, search: ObservedSearch, state: SearchState, task: str, n_subtasks: int
@@ -85,13 +102,44 @@ class Printer:
 
     def end(self, search: ObservedSearch, state: SearchState, task: str) -> None:
         """See `skectonas.search.Observer`."""
-        if task not in ("warm-up", "generation", "final"):
+        # If the warm-up is cut off, there is no best candidate.
+        if task not in self._tasks or not state.survivors:
             return
         best, ledger = search.outcome(state).winner, state.ledger
-        spent, budget = (n / ledger.steps_per_epoch for n in (ledger.spent, ledger.total))
-        number = f" {state.generation}" if task == "generation" else ""
+        last = ledger.entries[-1]
+        numbers = {
+            "generation": f" {state.generation}",
+            "round": f" {last.round + 1} of {last.phase}",
+        }
         print(  # noqa: T201 (asked for by `verbose`)
-            f"[{self.name}] {task}{number}: {spent:.1f} of {round(budget, 1):g} epochs, best "
-            f"{best.score:.4f}, {best.n_parameters} parameters, {best.topology}",
+            f"[{self.name}] {task}{numbers.get(task, '')}: {_spent(ledger)}, best "
+            f"{best.score:.4f}, {best.n_parameters} parameters, {best.topology}; "
+            f"{_speed(ledger, search.clock)}",
             flush=True,
         )
+
+
+def _spent(ledger: Ledger) -> str:
+    spent = f"{ledger.spent / ledger.steps_per_epoch:.1f}"
+    if math.isinf(ledger.budget):
+        return f"{spent} epochs"
+    return f"{spent} of {round(ledger.total / ledger.steps_per_epoch, 1):g} epochs"
+
+
+def _speed(ledger: Ledger, clock: Clock) -> str:
+    """Return the time so far, that to come, and how many candidates are trained in a second."""
+    elapsed = max(clock.elapsed, SHORTEST)
+    left = min(elapsed * ledger.left / ledger.spent, max(clock.limit - elapsed, 0))
+    n_candidates = len({entry.candidate for entry in ledger.entries})
+    return (
+        f"{_seconds(elapsed)}, about {_seconds(left)} left, "
+        f"{n_candidates / elapsed:.3g} candidates a second"
+    )
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d} min"

@@ -71,8 +71,9 @@ class Basis(NamedTuple):
         """Return what a candidate can be predicted with: its network and its lineage."""
         candidate, table = lineage[-1], _table(lineage, steps_per_epoch)
         if self.lineage is not None:
-            earlier = self.lineage[~self.lineage["candidate"].isin(table["candidate"])]
-            table = pd.concat([earlier, table], ignore_index=True)
+            # Scores of earlier fits stay as they were measured.
+            table = table[~table["candidate"].isin(self.lineage["candidate"])]
+            table = pd.concat([self.lineage, table], ignore_index=True)
         network = build(candidate.topology, candidate.weights).eval()
         return {"network": network, "lineage": table}
 

@@ -37,6 +37,7 @@ class Settings:
     max_growth: float
     max_parameters: int
     score_window: int
+    n_iter_no_change: int | None
     morphisms: Sequence[Morphism]
     keep: Literal["pareto", "all"] | None
     final_fraction: float

@@ -10,7 +10,7 @@ from skectonas.candidate import Ancestor, Candidate
 from skectonas.search.ledger import Ledger
 
 Step: TypeAlias = Literal[
-    "warm-up", "mutation", "recovery", "phase 1", "phase 2", "final", "done"
+    "warm-up", "mutation", "recovery", "phase 1", "phase 2", "control", "final", "done"
 ]
 """What a search does next; those that train are the phases of the ledger."""
 
@@ -31,6 +31,8 @@ class SearchState:
         has to beat, or the start.
     reference : Ancestor
         What the final selection compares with. Unless another was given, it is the best start.
+    start : Candidate or None, default=None
+        The best start after the warm-up.
     untrained : tuple of Candidate, default=()
         What the warm-up or the recovery trains next: the starts, or the children of a
         generation.
@@ -52,13 +54,21 @@ class SearchState:
         The id of the next child.
     finished : bool, default=False
         Whether no further round can be played.
+    n_unimproved : int, default=0
+        Number of generations since the best candidate last changed.
+    cut_short : bool, default=False
+        Whether a limit of time has made a training shorter, or ended the search. From such a
+        state the search would not continue as without the limit.
     finalist : Candidate or None, default=None
-        The best candidate after the final training.
+        The best candidate after the final training, if that did not make it worse.
+    incumbent : Candidate or None, default=None
+        A candidate that competes only with the finalist, because it was trained on all rows.
     """
 
     ledger: Ledger
     best: Candidate
     reference: Ancestor
+    start: Candidate | None = None
     untrained: tuple[Candidate, ...] = ()
     survivors: tuple[Candidate, ...] = ()
     front: tuple[Candidate, ...] = ()
@@ -68,7 +78,10 @@ class SearchState:
     round: int = 0
     next_id: int = 1
     finished: bool = False
+    n_unimproved: int = 0
+    cut_short: bool = False
     finalist: Candidate | None = None
+    incumbent: Candidate | None = None
 
     def lineage_of(self, candidate: Candidate) -> tuple[Candidate, ...]:
         """Return the ancestors of a candidate, the start first, and the candidate itself."""
@@ -97,8 +110,10 @@ class Outcome:
     kept : tuple of tuple of Candidate
         The lineage of each candidate that the settings ask to keep, with its weights. The last
         one of a candidate counts.
-    interrupted : bool
+    interrupted : bool, default=False
         Whether the search was stopped by Ctrl-C.
+    error : Exception or None, default=None
+        The error that ended the search.
     """
 
     state: SearchState
@@ -106,4 +121,5 @@ class Outcome:
     lineage: tuple[Candidate, ...]
     front: tuple[tuple[Candidate, ...], ...]
     kept: tuple[tuple[Candidate, ...], ...]
-    interrupted: bool
+    interrupted: bool = False
+    error: Exception | None = None

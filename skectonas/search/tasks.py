@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from skectonas.callers import level_of_user
+from skectonas.search.clock import Clock
 from skectonas.search.state import Outcome, SearchState
 
 
 class ObservedSearch(Protocol):
     """A search as its observers see it."""
 
-    def outcome(self, state: SearchState, interrupted: bool = False) -> Outcome:
+    @property
+    def clock(self) -> Clock:
+        """The time of the fit."""
+        ...
+
+    def outcome(self, state: SearchState) -> Outcome:
         """Return what was found up to a state."""
         ...
 
@@ -19,9 +27,10 @@ class ObservedSearch(Protocol):
 class Observer(Protocol):
     """An object that is told of the tasks of a search while it runs.
 
-    The tasks of a search are "warm-up", "generation" after "generation", and "final", as far as
-    the budget goes. Those of a generation are "recovery", "phase 1" and "phase 2", each at most
-    once. Those of a phase are named "round". Tasks follow each other and do not overlap.
+    The tasks of a search are "warm-up", "generation" after "generation", "control" and "final",
+    as far as the budget goes and there is need for them. Those of a generation are "recovery",
+    "phase 1" and "phase 2", each at most once. Those of a phase are named "round". Tasks follow
+    each other and do not overlap.
     """
 
     def begin(
@@ -48,7 +57,10 @@ class Task(NamedTuple):
 
 
 class OpenTasks:
-    """The tasks that have begun and not ended; observers are told of every change."""
+    """The tasks that have begun and not ended; observers are told of every change.
+
+    An observer that raises does not end a search that has something to lose.
+    """
 
     def __init__(self, search: ObservedSearch, observers: Sequence[Observer]) -> None:
         self.search = search
@@ -67,11 +79,30 @@ class OpenTasks:
         while self._open != tasks[: len(self._open)]:
             *outer, task = self._open
             self._open = tuple(outer)
-            stops = [observer.end(self.search, state, task.name) for observer in self.observers]
+            stops = [self._tell(observer.end, state, task.name) for observer in self.observers]
             if any(stops):
                 stopped, tasks = True, ()
         for task in tasks[len(self._open) :]:
             for observer in self.observers:
-                observer.begin(self.search, state, task.name, task.n_subtasks)
+                self._tell(observer.begin, state, task.name, task.n_subtasks)
         self._open = tasks
         return not stopped
+
+    def _tell(
+        self, method: Callable[..., bool | None], state: SearchState, *what: object
+    ) -> bool:
+        try:
+            return bool(method(self.search, state, *what))
+        except Exception as error:
+            if not state.survivors:
+                raise
+            warn_of_callback(error)
+            return False
+
+
+def warn_of_callback(error: Exception) -> None:
+    """Warn of an error of a callback that does not end the search."""
+    warnings.warn(
+        f"A callback raised {type(error).__name__}: {error}. The search goes on without it.",
+        stacklevel=level_of_user(),
+    )

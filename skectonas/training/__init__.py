@@ -6,15 +6,17 @@ validation rows, and `scoring` the score of a prediction.
 """
 
 from skectonas.training.data import BatchOrder, Rows, TrainingData
-from skectonas.training.holdout import split, training_weights
+from skectonas.training.holdout import split, split_by_groups, training_weights
 from skectonas.training.plain import (
     Key,
     OptimizerSpec,
+    OutOfTime,
     PlainTrainer,
     Trainer,
     evaluate,
     resolve_optimizer,
     snapshot_steps,
+    weighted_losses,
 )
 from skectonas.training.recipe import NO_AUGMENTATION, PLAIN_RECIPE, Augmentation, Recipe
 from skectonas.training.scoring import Scorer, make_scorer, name_of
@@ -26,6 +28,7 @@ __all__ = [
     "BatchOrder",
     "Key",
     "OptimizerSpec",
+    "OutOfTime",
     "PlainTrainer",
     "Recipe",
     "Rows",
@@ -38,5 +41,7 @@ __all__ = [
     "resolve_optimizer",
     "snapshot_steps",
     "split",
+    "split_by_groups",
     "training_weights",
+    "weighted_losses",
 ]

@@ -92,6 +92,10 @@ class Rows:
         """Return the same rows on a device."""
         return self._with(self.images.to(device), device)
 
+    def sharing(self, other: Rows) -> Rows:
+        """Return the same rows on the device of others, whose images are the same."""
+        return self._with(other.images, other.labels.device)
+
     def _with(self, images: Tensor | MappedImages, device: torch.device) -> Rows:
         """Return the same rows on the device that the images have been taken to."""
         weights, places = (
@@ -148,7 +152,7 @@ class TrainingData:
         """Return the same data on a device; images that both sides share are moved once."""
         train, validation = self.train.to(device), self.validation
         if validation.images is self.train.images:
-            return replace(self, train=train, validation=validation._with(train.images, device))
+            return replace(self, train=train, validation=validation.sharing(train))
         return replace(self, train=train, validation=validation.to(device))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -27,6 +28,10 @@ Key: TypeAlias = tuple[int, ...]
 OptimizerFactory: TypeAlias = Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
 
 
+class OutOfTime(Exception):
+    """Raised by a trainer whose deadline has come; it gives back nothing."""
+
+
 class Trainer(Protocol):
     """Trains the competitors of a round: the interface that the search uses."""
 
@@ -36,6 +41,7 @@ class Trainer(Protocol):
         n_steps: Sequence[int],
         key: Key,
         recipe: Recipe = PLAIN_RECIPE,
+        deadline: float = math.inf,
     ) -> list[Candidate]:
         """Return the trained candidates.
 
@@ -49,12 +55,19 @@ class Trainer(Protocol):
             Key of the batch order, which all competitors share.
         recipe : Recipe, default=PLAIN_RECIPE
             The course of the learning rate, and the changes of the images.
+        deadline : float, default=inf
+            The time, as `time.monotonic` counts it, at which to give up.
 
         Returns
         -------
         list of Candidate
             In the same order, with new weights, `n_steps` added up, and an `Evaluation`
             appended for the end of every epoch and for the end of the training.
+
+        Raises
+        ------
+        OutOfTime
+            If the deadline comes before the end of the training.
         """
         ...
 
@@ -202,11 +215,12 @@ class PlainTrainer:
         n_steps: Sequence[int],
         key: Key,
         recipe: Recipe = PLAIN_RECIPE,
+        deadline: float = math.inf,
     ) -> list[Candidate]:
         """Return the trained candidates, see `Trainer.train`."""
         data = self.data.augmented(recipe.augmentation)
         return [
-            self._train_one(candidate, data, data.batches(steps, key), recipe)
+            self._train_one(candidate, data, data.batches(steps, key), recipe, deadline)
             if steps
             else candidate
             for candidate, steps in zip(candidates, n_steps, strict=True)
@@ -218,6 +232,7 @@ class PlainTrainer:
         data: TrainingData,
         order: BatchOrder,
         recipe: Recipe,
+        deadline: float,
     ) -> Candidate:
         device, per_epoch = data.train.labels.device, data.steps_per_epoch
         network = build(candidate.topology, candidate.weights).to(device)
@@ -232,6 +247,8 @@ class PlainTrainer:
             losses = torch.zeros((), dtype=dtype, device=device)
             snapshots = snapshot_steps(len(rows), per_epoch, self.averaging)
             for step, batch in enumerate(rows, 1):
+                if time.monotonic() > deadline:
+                    raise OutOfTime
                 optimizer.zero_grad()
                 loss = self._loss(network, data.train, batch, dtype)
                 loss.backward()
@@ -313,15 +330,21 @@ def move_average(averages: Iterable[Tensor], weights: Iterable[Tensor], rate: fl
         average.lerp_(weight, rate)
 
 
+def weighted_losses(logits: Tensor, rows: Rows) -> Tensor:
+    """Return the losses of a network with these logits, whose mean is its loss on the rows."""
+    losses = cross_entropy(logits, rows.labels.to(logits.device), reduction="none")
+    if rows.weights is None or not bool(rows.weights.any()):
+        return losses
+    weights = rows.weights.to(logits.device)
+    # `where`, because a row of weight zero may have an infinite loss.
+    return torch.where(weights > 0, losses * weights, 0) / weights.mean()
+
+
 def evaluate(logits: Tensor, rows: Rows, scorer: Scorer, train_loss: float) -> Evaluation:
     """Return the evaluation of a network with these logits on the validation rows."""
     if not bool(logits.isfinite().all()):
         return Evaluation(train_loss, float("inf"), float("-inf"))
-    losses = cross_entropy(logits, rows.labels.to(logits.device), reduction="none")
-    if rows.weights is not None and bool(rows.weights.any()):
-        weights = rows.weights.to(logits.device)
-        # `where`, because a row of weight zero may have an infinite loss.
-        losses = torch.where(weights > 0, losses * weights, 0) / weights.mean()
+    losses = weighted_losses(logits, rows)
     score = scorer(logits.softmax(1).cpu().numpy())
     if math.isnan(score):
         score = float("-inf")

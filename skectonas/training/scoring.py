@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import get_scorer
+
+from skectonas.callers import level_of_user
 
 Array: TypeAlias = NDArray[Any]
 Scoring: TypeAlias = str | Callable[..., float]
@@ -50,7 +53,8 @@ def make_scorer(
     Returns
     -------
     callable
-        A function from probabilities of shape (n, n_classes) to a float.
+        A function from probabilities of shape (n, n_classes) to a float. If the score raises
+        later, it warns and returns NaN.
 
     Raises
     ------
@@ -96,7 +100,19 @@ def make_scorer(
         ) from error
     if not np.isfinite(value):
         raise ValueError(f"scoring={scoring!r} gives {value} on the validation rows{but}.")
-    return score
+
+    def score_or_nan(probabilities: Array) -> float:
+        try:
+            return score(probabilities)
+        except Exception as error:
+            warnings.warn(
+                f"scoring={name_of(scoring)!r} raised {type(error).__name__}: {error}. The "
+                "candidate counts as the worst.",
+                stacklevel=level_of_user(),
+            )
+            return math.nan
+
+    return score_or_nan
 
 
 def name_of(scoring: Scoring) -> str:

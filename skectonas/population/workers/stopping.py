@@ -1,11 +1,14 @@
-"""Stopping worker threads when their round is interrupted."""
+"""Stopping workers when their round is interrupted or its deadline has come."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import get_ident
+
+from skectonas.training import OutOfTime
 
 SECONDS_BETWEEN_LOOKS = 0.005
 
@@ -15,7 +18,7 @@ class Stopped(Exception):
 
 
 class Workers:
-    """Knows the workers that train a round in threads of this process, and can stop them.
+    """Knows the workers that train a round, and stops those in threads of this process.
 
     After an exception, joblib abandons its threads: they would continue to train unnoticed, or
     be killed inside torch when the interpreter exits. Worker processes get a copy of their own,
@@ -25,17 +28,25 @@ class Workers:
     leave locked, and no counter that it could leave too high: adding a thread to a set, and
     discarding it, may be done twice. Each round has an object of its own, because a worker of
     a stopped round may begin late.
+
+    Parameters
+    ----------
+    deadline : float, default=inf
+        The time at which all workers stop, as `time.monotonic` of this process counts it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: float = math.inf) -> None:
+        self.deadline = deadline
         self._running: set[int] = set()
         self._stopped = False
 
-    def __getstate__(self) -> dict[str, object]:
-        return {}
+    def __getstate__(self) -> tuple[float]:
+        # The clock of another machine begins elsewhere.
+        return (self.deadline - time.monotonic(),)
 
-    def __setstate__(self, state: dict[str, object]) -> None:
-        Workers.__init__(self)
+    def __setstate__(self, state: tuple[float]) -> None:
+        [seconds_left] = state
+        Workers.__init__(self, time.monotonic() + seconds_left)
 
     @contextmanager
     def stop_on_exception(self) -> Iterator[None]:
@@ -60,6 +71,8 @@ class Workers:
             self._running.discard(get_ident())
 
     def check(self) -> None:
-        """Raise `Stopped` if the round was interrupted."""
+        """Raise `Stopped` if the round was interrupted, and `OutOfTime` after the deadline."""
         if self._stopped:
             raise Stopped
+        if time.monotonic() > self.deadline:
+            raise OutOfTime

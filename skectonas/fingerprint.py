@@ -1,0 +1,100 @@
+"""What a search depends on, in a form that can be compared after a restart."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+
+from skectonas.estimators import __version__
+from skectonas.search import SearchState, digest_of
+from skectonas.training import Rows, TrainingData
+
+ROWS_AT_ONCE = 4096
+
+UNIMPORTANT = frozenset(
+    {"checkpoint", "n_jobs", "random_state", "time_limit", "verbose", "warm_start"}
+)
+"""Parameters that a search does not depend on. For the random state, there is the seed."""
+
+
+def fingerprint_of(
+    estimator: BaseEstimator, data: TrainingData, seed: int, state: SearchState
+) -> dict[str, str]:
+    """Return names and texts of all that the search of an estimator depends on.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Its parameters count.
+    data : TrainingData
+        The rows, as they were split.
+    seed : int
+        The seed of all random draws.
+    state : SearchState
+        The initial state.
+    """
+    parameters = estimator.get_params(deep=False)
+    return {
+        **{
+            name: text_of(value)
+            for name, value in sorted(parameters.items())
+            if name not in UNIMPORTANT
+        },
+        "random_state": str(seed),
+        "X, y, sample_weight or groups": _digest_of_rows(data),
+        "the networks that the search begins with": digest_of(state),
+        "the version of skectonas": __version__,
+    }
+
+
+def text_of(value: Any) -> str:
+    """Return a text that equal values have in common, in every process.
+
+    Examples
+    --------
+    >>> from skectonas.fingerprint import text_of
+    >>> from skectonas import Dense
+    >>> text_of({"layers": [Dense(5)], "budget": 40.0})
+    "{'budget': 40, 'layers': [skectonas.topology.Dense(units=5)]}"
+    """
+    if isinstance(value, float) and value.is_integer():
+        return repr(int(value))
+    if isinstance(value, Mapping):
+        pairs = sorted((repr(key), text_of(part)) for key, part in value.items())
+        return "{" + ", ".join(f"{key}: {part}" for key, part in pairs) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(text_of, value)) + "]"
+    if isinstance(value, np.ndarray):
+        return text_of(value.tolist())
+    if isinstance(value, type | torch.dtype | torch.device):
+        return repr(value)
+    name = getattr(value, "__qualname__", None)
+    if name is not None:  # a function
+        return f"{value.__module__}.{name}"
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    if is_dataclass(value):
+        parts = ", ".join(f"{f.name}={text_of(getattr(value, f.name))}" for f in fields(value))
+        return f"{kind}({parts})"
+    return kind + text_of(vars(value)) if hasattr(value, "__dict__") else repr(value)
+
+
+def _digest_of_rows(data: TrainingData) -> str:
+    digest = hashlib.sha256()
+    for rows in (data.train, data.validation):
+        _add_rows(digest, rows)
+    return digest.hexdigest()
+
+
+def _add_rows(digest: Any, rows: Rows) -> None:
+    for images in rows.chunks(ROWS_AT_ONCE):
+        digest.update(repr((images.dtype, tuple(images.shape))).encode())
+        digest.update(images.cpu().contiguous().numpy())
+    digest.update(rows.labels.cpu().numpy())
+    if rows.weights is not None:
+        digest.update(rows.weights.cpu().numpy())

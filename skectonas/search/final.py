@@ -1,0 +1,52 @@
+"""The final training: who trains the best candidate, on which rows, and what is kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skectonas.candidate import Candidate
+from skectonas.training import Trainer
+
+
+@dataclass(frozen=True, eq=False)
+class AllRows:
+    """A trainer for the final training, on the training rows and those that were held out.
+
+    Nothing is chosen after it, so that no rows have to be held out any more.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Trains on all rows, and evaluates on those that were held out.
+    steps_per_epoch : int
+        Batches that cover all rows.
+    losses : callable
+        Takes a candidate and returns its loss on each of the rows that were held out.
+    """
+
+    trainer: Trainer
+    steps_per_epoch: int
+    losses: Callable[[Candidate], NDArray[np.float64]]
+
+
+def scored_as_before(trained: Candidate, before: Candidate) -> Candidate:
+    """Return a candidate that was trained on all rows with the scores of before that training.
+
+    It has seen the rows that were held out, so that its scores on them say nothing any more.
+    """
+    *earlier, last = before.evaluations
+    evaluation = replace(last, train_loss=trained.evaluations[-1].train_loss)
+    return replace(trained, evaluations=(*earlier, evaluation))
+
+
+def is_proven(losses: NDArray[np.float64], control: NDArray[np.float64]) -> bool:
+    """Return whether losses are lower than those of a control by more than a standard error.
+
+    Both are those of the same rows, so that their differences count.
+    """
+    gains = control - losses
+    return bool(gains.mean() > gains.std() / np.sqrt(len(gains)))
