@@ -3,11 +3,12 @@
     OMP_NUM_THREADS=1 python benchmarks/cluster.py [--budget 100] [--csv cluster.csv]
 
 First a search is run with one worker, and each candidate of each round is timed on its own, in
-CPU time. Then the same search runs with threads, with processes and with workers of Dask on
-this machine, in alternation. A simulation replays the rounds: the candidates are divided among
-the workers as the trainer divides them, and each round pays what Dask was measured to take for
-sending candidates and bringing them back. It is done for as many workers as no machine here
-has. The same is done with the fits of a grid search, which workers take one by one.
+CPU time. A simulation replays the rounds for as many workers as no machine here has: the
+candidates are divided among them as the trainer divides them, and each round pays the CPU time
+that Dask was measured to take in the client for sending candidates and bringing them back. The
+same is done with the fits of a grid search, which workers take one by one. Then the same
+searches run with threads, with processes and with workers of Dask on this machine, in
+alternation; `--workers` without numbers leaves this out.
 """
 
 from __future__ import annotations
@@ -136,18 +137,25 @@ def simulated_fits(seconds: Sequence[float], n_workers: int, overhead: Overhead)
 
 
 def measured_overhead(rounds: Sequence[TimedRound], repeats: int) -> Overhead:
-    """Return what tasks of Dask take that send candidates and bring them back, untrained."""
+    """Return what tasks of Dask take that send candidates and bring them back, untrained.
+
+    It is the CPU time of this process, which has the client and the scheduler: workers wait for
+    it, while what they do themselves is done side by side.
+    """
     largest = max(rounds, key=lambda r: len(r.candidates)).candidates
 
     def seconds(n_tasks: int) -> float:
         parts = [largest[i::n_tasks] for i in range(n_tasks)]
         calls = [joblib.delayed(returned)(part) for part in parts]
-        return timed(lambda: joblib.Parallel(n_jobs=2)(calls))
+        return cpu_time_of(lambda: joblib.Parallel(n_jobs=2)(calls))
 
     largest = (largest * 4)[: max(len(largest), 16)]
     few, many = 2, len(largest)
     with dask(2), joblib.parallel_config("dask"):
-        times = {n: min(seconds(n) for _ in range(4 * repeats)) for n in (few, many)}
+        seconds(many)
+        times = {
+            n: statistics.median(seconds(n) for _ in range(4 * repeats)) for n in (few, many)
+        }
     of_task = max(times[many] - times[few], 0) / (many - few)
     return Overhead(max(times[few] - few * of_task, 0), of_task)
 
@@ -242,7 +250,7 @@ def main() -> None:
             alone = simulated(rounds, rest, 1, overhead)
             for n in SIMULATED:
                 write(what, "simulated", n, simulated(rounds, rest, n, overhead), alone)
-            if n_parents == 2:
+            if n_parents == 2 and arguments.workers:
                 times = measured(
                     lambda n, clf=clf: clone(clf).set_params(n_jobs=n).fit(X, y),
                     arguments.workers,
@@ -259,6 +267,8 @@ def main() -> None:
         for n in SIMULATED:
             seconds = simulated_fits(fits, n, overhead)
             write(f"{N_FITS} searches", "simulated", n, seconds, float(fits.sum()))
+        if not arguments.workers:
+            return
         times = measured(
             lambda n: clone(grid).set_params(n_jobs=n).fit(X, y),
             arguments.workers,
