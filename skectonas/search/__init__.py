@@ -3,7 +3,8 @@
 `algorithm` has the steps of a search, `state` is what they begin and end with, and `tasks` are
 what observers are told of. `ledger`
 keeps the account of the budget. `tournament` draws the brackets of a round, `fitness` decides
-them, and `front` finds the candidates that no other beats. `observers` watch a search while it
+them, and `front` finds the candidates that no other beats. `final` has the control and the
+training on all rows at the end. `observers` watch a search while it
 runs. `result` turns what it has found into fitted attributes.
 """
 

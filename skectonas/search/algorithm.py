@@ -426,7 +426,7 @@ class Search:
         return replace(state, best=best, survivors=(best,), front=front, step="final")
 
     def _train_best(self, state: SearchState) -> SearchState:
-        """Train the best candidate for the rest of the budget, in whole epochs if there are any.
+        """Train the best candidate for the rest of the budget, if possible in whole epochs.
 
         It counts unless that raised the training loss. The validation rows cannot tell: they
         have chosen the best of many candidates, whose score on them is therefore too good by
