@@ -348,8 +348,8 @@ def test_a_learning_rate_that_is_far_too_large(learning_rate: float, digits: Any
 def test_a_winner_that_is_a_constant(scoring: str, digits: Any) -> None:
     """The weights grow until all outputs of the cells are zero."""
     X, y = digits
-    settings = PLAIN_SGD | {"start": "medium_cnn", "learning_rate": 5.0, "final_fraction": 0}
-    constant = quick(12, scoring=scoring, **settings)
+    settings = PLAIN_SGD | {"start": "medium_cnn", "learning_rate": 10.0, "final_fraction": 0}
+    constant = quick(12, scoring=scoring, validation_fraction=0.1, **settings)
     with pytest.warns(UserWarning, match="no better than always naming .*commonest") as caught:
         constant.fit(X, y)
     assert [warning.filename for warning in caught] == [__file__]
@@ -368,13 +368,15 @@ def test_a_guess_is_compared_by_score_and_loss_with_weights() -> None:
         asked.append(probabilities)
         return 0.9
 
-    def warned(score: float, loss: float, n: int = 40, scorer: Any = scorer) -> bool:
+    def warned(
+        score: float, loss: float, n: int = 40, scorer: Any = scorer, later: float | None = None
+    ) -> bool:
         rows = Rows(torch.zeros(n, 1, 1, 1), labels[:n], weights[:n])
-        evaluation = Evaluation(0.0, loss, score)
+        evaluation = Evaluation(0.0 if later is None else later, loss, score)
         winner = Candidate(0, topology, {}, evaluations=(evaluation,))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            warn_if_a_guess_is_as_good(winner, rows, scorer)
+            warn_if_a_guess_is_as_good(winner, rows, scorer, later is not None)
         return bool(caught)
 
     assert not warned(0.9, entropy - 1e-6)
@@ -384,6 +386,9 @@ def test_a_guess_is_compared_by_score_and_loss_with_weights() -> None:
     assert not warned(0.91, entropy + 1e-6)
     assert warned(0.9, 10.0, n=20)
     assert not warned(0.9, 10.0, n=16)
+    # Its training on all rows, after it was scored, has the last word.
+    assert warned(0.9, 10.0, later=entropy + 1e-6)
+    assert not warned(0.9, 10.0, later=entropy - 1e-6)
 
     def no_score(probabilities: np.ndarray) -> float:
         raise ValueError("no score of equal probabilities")
