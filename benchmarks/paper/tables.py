@@ -73,12 +73,12 @@ def by_mode(runs: pd.DataFrame) -> str:
         for mode, alpha, published in kinds:
             label = f"search, alpha {alpha:g}" if mode == "search" else mode
             line = [TITLES[name], label, *told(published)]
-            for settings in COMPARED:
+            for settings in present(runs, "settings", COMPARED):
                 asked = {"data": name, "settings": settings, "mode": mode, "alpha": alpha}
                 line += found(chosen(runs, **asked))
             if len(chosen(runs, data=name, mode=mode, alpha=alpha)):
                 lines.append(line)
-    for settings in COMPARED:
+    for settings in present(runs, "settings", COMPARED):
         head += [SETTINGS[settings], "size", "runs"]
     return markdown(head, lines)
 
@@ -108,13 +108,13 @@ def crossings(runs: pd.DataFrame) -> str:
         for began in (True, False):
             kind = "with cells" if began else "without"
             line = [f"{alpha:g}", kind, *counted(began, *CROSSINGS[alpha, began])]
-            for settings in CELLS:
+            for settings in present(runs, "settings", CELLS):
                 asked = {"data": "adult", "settings": settings, "mode": "search"}
                 own = chosen(runs, alpha=alpha, began_with_cells=began, **asked)
                 n_with = int(own["ended_with_cells"].sum())
                 line += counted(began, n_with, len(own) - n_with)
             lines.append(line)
-    for settings in CELLS:
+    for settings in present(runs, "settings", CELLS):
         head += [SETTINGS[settings], "crossed"]
     return markdown(head, lines)
 
