@@ -151,4 +151,4 @@ def test_only_the_search_charges_the_ledger() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and node.attr == "charge"
     ]
-    assert charging == ["search.algorithm"]
+    assert charging == ["search.trainings"]
