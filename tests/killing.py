@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import time
 from contextlib import nullcontext
@@ -36,6 +37,7 @@ def fit_in_a_process(path: str, result: str, n_jobs: int, backend: str | None) -
     """Fit and write what was found to a file; a state is written after every round."""
     checkpoints.MOST_OF_TIME = 1.0
     Path(result).write_bytes(pickle.dumps(fit(path, n_jobs, backend)))
+    os._exit(0)  # idle workers of joblib would be waited for
 
 
 def processes() -> ForkServerContext:
