@@ -9,9 +9,13 @@ import pandas as pd
 import pytest
 import torch
 from hypothesis import settings
+from sklearn.metrics import f1_score, make_scorer
 
-from skectonas import ConvCell, Dense, ECToNASClassifier, Topology
+from skectonas import Augmentation, ConvCell, Dense, ECToNASClassifier, Topology
+from skectonas.fingerprint import text_of
 from skectonas.inputs.mapped import MappedImages
+from skectonas.morphisms import AddUnits
+from skectonas.search import Search
 
 USUAL_EXAMPLES = 50
 """Examples that hypothesis tries where a test says nothing else."""
@@ -82,3 +86,13 @@ def rows_of_all_kinds() -> dict[str, tuple[Any, Any, dict[str, Any]]]:
         "minmax table with gaps": (gaps, y, {"column_scaling": "minmax"}),
         "table of float32": (table.astype(np.float32), y, {"column_order": "correlation"}),
     }
+
+
+def texts() -> list[str]:
+    """Return the texts of values of many kinds, of which two are equal."""
+    values = [
+        None, 1, 1.0, 1.5, "1", True, census, Dense(3), Augmentation(shift=1), AddUnits(),
+        {"a": 1, "b": [2, 3.0]}, (8, 8), make_scorer(f1_score, average="micro"), np.float64,
+        make_scorer(f1_score, average="macro"), Search,
+    ]  # fmt: skip
+    return [text_of(value) for value in values]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -57,8 +58,10 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
 
 def _watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     watch = Watch()
-    monkeypatch.setattr("skectonas.search.clock.time.monotonic", lambda: watch.now)
-    monkeypatch.setattr("skectonas.search.trainings.time.perf_counter", lambda: watch.now)
+    # Only for these modules: pytest and other threads need the real clock.
+    clock = SimpleNamespace(monotonic=lambda: watch.now, perf_counter=lambda: watch.now)
+    for module in ("search.clock", "search.trainings", "population.workers.stopping"):
+        monkeypatch.setattr(f"skectonas.{module}.time", clock)
     return watch
 
 
@@ -178,12 +181,12 @@ def test_every_trainer_gives_up_at_its_deadline(
 
 
 def test_a_deadline_is_the_same_moment_in_a_worker(watch: Watch) -> None:
-    workers = Workers(time.monotonic() + 50)
+    workers = Workers(watch.now + 50)
     state = workers.__getstate__()
     watch.now += 1_000_000  # the clock of another machine
     twin = Workers.__new__(Workers)
     twin.__setstate__(state)
-    assert twin.deadline - time.monotonic() == pytest.approx(50)
+    assert twin.deadline - watch.now == pytest.approx(50)
     assert Workers().__getstate__() == (math.inf,)
 
 
