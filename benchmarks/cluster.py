@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import csv
 import heapq
+import importlib
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -208,7 +209,7 @@ def measured(
 
 def warm() -> None:
     """Import what a worker needs."""
-    import skectonas.population  # noqa: F401
+    importlib.import_module("skectonas.population")
 
 
 def main() -> None:

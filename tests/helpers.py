@@ -15,6 +15,7 @@ from skectonas import Augmentation, ConvCell, Dense, ECToNASClassifier, Topology
 from skectonas.fingerprint import text_of
 from skectonas.inputs.mapped import MappedImages
 from skectonas.morphisms import AddUnits
+from skectonas.population import FusedTrainer
 from skectonas.search import Search
 
 USUAL_EXAMPLES = 50
@@ -41,6 +42,19 @@ def watch_batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(MappedImages, "take", watched)
     return taken
+
+
+def failing_trainer(monkeypatch: pytest.MonkeyPatch, n_trainings: int, error: Any) -> None:
+    """Let the trainer raise an error after so many trainings."""
+    train, calls = FusedTrainer.train, []
+
+    def counting(self: FusedTrainer, *arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) > n_trainings:
+            raise error
+        return train(self, *arguments)
+
+    monkeypatch.setattr(FusedTrainer, "train", counting)
 
 
 def census(n: int = 200) -> tuple[pd.DataFrame, pd.Series]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import quick, texts
+from helpers import failing_trainer, quick, texts
 from killing import KilledFit, bits, processes
 from sklearn.model_selection import GridSearchCV
 from test_search_state import a_fit, found
@@ -74,16 +74,8 @@ def test_a_finished_search_is_not_repeated(
 
 def stopped_after(n_trainings: int, fit: Callable[[], Any]) -> None:
     """Let a fit end in the middle of a training, without any notice."""
-    train, calls = FusedTrainer.train, []
-
-    def counting(self: FusedTrainer, *arguments: Any) -> Any:
-        calls.append(1)
-        if len(calls) > n_trainings:
-            raise SystemExit
-        return train(self, *arguments)
-
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(FusedTrainer, "train", counting)
+        failing_trainer(patched, n_trainings, SystemExit())
         patched.setattr(checkpoints, "MOST_OF_TIME", 1.0)
         with pytest.raises(SystemExit):
             fit()

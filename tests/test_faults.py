@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import quick
+from helpers import failing_trainer, quick
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV
 from test_search import SMALL, STEPS_PER_EPOCH, FakeTrainer, a_search
 
-from skectonas.population import FusedTrainer
 from skectonas.search.ledger import Ledger
 
 
@@ -55,18 +54,6 @@ def test_a_score_that_always_raises_later_ends_with_a_network(digits: Any) -> No
         clf = quick(60, scoring=Score(failing=set(range(2, 10_000)))).fit(*digits)
     assert clf.validation_score_ == -np.inf
     assert clf.score(*digits) > 0.5
-
-
-def failing_trainer(monkeypatch: pytest.MonkeyPatch, n_trainings: int, error: Any) -> None:
-    train, calls = FusedTrainer.train, []
-
-    def counting(self: FusedTrainer, *arguments: Any) -> Any:
-        calls.append(1)
-        if len(calls) > n_trainings:
-            raise error
-        return train(self, *arguments)
-
-    monkeypatch.setattr(FusedTrainer, "train", counting)
 
 
 @pytest.mark.parametrize("n_trainings", [1, 2, 4])

@@ -227,15 +227,13 @@ def test_the_best_starts_are_the_first_parents() -> None:
 
 
 def test_a_start_that_diverges_is_dropped() -> None:
-    trainer = FakeTrainer()
-    search = a_search(trainer)
+    class Broken(FakeTrainer):
+        def train(self, *arguments: Any) -> list[Candidate]:
+            first, second = super().train(*arguments)
+            return [replace(first, evaluations=(Evaluation(np.nan, np.inf, -np.inf),)), second]
+
+    search = a_search(Broken())
     state = search.initial_state([SMALL, WIDE], Ledger(60, STEPS_PER_EPOCH))
-
-    def broken(*arguments: Any) -> list[Candidate]:
-        first, second = FakeTrainer.train(trainer, *arguments)
-        return [replace(first, evaluations=(Evaluation(np.nan, np.inf, -np.inf),)), second]
-
-    trainer.train = broken  # type: ignore[method-assign]
     state = search.advance(state)
     assert [c.topology for c in state.survivors] == [WIDE]
 

@@ -317,15 +317,16 @@ def refuse_to_scatter() -> None:
     def refuse(self: Any, client: Any) -> None:
         raise AssertionError("a search inside a task has sent its data to others")
 
-    refuse.before = Shared._scattered_by  # type: ignore[attr-defined]
-    Shared._scattered_by = refuse  # type: ignore[method-assign]
+    shared: Any = Shared
+    shared.before, shared._scattered_by = shared._scattered_by, refuse
 
 
 def scatter_again() -> None:
     from skectonas.population.workers.sharing import Shared
 
-    refuse: Any = Shared._scattered_by
-    Shared._scattered_by = refuse.before  # type: ignore[method-assign]
+    shared: Any = Shared
+    shared._scattered_by = shared.before
+    del shared.before
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -116,6 +118,6 @@ def test_rates() -> None:
 
 
 @pytest.mark.parametrize("shift", [-1, 0.5, "1", None])
-def test_shifts_are_whole_numbers(shift: object) -> None:
+def test_shifts_are_whole_numbers(shift: Any) -> None:
     with pytest.raises(ValueError, match="shift must be a whole number"):
-        Augmentation(shift)  # type: ignore[arg-type]
+        Augmentation(shift)
