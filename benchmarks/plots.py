@@ -1,11 +1,8 @@
-"""Draw the pictures of docs/performance.md and docs/worth.md from benchmarks/results.
-
-python benchmarks/plots.py [FOLDER]
-"""
+"""Draw the pictures of docs/performance.md and docs/worth.md from benchmarks/results."""
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import matplotlib as mpl
@@ -160,7 +157,9 @@ def rivals(ax: Axes, own: pd.DataFrame, column: str) -> None:
 
 def main() -> None:
     """Draw all pictures for which there are results."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=DOCS)
+    folder = parser.parse_args().folder
     folder.mkdir(exist_ok=True)
     # The same file for the same results.
     mpl.rcParams.update({"svg.hashsalt": "skectonas", "font.size": 9})

@@ -37,10 +37,11 @@ from fuzzing import (
     load_damaged,
     saved_files,
 )
-from killing import KilledFit, limited_fit
+from killing import KilledFit, Workers, limited_fit
 
 WANTED = {"calls": 6_000, "damaged": 2_000, "crafted": 2_000, "interrupts": 2_000}
-WANTED |= {"kills": 200, "kills with processes": 20, "limits": 60, "damaged checkpoints": 1_000}
+WANTED |= {"kills": 200, "kills with processes": 20, "kills with Dask": 20}
+WANTED |= {"limits": 60, "damaged checkpoints": 1_000}
 LONGEST = 120  # seconds of a try; a longer one hangs, and ends the run with a traceback
 FIELDS = ("kind", "tries", "violations", "outcomes")
 
@@ -66,13 +67,20 @@ def tries(folder: Path) -> dict[str, Callable[[], Try]]:
         _, n_lines = interrupt(Random(0))
         return lambda random: interrupt(random, n_lines)[0]
 
-    def kills(n_jobs: int, backend: str | None) -> Try:
-        fit = KilledFit(folder, n_jobs, backend)
+    def kills(workers: Workers) -> Try:
+        fit = KilledFit(folder, workers)
         return lambda random: fit.attempt(random)
 
+    def kills_with_dask() -> Try:
+        from distributed import LocalCluster  # only needed here
+
+        cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
+        return kills(Workers(2, "dask", cluster.scheduler_address))
+
     return {
-        "kills": lambda: kills(2, None),
-        "kills with processes": lambda: kills(2, "loky"),
+        "kills": lambda: kills(Workers(2)),
+        "kills with processes": lambda: kills(Workers(2, "loky")),
+        "kills with Dask": kills_with_dask,
         "limits": lambda: limited_fit,
         "calls": lambda: call_fit,
         "damaged": damaged,

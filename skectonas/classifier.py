@@ -141,7 +141,8 @@ class ECToNASClassifier(
         Number of winners of a generation, which are the parents of the next.
     n_iter_no_change : int or None, default=None
         Number of generations without a better candidate after which the search ends. Then
-        comes the final training, and the rest of the budget is not spent. With None, the
+        comes the final training, and the rest of the budget is not spent. With ``alpha=1``,
+        nothing is better than a candidate with a validation accuracy of 1. With None, the
         search goes on.
     final_fraction : float, default=0.3
         Fraction of the budget that is reserved for the final training of the best candidate on

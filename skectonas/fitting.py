@@ -60,6 +60,9 @@ from skectonas.training import (
 SELECTIONS = ("score", "loss", "random")
 """Names of the ways to decide a bracket."""
 
+ACCURACIES = ("accuracy", "balanced_accuracy")
+"""Scores of which nobody expects more than 1."""
+
 SGD_PARAMS = {"momentum": 0.9, "nesterov": True, "weight_decay": 0.002}
 """Arguments of the default optimiser."""
 
@@ -458,6 +461,7 @@ def _settings_of(estimator: BaseEstimator, encoder: InputEncoder) -> Settings:
         final_fraction=estimator.final_fraction,
         augmentation=_augmentation_of(estimator, encoder),
         measure=_measure_of(estimator),
+        perfect_score=1.0 if name_of(estimator.scoring) in ACCURACIES else math.inf,
     )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import pickle
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from random import Random
@@ -25,18 +28,48 @@ def bits(clf: ECToNASClassifier, X: Any) -> tuple[str, bytes]:
     return clf.history_.drop(columns="seconds").to_csv(), clf.predict_proba(X).tobytes()
 
 
-def fit(path: str | None, n_jobs: int, backend: str | None) -> tuple[str, bytes]:
+@dataclass(frozen=True)
+class Workers:
+    """The workers of a fit.
+
+    Parameters
+    ----------
+    n_jobs : int, default=1
+        Their number.
+    backend : str or None, default=None
+        The backend of joblib.
+    address : str or None, default=None
+        Where the scheduler of Dask is. Like its workers, it outlives a client that is killed.
+    """
+
+    n_jobs: int = 1
+    backend: str | None = None
+    address: str | None = None
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Let fits in the block have these workers."""
+        with ExitStack() as stack:
+            if self.address is not None:
+                distributed = importlib.import_module("distributed")
+                stack.enter_context(distributed.Client(self.address))
+            if self.backend is not None:
+                stack.enter_context(joblib.parallel_config(self.backend))
+            yield
+
+
+def fit(path: str | None, workers: Workers) -> tuple[str, bytes]:
     """Fit the digits and return the bits."""
     X, y = load_digits(return_X_y=True)
-    clf = ECToNASClassifier(budget=150, n_jobs=n_jobs, random_state=0, checkpoint=path)
-    with nullcontext() if backend is None else joblib.parallel_config(backend):
+    clf = ECToNASClassifier(budget=150, n_jobs=workers.n_jobs, random_state=0, checkpoint=path)
+    with workers.at_work():
         return bits(clf.fit(X, y), X[:50])
 
 
-def fit_in_a_process(path: str, result: str, n_jobs: int, backend: str | None) -> None:
+def fit_in_a_process(path: str, result: str, workers: Workers) -> None:
     """Fit and write what was found to a file; a state is written after every round."""
     checkpoints.MOST_OF_TIME = 1.0
-    Path(result).write_bytes(pickle.dumps(fit(path, n_jobs, backend)))
+    Path(result).write_bytes(pickle.dumps(fit(path, workers)))
     os._exit(0)  # idle workers of joblib would be waited for
 
 
@@ -57,17 +90,14 @@ class KilledFit:
     ----------
     folder : Path
         Where its files are.
-    n_jobs : int, default=1
-        Number of workers.
-    backend : str or None, default=None
-        The backend of joblib.
+    workers : Workers
+        What trains.
     """
 
-    def __init__(self, folder: Path, n_jobs: int = 1, backend: str | None = None) -> None:
-        self.path, self.result = folder / "search", folder / "result"
-        self._given = n_jobs, backend
+    def __init__(self, folder: Path, workers: Workers) -> None:
+        self.path, self.result, self._workers = folder / "search", folder / "result", workers
         began = time.monotonic()
-        self.expected = fit(None, *self._given)
+        self.expected = fit(None, workers)
         self._duration = time.monotonic() - began
         self._processes = processes()
         self._n_killed = 0
@@ -83,7 +113,7 @@ class KilledFit:
             "killed", or "finished" if it came to the end, with the bits of the fit that nobody
             has killed.
         """
-        given = str(self.path), str(self.result), *self._given
+        given = str(self.path), str(self.result), self._workers
         process = self._processes.Process(target=fit_in_a_process, args=given)
         process.start()
         while process.is_alive() and not self.path.exists():

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import failing_trainer, quick, texts
-from killing import KilledFit, bits, processes
+from killing import KilledFit, Workers, bits, processes
 from sklearn.model_selection import GridSearchCV
 from test_search_state import a_fit, found
 
@@ -31,7 +31,7 @@ N_KILLS = 20
 def test_a_fit_that_is_killed_again_and_again_has_the_same_bits(
     tmp_path: Path, n_jobs: int
 ) -> None:
-    killed, random, outcomes = KilledFit(tmp_path, n_jobs), Random(0), []
+    killed, random, outcomes = KilledFit(tmp_path, Workers(n_jobs)), Random(0), []
     while outcomes.count("killed") < N_KILLS // 2 or killed.path.exists():
         outcomes.append(killed.attempt(random))
     assert outcomes[-1] == "finished"

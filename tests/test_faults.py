@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,16 +17,16 @@ from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV
 from test_search import SMALL, STEPS_PER_EPOCH, FakeTrainer, a_search
 
+from skectonas.candidate import Candidate
+from skectonas.search.fitness import Balanced, Greedy
 from skectonas.search.ledger import Ledger
 
 
 class Score:
     """The accuracy, but some of the calls raise."""
 
-    def __init__(
-        self, failing: set[int], error: type[BaseException] = ZeroDivisionError
-    ) -> None:
-        self.failing, self.error, self.n_calls = failing, error, 0
+    def __init__(self, failing: set[int]) -> None:
+        self.failing, self.n_calls = failing, 0
         self.lock = threading.Lock()
 
     def __call__(self, estimator: Any, X: Any, y: Any) -> float:
@@ -166,6 +168,45 @@ def test_a_search_that_does_not_improve_ends(
     reserved = int(0.3 * 5000) * STEPS_PER_EPOCH
     assert last.n_steps == reserved if final_fraction else last.phase != "final"
     assert outcome.state.ledger.left > 0
+
+
+class Improving(FakeTrainer):
+    """A trainer whose networks are perfect after some training, and whose loss still falls."""
+
+    def train(self, *arguments: Any, **keywords: Any) -> list[Candidate]:
+        def improved(c: Candidate) -> Candidate:
+            *before, last = c.evaluations
+            return replace(
+                c, evaluations=(*before, replace(last, validation_loss=1 / c.n_steps))
+            )
+
+        return [improved(c) for c in super().train(*arguments, **keywords)]
+
+
+@pytest.mark.parametrize("n_iter_no_change", [1, 2, 3, None])
+@pytest.mark.parametrize("fitness", [Greedy("score"), Greedy("loss"), Balanced(0.5)])
+def test_nothing_is_better_than_perfect(
+    n_iter_no_change: int | None, fitness: Greedy | Balanced
+) -> None:
+    def generations(perfect_score: float) -> list[bool]:
+        """Return whether the best was perfect, before each generation."""
+        trainer = Improving(lambda candidate: min(1.0, candidate.n_steps / 300))
+        settings = {"n_iter_no_change": n_iter_no_change, "perfect_score": perfect_score}
+        search = a_search(trainer, fitness, max_parameters=400, score_window=1, **settings)
+        state = search.initial_state([SMALL], Ledger(3000, STEPS_PER_EPOCH))
+        perfect = []
+        while state.step not in ("final", "done"):
+            if state.step == "mutation":
+                perfect.append(state.best.score == 1)
+            state = search.advance(state)
+        return perfect
+
+    unknown, known = generations(math.inf), generations(1.0)
+    assert not unknown[0]
+    if isinstance(fitness, Balanced) or n_iter_no_change is None:
+        assert known == unknown
+    else:
+        assert sum(known) == n_iter_no_change < sum(unknown)
 
 
 def test_no_warning_without_a_fault(digits: Any) -> None:

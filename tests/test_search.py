@@ -47,6 +47,7 @@ DEFAULTS: dict[str, Any] = {
     "max_parameters": 8_000_000,
     "score_window": 3,
     "n_iter_no_change": None,
+    "perfect_score": math.inf,
     "morphisms": MORPHISMS,
     "keep": None,
     "final_fraction": 0.0,

@@ -357,7 +357,8 @@ class Search:
     def _end_generation(self, state: SearchState) -> SearchState:
         """Make the survivors the next parents, and continue with the next generation."""
         front, best = self._unbeaten((*state.front, *state.survivors)), self._select(state)
-        is_improved = best is not state.best or state.step == "warm-up"
+        is_improved = best is not state.best and not self._is_perfect(state.best)
+        is_improved = is_improved or state.step == "warm-up"
         n_unimproved = 0 if is_improved else state.n_unimproved + 1
         return self._next_generation(
             replace(state, front=front, best=best, n_unimproved=n_unimproved)
@@ -416,6 +417,10 @@ class Search:
         """Return whether the search ends because nothing has improved for long."""
         most = self.settings.n_iter_no_change
         return most is not None and state.n_unimproved >= most
+
+    def _is_perfect(self, best: Candidate) -> bool:
+        """Return whether no score is better, and nothing but the score or the loss counts."""
+        return isinstance(self.fitness, Greedy) and best.score >= self.settings.perfect_score
 
     def _train_best(self, state: SearchState) -> SearchState:
         """Train the best candidate for the rest of the budget, in whole epochs if possible.

@@ -28,6 +28,8 @@ class Settings:
         How training images are changed.
     measure : {"score", "loss"}
         What phase 1 is decided by.
+    perfect_score : float
+        The score above which there is none; inf if none is known.
     """
 
     warmup_epochs: float
@@ -43,6 +45,7 @@ class Settings:
     final_fraction: float
     augmentation: Augmentation
     measure: Measure
+    perfect_score: float
 
 
 def check_morphisms(morphisms: Any, known: Sequence[Morphism]) -> tuple[Morphism, ...]:
