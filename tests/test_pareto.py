@@ -88,6 +88,15 @@ class Interrupted(Lossy):
         return super().train(*arguments)
 
 
+COLUMNS = ["n_parameters", "mean_score", "mean_loss"]
+
+
+def unbeaten_of(history: pd.DataFrame) -> pd.DataFrame:
+    """Return the last rows of the candidates that no other beats."""
+    states = history.drop_duplicates("candidate", keep="last").sort_values("candidate")
+    return states.iloc[unbeaten(*(states[name].tolist() for name in COLUMNS))]
+
+
 @examples(25)
 @given(
     budget=st.sampled_from([8, 12, 45, 60, 100, 170]),
@@ -105,13 +114,11 @@ def test_the_front_is_that_of_history(
     outcome, history, _, _ = run(
         budget, trainer, fitness, seed=seed, keep="pareto" if keep else None
     )
-    states = history.drop_duplicates("candidate", keep="last").sort_values("candidate")
-    columns = ["n_parameters", "mean_score", "mean_loss"]
-    chosen = states.iloc[unbeaten(*(states[name].tolist() for name in columns))]
+    chosen = unbeaten_of(history)
     found = [line[-1] for line in outcome.front]
     assert [c.id for c in found] == chosen["candidate"].tolist()
     assert [(c.n_parameters, c.score, c.loss) for c in found] == list(
-        chosen[columns].itertuples(index=False, name=None)
+        chosen[COLUMNS].itertuples(index=False, name=None)
     )
     steps = chosen["epochs_total"] * 7
     np.testing.assert_allclose([c.n_steps for c in found], steps)
@@ -125,11 +132,33 @@ def test_the_front_is_that_of_history(
             assert line[-1].weights == {}
 
 
+class Spoiling(FakeTrainer):
+    """A trainer whose final training of the best lowers its score below all others."""
+
+    def train(self, *arguments: Any) -> list[Candidate]:
+        trained = super().train(*arguments)
+        if len(arguments[0]) > 1 or len(self.calls) == 1:
+            return trained
+        return [replace(c, evaluations=(Evaluation(0.1, 1.0, 0.05),)) for c in trained]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_final_training_that_lowers_the_score_does_not_lose_others(seed: int) -> None:
+    def score(candidate: Candidate) -> float:
+        return float(np.random.default_rng([seed, candidate.id, candidate.n_steps]).random())
+
+    outcome, history, _, _ = run(103, Spoiling(score), seed=seed, score_window=1)
+    assert history["phase"].iloc[-1] == "final"
+    assert outcome.winner.score == 0.05
+    chosen = unbeaten_of(history)
+    assert [line[-1].id for line in outcome.front] == chosen["candidate"].tolist()
+
+
 def test_only_the_front_is_kept() -> None:
     trainer = FakeTrainer(noisy(1000))
     outcome, history, _, state = run(600, trainer, keep="pareto")
     assert history["candidate"].nunique() > 3 * len(outcome.front)
-    held = {id(c.weights["output.weight"]) for c in state.front}
+    held = {id(c.weights["output.weight"]) for c in (*state.front, state.best)}
     assert len(held) == len(outcome.front)
     assert not any(c.weights for c in state.known.values())
 

@@ -231,7 +231,8 @@ class Search:
         if state.finalist is None and state.incumbent is not None:
             winner = self._best_of((state.incumbent, winner), state)
         # The final training has made another network of the winner.
-        pool = [c for c in (*state.front, *state.survivors) if c.id != winner.id]
+        others = (*state.front, *state.survivors, *filter(is_trained, [state.best]))
+        pool = [c for c in others if c.id != winner.id]
         if winner is not state.incumbent:  # that has no score on rows it was not trained on
             pool.append(winner)
         front = tuple(map(state.lineage_of, self._unbeaten(pool)))
@@ -356,7 +357,8 @@ class Search:
 
     def _end_generation(self, state: SearchState) -> SearchState:
         """Make the survivors the next parents, and continue with the next generation."""
-        front, best = self._unbeaten((*state.front, *state.survivors)), self._select(state)
+        best = self._select(state)
+        front = self._front(state, state.survivors, best)
         is_improved = best is not state.best and not self._is_perfect(state.best)
         is_improved = is_improved or state.step == "warm-up"
         n_unimproved = 0 if is_improved else state.n_unimproved + 1
@@ -410,7 +412,7 @@ class Search:
         state, [control], _ = self._trainings.train(state, [control], [n_steps])
         losses = [self.final.losses(c) for c in (state.best, control)]
         best = state.best if is_proven(*losses) or not is_trained(control) else control
-        front = self._unbeaten((*state.front, *filter(is_trained, [control])))
+        front = self._front(state, filter(is_trained, [control]), best)
         return replace(state, best=best, survivors=(best,), front=front, step="final")
 
     def _is_stuck(self, state: SearchState) -> bool:
@@ -446,6 +448,16 @@ class Search:
             if finalist is trained:
                 finalist = scored_as_before(trained, state.best)
         return replace(state, finalist=finalist, step="done")
+
+    def _front(
+        self, state: SearchState, more: Iterable[Candidate], best: Candidate
+    ) -> tuple[Candidate, ...]:
+        """Return the front with more candidates, but without the best.
+
+        The best is trained further at the end, and that can make its score lower.
+        """
+        candidates = (*state.front, *filter(is_trained, [state.best]), *more)
+        return self._unbeaten(c for c in candidates if c.id != best.id)
 
     def _unbeaten(self, candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
         """Return the front of some candidates that are trained no further.

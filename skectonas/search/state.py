@@ -40,7 +40,8 @@ class SearchState:
         The candidates still in competition, as they were last trained. Between generations
         they are the parents of the next one. Before the warm-up there are none.
     front : tuple of Candidate, default=()
-        Of the candidates that are trained no further, those that no other beats.
+        Of the candidates that are trained no further, those that no other beats. `best` is
+        not among them.
     known : mapping of int to Candidate, default={}
         Each candidate that was trained, by its id. They have their weights if the settings ask
         to keep all.
