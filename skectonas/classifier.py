@@ -156,7 +156,7 @@ class ECToNASClassifier(
     max_growth : float, default=3.0
         Maximum number of parameters that a child may add, as a multiple of its parent's number.
     max_parameters : int, default=8_000_000
-        Maximum number of parameters of a network.
+        Maximum number of parameters of a network. Each takes four bytes.
     selection : {"auto", "score", "loss", "random"} or Fitness, default="auto"
         What decides a bracket: Eq. 2 of the paper with the score, or with the validation loss;
         chance (the paper's ablation, not meant for use); or your own object, see
