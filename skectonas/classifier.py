@@ -99,8 +99,9 @@ class ECToNASClassifier(
     optimizer : str or class, default="SGD"
         An optimiser of `torch.optim`, by name or class.
     optimizer_params : dict or None, default=None
-        Further arguments of the optimiser. None stands for ``{"momentum": 0.9, "nesterov":
-        True, "weight_decay": 0.002}`` with SGD, and for no others with other optimisers.
+        Further arguments of the optimiser. With SGD, None stands for Nesterov momentum of 0.9
+        and a weight decay of 0.005, or 0.002 if images are changed (`augmentation`). With other
+        optimisers it stands for none.
     learning_rate : float, default=0.03
         Learning rate of the optimiser. It is constant in the search and falls to zero in the
         final training.

@@ -50,10 +50,11 @@ from skectonas.training import (
     evaluate,
     make_scorer,
     name_of,
-    resolve_optimizer,
     split,
     split_by_groups,
     training_weights,
+    usual_augmentation,
+    usual_optimizer,
     weighted_losses,
 )
 
@@ -62,13 +63,6 @@ SELECTIONS = ("score", "loss", "random")
 
 ACCURACIES = ("accuracy", "balanced_accuracy")
 """Scores of which nobody expects more than 1."""
-
-SGD_PARAMS = {"momentum": 0.9, "nesterov": True, "weight_decay": 0.002}
-"""Arguments of the default optimiser."""
-
-SMALLEST_SHIFTED_SIDE = 16
-"""Pixels of the shorter side from which on images are shifted by a pixel. On the 8x8 pixels of
-digits, a shift costs half a point of accuracy."""
 
 SCORED_ROWS = 1024  # per forward pass, when the fitted network is scored again
 
@@ -161,7 +155,7 @@ def first_fit(
     ValueError
         If a parameter does not fit the data.
     """
-    optimizer = _optimizer_of(estimator)
+    _optimizer_of(estimator, NO_AUGMENTATION)  # is it a valid one?
     seed = _seed_of(estimator)
     train, validation = sample.split(estimator.validation_fraction, seed)
     encoder = InputEncoder(
@@ -171,9 +165,7 @@ def first_fit(
     starts = _starts_of(estimator, encoder, len(sample.classes), settings)
     data, all_rows = _training_data(estimator, sample, encoder, train, validation)
     scorer = _scorer(estimator, sample, data, validation)
-    search = _search(
-        estimator, data, all_rows, scorer, optimizer, settings, seed, device, clock
-    )
+    search = _search(estimator, data, all_rows, scorer, settings, seed, device, clock)
     state = search.initial_state(starts, _ledger(estimator, data))
     basis = Basis(encoder, sample.classes, seed, name_of(estimator.scoring))
     return _continued(estimator, data, Prepared(search, state, basis, None))
@@ -190,16 +182,13 @@ def further_fit(
         If a parameter does not fit the data, or the classes or the scoring have changed.
     """
     _check_same_task(estimator, sample)
-    optimizer = _optimizer_of(estimator)
     seed, encoder = estimator.seed_, estimator.encoder_
     settings = _settings_of(estimator, encoder)
     train, validation = sample.split(estimator.validation_fraction, seed)
     _check_size("The fitted network", estimator.best_topology_, settings)
     data, all_rows = _training_data(estimator, sample, encoder, train, validation)
     scorer = _scorer(estimator, sample, data, validation)
-    search = _search(
-        estimator, data, all_rows, scorer, optimizer, settings, seed, device, clock
-    )
+    search = _search(estimator, data, all_rows, scorer, settings, seed, device, clock)
     incumbent, history = _incumbent(estimator, data, scorer), estimator.history_
     start = replace(
         incumbent,
@@ -411,13 +400,13 @@ def _search(
     data: TrainingData,
     all_rows: Rows,
     scorer: Scorer,
-    optimizer: OptimizerSpec,
     settings: Settings,
     seed: int,
     device: torch.device,
     clock: Clock,
 ) -> Search:
     there = data.to(device)
+    optimizer = _optimizer_of(estimator, settings.augmentation)
     others = optimizer, scorer, estimator.averaging, estimator.n_jobs
     trainer = FusedTrainer(there, *others)
     final = None
@@ -437,11 +426,9 @@ def _search(
     )
 
 
-def _optimizer_of(estimator: BaseEstimator) -> OptimizerSpec:
-    params = estimator.optimizer_params
-    if params is None and estimator.optimizer in ("SGD", "sgd", torch.optim.SGD):
-        params = SGD_PARAMS
-    return resolve_optimizer(estimator.optimizer, estimator.learning_rate, params)
+def _optimizer_of(estimator: BaseEstimator, augmentation: Augmentation) -> OptimizerSpec:
+    given = estimator.optimizer, estimator.learning_rate, estimator.optimizer_params
+    return usual_optimizer(*given, augmentation)
 
 
 def _settings_of(estimator: BaseEstimator, encoder: InputEncoder) -> Settings:
@@ -459,20 +446,12 @@ def _settings_of(estimator: BaseEstimator, encoder: InputEncoder) -> Settings:
             estimator.morphisms, GREEDY_MORPHISMS if estimator.alpha == 1 else MORPHISMS
         ),
         final_fraction=estimator.final_fraction,
-        augmentation=_augmentation_of(estimator, encoder),
+        augmentation=usual_augmentation(
+            estimator.augmentation, encoder.image_shape_, encoder.takes_images
+        ),
         measure=_measure_of(estimator),
         perfect_score=1.0 if name_of(estimator.scoring) in ACCURACIES else math.inf,
     )
-
-
-def _augmentation_of(estimator: BaseEstimator, encoder: InputEncoder) -> Augmentation:
-    if isinstance(estimator.augmentation, Augmentation):
-        return estimator.augmentation
-    height, width, _ = encoder.image_shape_
-    is_large = min(height, width) >= SMALLEST_SHIFTED_SIDE
-    if estimator.augmentation == "auto" and encoder.takes_images and is_large:
-        return Augmentation(shift=1)
-    return NO_AUGMENTATION
 
 
 def _measure_of(estimator: BaseEstimator) -> Measure:

@@ -16,7 +16,6 @@ from test_search import SMALL, STEPS_PER_EPOCH, FakeTrainer, a_search, run
 
 from skectonas import PAPER_SETTINGS, Augmentation, Dense, ECToNASClassifier, Topology
 from skectonas.candidate import Candidate, Evaluation
-from skectonas.fitting import SMALLEST_SHIFTED_SIDE
 from skectonas.network import weights_of
 from skectonas.search import AllRows, Balanced, Greedy, Ledger
 from skectonas.topology import suitable_starts
@@ -29,6 +28,7 @@ from skectonas.training import (
     split,
     training_weights,
 )
+from skectonas.training.defaults import SMALLEST_SHIFTED_SIDE
 
 WIDE = Topology((6, 6, 1), [], [Dense(9)], 3)
 NARROW = Topology((6, 6, 1), [], [Dense(2)], 3)
@@ -310,6 +310,8 @@ def test_which_images_are_changed(monkeypatch: Any, side: int, given: Any) -> No
     automatic = Augmentation(1) if side == SMALLEST_SHIFTED_SIDE else NO_AUGMENTATION
     expected = {"auto": automatic, None: NO_AUGMENTATION}.get(given, given)
     assert searches[0].settings.augmentation == expected
+    decay = 0.005 if expected == NO_AUGMENTATION else 0.002
+    assert searches[0].trainer.optimizer.settings["weight_decay"] == decay
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,9 @@ def test_settings_are_those_of_the_estimator(digits: Any) -> None:
     assert net.get_iterator(net.get_dataset(X, y), training=True).batch_size == 20
     assert net.verbose == 0
     assert net.device == str(check_device("auto"))
+    # The settings that None stands for are those of the search, too.
+    [group] = quick(2).fit(X, y).to_skorch().optimizer_.param_groups
+    assert (group["momentum"], group["nesterov"], group["weight_decay"]) == (0.9, True, 0.005)
     # Another optimiser has other settings.
     other = clf.to_skorch(optimizer=torch.optim.SGD, optimizer__momentum=0.9, batch_size=7)
     [group] = other.optimizer_.param_groups

@@ -23,7 +23,7 @@ from skectonas.extras import import_extra
 from skectonas.files import write_file
 from skectonas.inputs import InputEncoder
 from skectonas.network import weights_of
-from skectonas.training import resolve_optimizer, split
+from skectonas.training import split, usual_augmentation, usual_optimizer
 
 
 def to_torch(estimator: BaseEstimator) -> PortableNetwork:
@@ -176,9 +176,12 @@ def _silent_exporter() -> Iterator[None]:
 
 
 def _optimizer(estimator: BaseEstimator) -> dict[str, Any]:
-    spec = resolve_optimizer(
-        estimator.optimizer, estimator.learning_rate, estimator.optimizer_params
+    encoder = estimator.encoder_
+    augmentation = usual_augmentation(
+        estimator.augmentation, encoder.image_shape_, encoder.takes_images
     )
+    given = estimator.optimizer, estimator.learning_rate, estimator.optimizer_params
+    spec = usual_optimizer(*given, augmentation)
     settings = {f"optimizer__{name}": value for name, value in spec.settings.items()}
     return {"optimizer": spec.cls, "lr": settings.pop("optimizer__lr"), **settings}
 

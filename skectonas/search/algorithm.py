@@ -402,7 +402,7 @@ class Search:
         control = replace(
             state.start,
             id=state.next_id,
-            generation=state.generation,
+            generation=state.survivors[0].generation,  # the last that was played
             morphism="identity",
             parent=state.start.as_ancestor(),
             evaluations=(),

@@ -2,10 +2,12 @@
 
 `plain` has the `Trainer` protocol and the plain loop that every other trainer must equal.
 `data` has the rows and the order of the batches, `holdout` the split into training and
-validation rows, and `scoring` the score of a prediction.
+validation rows, `scoring` the score of a prediction, and `defaults` the parameters that are
+left to a rule.
 """
 
 from skectonas.training.data import BatchOrder, Rows, TrainingData
+from skectonas.training.defaults import usual_augmentation, usual_optimizer
 from skectonas.training.holdout import split, split_by_groups, training_weights
 from skectonas.training.plain import (
     Key,
@@ -43,5 +45,7 @@ __all__ = [
     "split",
     "split_by_groups",
     "training_weights",
+    "usual_augmentation",
+    "usual_optimizer",
     "weighted_losses",
 ]
