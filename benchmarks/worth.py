@@ -282,6 +282,7 @@ def main() -> None:
     parser.add_argument("--skip", nargs="*", default=[], help="rivals to leave out")
     parser.add_argument("--only", nargs="*", help="rivals to run, and no others")
     parser.add_argument("--starts", action="store_true", help="search from each named start")
+    parser.add_argument("--budget", type=float, help="instead of that of each data set")
     parser.add_argument("--adult", type=Path, help="adult.csv; without it, OpenML")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
@@ -297,31 +298,37 @@ def main() -> None:
 
     for seed in range(arguments.seeds):
         for data in arguments.data:
-            for row in measured(data, seed, is_wanted, rows_of(path, data, seed)):
+            budget = arguments.budget or DATA[data][1]
+            known = rows_of(path, data, seed, budget)
+            for row in measured(data, seed, budget, is_wanted, known):
                 pd.DataFrame([row]).to_csv(
                     path, mode="a", header=not path.exists(), index=False
                 )
     table = pd.read_csv(path)
     values = ["test_accuracy", "n_parameters", "cpu_seconds"]
-    means = table.groupby(["data", "what"], sort=False)[values].mean()
-    print(means.assign(seeds=table.groupby(["data", "what"]).size()).round(4).to_string())
+    groups = table.groupby(["data", "budget", "what"], sort=False)
+    print(groups[values].mean().assign(seeds=groups.size()).round(4).to_string())
 
 
-def rows_of(path: Path, data: str, seed: int) -> dict[str, str]:
+def rows_of(path: Path, data: str, seed: int, budget: float) -> dict[str, str]:
     """Return the topologies of the rivals that have been measured, by name."""
     if not path.exists():
         return {}
     table = pd.read_csv(path, keep_default_na=False)
-    rows = table[(table["data"] == data) & (table["seed"] == seed)]
+    wanted = {"data": data, "seed": seed, "budget": budget}
+    rows = table[np.logical_and.reduce([table[key] == value for key, value in wanted.items()])]
     return dict(zip(rows["what"], rows["topology"], strict=True))
 
 
 def measured(
-    data: str, seed: int, is_wanted: Callable[[str], bool], found: dict[str, str]
+    data: str,
+    seed: int,
+    budget: float,
+    is_wanted: Callable[[str], bool],
+    found: dict[str, str],
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for each rival that is not in `found`, and add it there."""
-    load, budget = DATA[data]
-    X_train, y_train, X_test, y_test = load(seed)
+    X_train, y_train, X_test, y_test = DATA[data][0](seed)
     for name, (make, size_of) in rivals(seed, X_train, y_train, budget, found).items():
         if name in found or not is_wanted(name):
             continue
