@@ -17,11 +17,13 @@ PAGE = (ROOT / "docs" / "comparison.md").read_text()
 
 @pytest.fixture(scope="module")
 def comparison() -> ModuleType:
+    before = sys.path[:]
     sys.path.insert(0, str(BENCHMARKS))
     try:
         import comparison
     finally:
-        sys.path.remove(str(BENCHMARKS))
+        # It adds the tree, from which worker processes of other tests would import the package.
+        sys.path[:] = before
     return comparison
 
 
