@@ -21,6 +21,8 @@ which there are rows are not repeated. CPU seconds are those of the process, in 
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -289,6 +291,8 @@ def main() -> None:
     global ADULT
     ADULT = arguments.adult
     torch.set_num_threads(1)
+    # A search that is told to end would give a row with what it has found so far.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     path = arguments.out / "worth.csv"
 
     def is_wanted(name: str) -> bool:

@@ -495,6 +495,8 @@ class ECToNASClassifier(
                 with read_at_random(X):
                     keep = None if checkpoint is None else checkpoint.keep
                     outcome = search.run(state, observers, keep)
+                    if checkpoint is not None:
+                        checkpoint.finish()
         finally:
             if device.type == "cuda":
                 torch.cuda.empty_cache()  # return the memory of the search
@@ -636,8 +638,8 @@ class ECToNASClassifier(
         Returns
         -------
         ndarray of shape (n, n_classes)
-            The probabilities. They are computed in float64, so that those of a row do not
-            depend on the other rows.
+            The probabilities. They are computed in float64, so that the other rows change
+            those of a row by no more than the last bits.
         """
         check_is_fitted(self, "network_")
         X = check_X(self, X, reset=False)

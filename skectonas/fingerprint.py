@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import partial
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -70,18 +73,49 @@ def text_of(value: Any) -> str:
         return "{" + ", ".join(f"{key}: {part}" for key, part in pairs) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(text_of, value)) + "]"
+    if isinstance(value, set | frozenset):
+        return "{" + ", ".join(sorted(map(text_of, value))) + "}"
     if isinstance(value, np.ndarray):
         return text_of(value.tolist())
+    if isinstance(value, np.generic):
+        return text_of(value.item())
+    if isinstance(value, partial):
+        return f"partial({text_of([value.func, value.args, value.keywords])})"
     if isinstance(value, type | torch.dtype | torch.device):
         return repr(value)
     name = getattr(value, "__qualname__", None)
-    if name is not None:  # a function
-        return f"{value.__module__}.{name}"
+    if name is not None:
+        return f"{value.__module__}.{name}" + _what_a_name_leaves_open(value)
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     if is_dataclass(value):
         parts = ", ".join(f"{f.name}={text_of(getattr(value, f.name))}" for f in fields(value))
         return f"{kind}({parts})"
-    return kind + text_of(vars(value)) if hasattr(value, "__dict__") else repr(value)
+    slots = [name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ())]
+    if not slots and not hasattr(value, "__dict__"):
+        return repr(value)
+    held = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    return kind + text_of({**held, **getattr(value, "__dict__", {})})
+
+
+def _what_a_name_leaves_open(function: Any) -> str:
+    """Return what tells a method, a lambda or a local function from others of its name."""
+    if inspect.ismethod(function):
+        return f" of {text_of(function.__self__)}"
+    if not inspect.isfunction(function) or "<" not in function.__qualname__:
+        return ""
+    held = [cell.cell_contents for cell in function.__closure__ or ()]
+    others = [value for value in held if value is not function]  # it may call itself
+    given = text_of([function.__defaults__, function.__kwdefaults__, others])
+    return f" {_text_of_code(function.__code__)} {given}"
+
+
+def _text_of_code(code: CodeType) -> str:
+    constants = [
+        _text_of_code(part) if isinstance(part, CodeType) else text_of(part)
+        for part in code.co_consts
+    ]
+    digest = hashlib.sha256(code.co_code).hexdigest()[:16]
+    return f"{digest}{[*code.co_names, *constants]}"
 
 
 def _digest_of_rows(data: TrainingData) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -102,11 +103,25 @@ def rows_of_all_kinds() -> dict[str, tuple[Any, Any, dict[str, Any]]]:
     }
 
 
+class Slotted:
+    """An object without a dictionary."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def method(self) -> int:
+        return self.value
+
+
 def texts() -> list[str]:
     """Return the texts of values of many kinds, of which two are equal."""
     values = [
         None, 1, 1.0, 1.5, "1", True, census, Dense(3), Augmentation(shift=1), AddUnits(),
         {"a": 1, "b": [2, 3.0]}, (8, 8), make_scorer(f1_score, average="micro"), np.float64,
-        make_scorer(f1_score, average="macro"), Search,
+        make_scorer(f1_score, average="macro"), Search, partial(int, base=2),
+        partial(int, base=8), lambda x: x, lambda x: -x, {"a", "b", "c"}, np.int64(7),
+        Slotted(3), Slotted(4), Slotted(3).method, Slotted(4).method,
     ]  # fmt: skip
     return [text_of(value) for value in values]

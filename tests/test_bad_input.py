@@ -141,6 +141,7 @@ IMAGES = np.random.default_rng(0).random((20, 6, 6))
             {"optimizer": "Adam", "optimizer_params": {"betas": (0.9, np.nan)}},
             r"optimizer_params\['betas'\] must be a number of up to .*, got nan",
         ),
+        (X_GOOD, Y_GOOD, {"class_weight": {0: "x"}}, "class_weight={0: 'x'}"),
         (X_GOOD, Y_GOOD, {"class_weight": {0: 10**400}}, r"class_weight\[0\] must be a number"),
     ],
 )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -21,10 +23,16 @@ from test_search_state import a_fit, found
 from skectonas import ECToNASClassifier
 from skectonas.morphisms import AddUnits, Identity
 from skectonas.population import FusedTrainer
+from skectonas.search import SearchState
 from skectonas.search import checkpoint as checkpoints
 from skectonas.search.checkpoint import DIGEST_SIZE, HEAD, Checkpoint
 
 N_KILLS = 20
+
+
+def _state_of(path: Path) -> SearchState:
+    """Return the state in a file, of whatever search it is."""
+    return checkpoints._state_from(checkpoints._read(path)["state"])
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -203,9 +211,15 @@ def test_a_damaged_file_is_an_error(digits: Any, tmp_path: Path, kind: str) -> N
     assert path.read_bytes() == broken
 
 
-def test_a_place_that_cannot_be_written_to_is_an_error(digits: Any, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"checkpoint=.*cannot be written"):
-        quick(20, checkpoint=tmp_path / "missing" / "search").fit(*digits)
+def test_a_place_that_cannot_be_written_to_is_an_error(
+    digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*arguments: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(checkpoints, "write_file", refused)
+    with pytest.raises(ValueError, match=r"checkpoint=.*cannot be written: .*denied"):
+        quick(20, checkpoint=tmp_path / "search").fit(*digits)
 
 
 def test_a_path_that_cannot_be_read_is_an_error(digits: Any) -> None:
@@ -250,10 +264,43 @@ def test_writing_takes_a_small_part_of_the_time(
         file.keep(state)
     assert 2 <= len(written) <= 4
     n_written = len(written)
-    while state.step != "done":
-        state = search.advance(state)
-    file.keep(state)
+    later = search.advance(state)
+    file.keep(later)
+    assert len(written) == n_written
+    # What was put off is written in the end, and once.
+    file.finish()
+    file.finish()
     assert len(written) == n_written + 1
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_the_file_has_all_that_was_done_in_time(
+    digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: bool
+) -> None:
+    if slow:
+        monkeypatch.setattr(checkpoints, "MOST_OF_TIME", 1e-9)
+    path = tmp_path / "search"
+    clf = quick(None, time_limit=2, final_fraction=0.0, checkpoint=path).fit(*digits)
+    kept = _state_of(path)
+    trained = clf.history_["phase"] != "final"  # its length depends on the clock
+    assert len(kept.ledger.entries) == trained.sum() > 5
+
+
+def test_a_folder_that_does_not_exist_is_refused(digits: Any, tmp_path: Path) -> None:
+    for path in (f"{tmp_path / 'no'}{os.sep}", tmp_path / "no" / "search"):
+        with pytest.raises(ValueError, match="folder that does not exist"):
+            quick(3, checkpoint=path).fit(*digits)
+    assert not list(tmp_path.iterdir())
+
+
+def test_scores_of_other_settings_are_other_searches(digits: Any, tmp_path: Path) -> None:
+    def score(estimator: Any, X: Any, y: Any, sign: float) -> float:
+        return sign * float((estimator.predict(X) == y).mean())
+
+    path = tmp_path / "search"
+    quick(8, scoring=partial(score, sign=1.0), checkpoint=path).fit(*digits)
+    with pytest.raises(ValueError, match="scoring"):
+        quick(8, scoring=partial(score, sign=-1.0), checkpoint=path).fit(*digits)
 
 
 def test_texts_of_parameters_are_the_same_in_every_process() -> None:

@@ -209,6 +209,17 @@ def test_nothing_is_better_than_perfect(
         assert sum(known) == n_iter_no_change < sum(unknown)
 
 
+def test_without_a_budget_an_early_end_takes_no_more_than_its_share() -> None:
+    trainer = FakeTrainer(lambda candidate: 0.5)
+    settings = {"final_fraction": 0.3, "n_iter_no_change": 1, "max_parameters": 400}
+    search = a_search(trainer, **settings)
+    outcome = search.run(search.initial_state([SMALL], Ledger(math.inf, STEPS_PER_EPOCH)))
+    *before, final = outcome.state.ledger.entries
+    assert final.phase == "final"
+    spent = sum(entry.n_steps for entry in before)
+    assert 0 <= 0.3 / 0.7 * spent - final.n_steps < STEPS_PER_EPOCH + 1
+
+
 def test_no_warning_without_a_fault(digits: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

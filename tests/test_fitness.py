@@ -15,7 +15,7 @@ import skectonas.fitness
 import skectonas.search
 from skectonas import Topology
 from skectonas.candidate import Ancestor, Candidate, Evaluation
-from skectonas.search.fitness import Balanced, Fitness, Greedy, Random
+from skectonas.search.fitness import Balanced, Fitness, Greedy, Random, rank
 
 SCORES = st.floats(-1e3, 1e3, allow_subnormal=False)
 ALPHAS = st.sampled_from([0.0, 0.25, 0.5, 0.99])
@@ -168,3 +168,9 @@ def test_the_old_place_warns(name: str) -> None:
 
 def test_the_old_place_has_nothing_else() -> None:
     assert not hasattr(skectonas.fitness, "Fittest")
+
+
+def test_a_fitness_that_is_no_number_is_the_lowest() -> None:
+    candidate = of_size(10, 0.5)
+    assert rank(candidate, math.nan) < rank(candidate, -1e300)
+    assert rank(candidate, math.nan) == rank(candidate, -math.inf)

@@ -29,6 +29,7 @@ from skectonas.export.saving import _digest
 from skectonas.morphisms import AddCell, AddUnits, Identity
 from skectonas.network import weights_of
 from skectonas.search.fitness import Greedy
+from skectonas.training import Augmentation
 
 CODECS = rows_of_all_kinds()
 
@@ -624,3 +625,32 @@ def test_fitted_again_in_another_process(digits: Any, tmp_path: Path, module: st
     with (tmp_path / "back").open("rb") as file:
         loaded = (pickle if module == "pickle" else joblib).load(file)
     np.testing.assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
+
+
+def test_augmentations_and_paths_are_kept(tmp_path: Path, digits: Any) -> None:
+    given = {"augmentation": Augmentation(1, flip=True), "checkpoint": tmp_path / "search"}
+    quick(3, **given).fit(*digits).save(tmp_path / "file")
+    loaded = ECToNASClassifier.load(tmp_path / "file")
+    assert {name: loaded.get_params()[name] for name in given} == given
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [10, 20],
+        [1.5, 2.5],
+        ["u", "v"],
+        [0, 1],
+        [("a", "x"), ("a", "y")],
+        [pd.Timestamp("2020-01-01"), pd.Timestamp("2021-01-01")],
+    ],
+)
+def test_any_labels_of_columns_are_kept(tmp_path: Path, labels: list[Any]) -> None:
+    X = pd.DataFrame({0: np.random.default_rng(0).random(40), 1: ["a", "b"] * 20})
+    X.columns = pd.Index(labels)
+    clf = quick(3).fit(X, np.arange(40) % 2)
+    clf.save(tmp_path / "file")
+    loaded = ECToNASClassifier.load(tmp_path / "file")
+    np.testing.assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
+    with pytest.raises(ValueError, match=r"seen in fit|should match"):
+        loaded.predict(X[X.columns[::-1]])

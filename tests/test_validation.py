@@ -179,3 +179,12 @@ def test_X_is_converted_and_validated_once(kind: str, monkeypatch: pytest.Monkey
     calls.clear()
     clf.predict(X)
     assert sorted(calls) == ["to_pandas", "validate_data"]
+
+
+def test_parameters_that_are_set_later_do_not_change_what_is_checked() -> None:
+    X = np.random.default_rng(0).random((50, 3))
+    clf = quick(3).fit(X, np.arange(50) % 2)
+    missing = np.array([[np.nan, 1.0, 2.0]])
+    expected = clf.predict_proba(missing)
+    clf.set_params(image_shape=(8, 8))
+    np.testing.assert_array_equal(clf.predict_proba(missing), expected)

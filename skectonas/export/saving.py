@@ -15,9 +15,10 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from numbers import Integral, Real
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 import numpy as np
@@ -33,6 +34,7 @@ from skectonas.inputs import InputEncoder
 from skectonas.morphisms import MORPHISMS
 from skectonas.network import TopologyNetwork, build, weights_of
 from skectonas.topology import Topology
+from skectonas.training import Augmentation
 
 Estimator = TypeVar("Estimator", bound=BaseEstimator)
 
@@ -397,6 +399,13 @@ CODECS: tuple[Codec, ...] = (
     ),
     Codec("masked", lambda v: isinstance(v, MASKED), _masked, _masked_array),
     Codec("frame", lambda v: isinstance(v, pd.DataFrame), _columns, _frame),
+    Codec("path", lambda v: isinstance(v, PurePath), os.fspath, Path),
+    Codec(
+        "augmentation",
+        lambda v: isinstance(v, Augmentation),
+        asdict,
+        lambda fields: Augmentation(**fields),
+    ),
     Codec("topology", lambda v: isinstance(v, Topology), Topology.to_dict, Topology.from_dict),
     Codec(
         "encoder",

@@ -128,8 +128,8 @@ def _try(attributes: Mapping[str, Any]) -> None:
             raise ValueError(f"the scaling of the columns has knots of the shape {knots}")
     rows: Any
     if tables is not None:
-        labels = attributes.get("feature_names_in_", range(len(tables["labels"])))
-        rows = pd.DataFrame({label: [None, None] for label in labels}, dtype=object)
+        columns = pd.Index(tables["labels"], dtype=object)
+        rows = pd.DataFrame(None, range(2), columns, dtype=object)
     else:
         rows = np.zeros((2, *shape))
     with warnings.catch_warnings():

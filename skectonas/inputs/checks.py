@@ -155,9 +155,11 @@ def _check_table(estimator: BaseEstimator, X: Any, reset: bool) -> Any:
 
 def _check_values(estimator: BaseEstimator, array: Any, reset: bool) -> None:
     """Refuse infinities, images with missing values, and a table without any value."""
-    are_images = array.ndim > 2 or are_flattened_images(
-        array, estimator.image_shape, estimator.column_order
-    )
+    if reset:
+        are_flat = are_flattened_images(array, estimator.image_shape, estimator.column_order)
+    else:  # parameters that are set after a fit do not count
+        are_flat = estimator.encoder_.takes_images
+    are_images = array.ndim > 2 or are_flat
     only_missing = reset
     # In batches, because the checks take memory.
     for batch in batches_of(array):

@@ -434,7 +434,7 @@ class Search:
         """
         n_steps = state.ledger.left
         if self._is_stuck(state):
-            n_steps = min(n_steps, self._costs.reserved(state.ledger))
+            n_steps = min(n_steps, self._costs.of_early_end(state.ledger))
         if not n_steps:
             return replace(state, step="done")
         n_steps = n_steps - n_steps % self._costs.final_epoch(state.ledger) or n_steps

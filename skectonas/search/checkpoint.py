@@ -56,11 +56,18 @@ class Checkpoint:
         self, path: str | os.PathLike[str], fingerprint: Mapping[str, str], seed: int
     ) -> None:
         self.path = Path(path)
+        folder = self.path if os.fspath(path).endswith(os.sep) else self.path.parent
+        if not folder.exists():
+            raise ValueError(
+                f"checkpoint={os.fspath(path)!r} is in a folder that does not exist: "
+                f"{os.fspath(folder)!r}."
+            )
         if self.path.is_dir():
             name = hashlib.sha256(repr(sorted(fingerprint.items())).encode()).hexdigest()
             self.path /= f"{name[:32]}.checkpoint"
         self._fingerprint, self._seed = dict(fingerprint), seed
         self._due = 0.0
+        self._unwritten: SearchState | None = None
 
     def read(self) -> SearchState | None:
         """Return the state in the file, or None if there is no file.
@@ -78,7 +85,8 @@ class Checkpoint:
         if others:
             raise ValueError(
                 f"checkpoint={os.fspath(self.path)!r} holds a search with other values of "
-                f"{others}. Set them as they were to continue it, or give another path."
+                f"{others}. Set them as they were to continue it, or give another path. A warm "
+                "start is another search."
             )
         return _state_from(contents["state"])
 
@@ -102,12 +110,19 @@ class Checkpoint:
         """Write a state, if that is worth its time.
 
         All writing together takes at most `MOST_OF_TIME`, so that of many short rounds some
-        are not written. The state after the last step is always written. If the file cannot be
-        written, there is a warning.
+        are not written at once, but by `finish`. If the file cannot be written, there is a
+        warning.
         """
-        began = time.monotonic()
-        if began < self._due and state.step != "done":
+        self._unwritten = state
+        if time.monotonic() >= self._due:
+            self.finish()
+
+    def finish(self) -> None:
+        """Write the last state that was to be kept, unless it is written."""
+        state, self._unwritten = self._unwritten, None
+        if state is None:
             return
+        began = time.monotonic()
         try:
             self.write(state)
         except OSError as error:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 TRIAL_SECONDS = 0.05
 """Length of a trial from which on it tells the time of a batch."""
 
-
 LEAST_TRIALS = 10
 """So many trials have to fit into the time that is left, or there is no further one."""
+
+TRIAL_EPOCHS = 10
+"""Length of a last trial, for trainings that have more to set up than to do in an epoch."""
 
 SHORTEST = 1e-6
 """A time that is too short to be measured, and longer than none."""
@@ -97,6 +99,10 @@ def affordable_steps(
     # Without a second measurement, all of the time may be that of the batch.
     of_a_step = max(spent - alone, SHORTEST) / (n_steps - 1) if n_steps > 1 else alone
     of_an_epoch = alone + steps_per_epoch * of_a_step
+    # What is set up was counted in every epoch, which can be many times too much.
+    several = TRIAL_EPOCHS * steps_per_epoch
+    if several <= most and LEAST_TRIALS * TRIAL_EPOCHS * of_an_epoch < seconds_left():
+        of_an_epoch = min(of_an_epoch, _seconds_of(train, several) / TRIAL_EPOCHS)
     seconds = seconds_left()
     if of_an_epoch <= seconds:
         return min(most, int(seconds / of_an_epoch) * steps_per_epoch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -9,6 +10,9 @@ from skectonas.candidate import Candidate
 from skectonas.search.ledger import Ledger
 from skectonas.search.settings import Settings
 from skectonas.search.state import SearchState
+
+MOST_FOR_THE_END = 0.9
+"""Share of the final training of a search without a budget that has ended early."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,16 @@ class Costs:
         """Return the batches that are reserved for the final training, in whole epochs."""
         per_epoch = self.final_epoch(ledger)
         return int(self.settings.final_fraction * ledger.total / per_epoch) * per_epoch
+
+    def of_early_end(self, ledger: Ledger) -> int:
+        """Return the batches of the final training of a search that has ended early.
+
+        Without a budget, they are in the same proportion to what was spent before.
+        """
+        if not math.isinf(ledger.budget):
+            return self.reserved(ledger)
+        share = min(self.settings.final_fraction, MOST_FOR_THE_END)
+        return int(share / (1 - share) * ledger.spent)
 
     def final_epoch(self, ledger: Ledger) -> int:
         """Return the batches of an epoch of the final training."""

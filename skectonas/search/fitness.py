@@ -121,5 +121,9 @@ class Random:
 
 
 def rank(candidate: Candidate, fitness: float) -> tuple[float, float, int, int]:
-    """Return a sort key, higher is better: ties in fitness are broken by loss, then by size."""
+    """Return a sort key, higher is better: ties in fitness are broken by loss, then by size.
+
+    A fitness that is no number is the lowest.
+    """
+    fitness = -np.inf if np.isnan(fitness) else fitness
     return fitness, -candidate.loss, -candidate.n_parameters, -candidate.id

@@ -182,7 +182,10 @@ def training_weights(
 ) -> NDArray[np.float64] | None:
     """Return the weights of the training loss: sample times class weights, with mean 1."""
     if class_weight is not None:
-        by_class = compute_sample_weight(class_weight, labels)
+        try:
+            by_class = compute_sample_weight(class_weight, labels)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"class_weight={class_weight!r}: {error}") from error
         weights = by_class if weights is None else weights * by_class
     if weights is None:
         return None
