@@ -111,8 +111,9 @@ class ExportMixin:
         with an empty history; after ``set_params(module__weights=None)``, fresh ones.
 
         On the rows that this estimator was fitted on, the net holds out the same ones for
-        validation, if there were no `groups` and no weights of zero. skorch moves the running statistics of the batch normalisation step by step,
-        and knows of no `averaging`, `class_weight` or `sample_weight`.
+        validation, if there were no `groups` and no weights of zero. skorch moves the running
+        statistics of the batch normalisation step by step, and knows of no `averaging`,
+        `class_weight` or `sample_weight`.
 
         Examples
         --------
