@@ -98,10 +98,12 @@ def text_of(value: Any) -> str:
 
 
 def _what_a_name_leaves_open(function: Any) -> str:
-    """Return what tells a method, a lambda or a local function from others of its name."""
+    """Return what tells a method, or a function made in another, from others of its name."""
     if inspect.ismethod(function):
         return f" of {text_of(function.__self__)}"
-    if not inspect.isfunction(function) or "<" not in function.__qualname__:
+    if not inspect.isfunction(function):
+        return ""
+    if not function.__closure__ and "<" not in function.__qualname__:
         return ""
     held = [cell.cell_contents for cell in function.__closure__ or ()]
     others = [value for value in held if value is not function]  # it may call itself

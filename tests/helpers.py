@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,16 @@ def rows_of_all_kinds() -> dict[str, tuple[Any, Any, dict[str, Any]]]:
     }
 
 
+def scaled(factor: int) -> Callable[[int], int]:
+    """Return a function that has the name of another."""
+
+    @wraps(abs)
+    def product(x: int) -> int:
+        return factor * abs(x)
+
+    return product
+
+
 class Slotted:
     """An object without a dictionary."""
 
@@ -123,5 +134,6 @@ def texts() -> list[str]:
         make_scorer(f1_score, average="macro"), Search, partial(int, base=2),
         partial(int, base=8), lambda x: x, lambda x: -x, {"a", "b", "c"}, np.int64(7),
         Slotted(3), Slotted(4), Slotted(3).method, Slotted(4).method,
+        scaled(1), scaled(2), abs,
     ]  # fmt: skip
     return [text_of(value) for value in values]

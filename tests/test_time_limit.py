@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -230,5 +229,5 @@ def test_lines_tell_the_time(digits: Any, capsys: Any, monkeypatch: pytest.Monke
         assert " candidates a second" in line
         assert " left, " in line
     assert "round 1 of phase 1: " in more[2]
-    spent: Callable[[str], float] = lambda line: float(line.split(": ")[1].split(" of ")[0])  # noqa: E731
-    assert [spent(line) for line in more] == sorted(spent(line) for line in more)
+    spent = [float(line.split(": ")[1].split(" of ")[0]) for line in more]
+    assert spent == sorted(spent)

@@ -56,7 +56,7 @@ class Checkpoint:
         self, path: str | os.PathLike[str], fingerprint: Mapping[str, str], seed: int
     ) -> None:
         self.path = Path(path)
-        folder = self.path if os.fspath(path).endswith(os.sep) else self.path.parent
+        folder = self.path if os.fspath(path).endswith(("/", os.sep)) else self.path.parent
         if not folder.exists():
             raise ValueError(
                 f"checkpoint={os.fspath(path)!r} is in a folder that does not exist: "

@@ -130,6 +130,7 @@ def nameless_file() -> tuple[BinaryIO, str, Callable[[], None]] | None:
 
     None if the system has no such paths.
     """
+    # The caller closes it.
     file = cast(BinaryIO, tempfile.TemporaryFile(prefix="skectonas-"))  # noqa: SIM115
     path = f"/proc/{os.getpid()}/fd/{file.fileno()}"
     if os.path.exists(path):
