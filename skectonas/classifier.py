@@ -86,7 +86,7 @@ class ECToNASClassifier(
         "medium_cnn" or "large_cnn" (the paper's Table 6), or a `Topology` that fits the data.
         With "auto", several topologies of a size that suits the data are trained in the
         warm-up, convolutional ones for images and dense ones for tables, and the best of them
-        become the first parents.
+        become the first parents. With `alpha` below 1, there are narrower ones among them.
     scoring : str or callable, default="accuracy"
         The score that candidates are compared by on the validation rows: "accuracy",
         "neg_log_loss", any other name of a classification scorer of scikit-learn, or a callable
@@ -100,8 +100,8 @@ class ECToNASClassifier(
         An optimiser of `torch.optim`, by name or class.
     optimizer_params : dict or None, default=None
         Further arguments of the optimiser. With SGD, None stands for Nesterov momentum of 0.9
-        and a weight decay of 0.005, or 0.002 if images are changed (`augmentation`). With other
-        optimisers it stands for none.
+        and a weight decay of 0.005, which for more than 2,000 images is 10 divided by their
+        number. With other optimisers it stands for none.
     learning_rate : float, default=0.03
         Learning rate of the optimiser. It is constant in the search and falls to zero in the
         final training.
@@ -239,6 +239,8 @@ class ECToNASClassifier(
         Number of features; for images, the number of values.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the columns, if X is a data frame whose column names are all strings.
+    n_samples_fit_ : int
+        Number of rows that were fitted, those that were held out included.
     encoder_ : InputEncoder
         The encoder that turns X into images.
     seed_ : int

@@ -41,8 +41,6 @@ from skectonas.search import (
 )
 from skectonas.topology import STARTS, Topology, starting_topology, suitable_starts
 from skectonas.training import (
-    NO_AUGMENTATION,
-    Augmentation,
     OptimizerSpec,
     Rows,
     Scorer,
@@ -155,7 +153,7 @@ def first_fit(
     ValueError
         If a parameter does not fit the data.
     """
-    _optimizer_of(estimator, NO_AUGMENTATION)  # is it a valid one?
+    _optimizer_of(estimator)  # is it a valid one?
     seed = _seed_of(estimator)
     train, validation = sample.split(estimator.validation_fraction, seed)
     encoder = InputEncoder(
@@ -165,9 +163,14 @@ def first_fit(
     starts = _starts_of(estimator, encoder, len(sample.classes), settings)
     data, all_rows = _training_data(estimator, sample, encoder, train, validation)
     scorer = _scorer(estimator, sample, data, validation)
-    search = _search(estimator, data, all_rows, scorer, settings, seed, device, clock)
+    optimizer = _optimizer_of(estimator, len(sample.indices) if encoder.takes_images else None)
+    search = _search(
+        estimator, data, all_rows, scorer, optimizer, settings, seed, device, clock
+    )
     state = search.initial_state(starts, _ledger(estimator, data))
-    basis = Basis(encoder, sample.classes, seed, name_of(estimator.scoring))
+    basis = Basis(
+        encoder, sample.classes, len(sample.indices), seed, name_of(estimator.scoring)
+    )
     return _continued(estimator, data, Prepared(search, state, basis, None))
 
 
@@ -188,7 +191,10 @@ def further_fit(
     _check_size("The fitted network", estimator.best_topology_, settings)
     data, all_rows = _training_data(estimator, sample, encoder, train, validation)
     scorer = _scorer(estimator, sample, data, validation)
-    search = _search(estimator, data, all_rows, scorer, settings, seed, device, clock)
+    optimizer = _optimizer_of(estimator, len(sample.indices) if encoder.takes_images else None)
+    search = _search(
+        estimator, data, all_rows, scorer, optimizer, settings, seed, device, clock
+    )
     incumbent, history = _incumbent(estimator, data, scorer), estimator.history_
     start = replace(
         incumbent,
@@ -203,6 +209,7 @@ def further_fit(
     basis = Basis(
         encoder,
         sample.classes,
+        len(sample.indices),
         seed,
         estimator.scoring_,
         history,
@@ -273,7 +280,9 @@ def _starts_of(
         )
     is_auto = isinstance(estimator.start, str) and estimator.start == "auto"
     if is_auto:
-        starts = suitable_starts(shape, n_classes, encoder.takes_images)
+        starts = suitable_starts(
+            shape, n_classes, encoder.takes_images, smaller=estimator.alpha < 1
+        )
         fitting = [t for t in starts if t.n_parameters <= settings.max_parameters]
         if fitting:
             return fitting
@@ -400,13 +409,13 @@ def _search(
     data: TrainingData,
     all_rows: Rows,
     scorer: Scorer,
+    optimizer: OptimizerSpec,
     settings: Settings,
     seed: int,
     device: torch.device,
     clock: Clock,
 ) -> Search:
     there = data.to(device)
-    optimizer = _optimizer_of(estimator, settings.augmentation)
     others = optimizer, scorer, estimator.averaging, estimator.n_jobs
     trainer = FusedTrainer(there, *others)
     final = None
@@ -426,9 +435,9 @@ def _search(
     )
 
 
-def _optimizer_of(estimator: BaseEstimator, augmentation: Augmentation) -> OptimizerSpec:
+def _optimizer_of(estimator: BaseEstimator, n_images: int | None = None) -> OptimizerSpec:
     given = estimator.optimizer, estimator.learning_rate, estimator.optimizer_params
-    return usual_optimizer(*given, augmentation)
+    return usual_optimizer(*given, n_images)
 
 
 def _settings_of(estimator: BaseEstimator, encoder: InputEncoder) -> Settings:

@@ -376,7 +376,12 @@ CELL_STARTS: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
     ((12, 24, 32), ()),
     ((12, 24), (20,)),
 )
-DENSE_STARTS: tuple[tuple[int, ...], ...] = ((100, 50), (64, 32))
+DENSE_STARTS: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
+    ((), (100, 50)),
+    ((), (64, 32)),
+)
+DIVISORS = (2, 4)
+"""What the widths of the first start are divided by, if small networks are asked for."""
 
 SMALLEST_SIDE_OF_CELLS = 4
 """Pixels of the shorter side from which on a search begins with cells."""
@@ -438,7 +443,7 @@ def starting_topology(
 
 
 def suitable_starts(
-    input_shape: tuple[int, int, int], n_classes: int, is_image: bool
+    input_shape: tuple[int, int, int], n_classes: int, is_image: bool, smaller: bool = False
 ) -> list[Topology]:
     """Return topologies to begin a search with, for data of some kind.
 
@@ -450,6 +455,8 @@ def suitable_starts(
         Number of classes.
     is_image : bool
         Whether the images are more than a table that is laid out as pixels.
+    smaller : bool, default=False
+        Whether the first of them is also there in a half and a quarter of its width.
 
     Returns
     -------
@@ -465,17 +472,19 @@ def suitable_starts(
     28x28x1 > conv 12 avg > conv 24 avg > dense 20 > 10 classes
     """
     height, width, _ = input_shape
-    if not is_image or min(height, width) < SMALLEST_SIDE_OF_CELLS:
-        return [
-            Topology(input_shape, (), tuple(map(Dense, units)), n_classes)
-            for units in DENSE_STARTS
-        ]
-    starts = []
-    for channels, units in CELL_STARTS:
-        cells = channels[: max(1, int(math.log2(min(height, width))) - 1)]
-        topology = Topology(
-            input_shape, tuple(map(ConvCell, cells)), tuple(map(Dense, units)), n_classes
+    has_cells = is_image and min(height, width) >= SMALLEST_SIDE_OF_CELLS
+    n_cells = max(1, int(math.log2(min(height, width))) - 1) if has_cells else 0
+    shapes = CELL_STARTS if has_cells else DENSE_STARTS
+    widths = [(1, shape) for shape in shapes]
+    if smaller:
+        widths += [(divisor, shapes[0]) for divisor in DIVISORS]
+    starts = [
+        Topology(
+            input_shape,
+            tuple(ConvCell(n // divisor) for n in channels[:n_cells]),
+            tuple(Dense(n // divisor) for n in units),
+            n_classes,
         )
-        if topology not in starts:
-            starts.append(topology)
-    return starts
+        for divisor, (channels, units) in widths
+    ]
+    return list(dict.fromkeys(starts))

@@ -221,7 +221,7 @@ def test_the_best_starts_are_the_first_parents() -> None:
     assert [len(call[0]) for call in trainer.calls] == [3]
     assert [c.topology for c in state.survivors] == [WIDE, NARROW]
     assert state.best.topology == WIDE
-    assert (state.reference.id, state.reference.score) == (1, 0.6)
+    assert (state.reference.id, state.reference.score) == (0, 0.2)
     assert [c.id for c in state.front] or state.front == ()
     assert search.run(state).lineage[0].id == 1
 
@@ -278,8 +278,13 @@ def test_starts_that_suit_the_data(
     height: int, width: int, channels: int, n_classes: int, is_image: bool
 ) -> None:
     starts = suitable_starts((height, width, channels), n_classes, is_image)
+    more = suitable_starts((height, width, channels), n_classes, is_image, smaller=True)
     assert len(set(starts)) == len(starts) > 1
-    for topology in starts:
+    assert len(set(more)) == len(more) == len(starts) + 2
+    assert more[: len(starts)] == starts
+    widest, half, quarter = (more[i].n_parameters for i in (0, -2, -1))
+    assert widest > half > quarter
+    for topology in more:
         assert (topology.input_shape, topology.n_classes) == (
             (height, width, channels),
             n_classes,
@@ -310,8 +315,35 @@ def test_which_images_are_changed(monkeypatch: Any, side: int, given: Any) -> No
     automatic = Augmentation(1) if side == SMALLEST_SHIFTED_SIDE else NO_AUGMENTATION
     expected = {"auto": automatic, None: NO_AUGMENTATION}.get(given, given)
     assert searches[0].settings.augmentation == expected
-    decay = 0.005 if expected == NO_AUGMENTATION else 0.002
-    assert searches[0].trainer.optimizer.settings["weight_decay"] == decay
+
+
+@pytest.mark.parametrize("n_rows", [1999, 2000, 2001, 5000])
+@pytest.mark.parametrize("is_image", [True, False])
+def test_the_decay_of_many_images_is_weaker(
+    monkeypatch: Any, n_rows: int, is_image: bool
+) -> None:
+    X = np.random.default_rng(0).random((n_rows, 3, 3) if is_image else (n_rows, 9))
+    searches = []
+    monkeypatch.setattr("skectonas.search.Search.run", lambda *args: searches.append(args[0]))
+    with pytest.raises(AttributeError):  # there is no outcome
+        quick(2).fit(X, np.arange(n_rows) % 2)
+    expected = 10 / n_rows if is_image and n_rows > 2000 else 0.005
+    search = searches[0]
+    for trainer in (search.trainer, search.final.trainer):
+        assert trainer.optimizer.settings["weight_decay"] == expected
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.9, 0.5, 0.0])
+def test_the_first_parents_have_the_best_fitness(digits: Any, alpha: float) -> None:
+    clf = ECToNASClassifier(alpha=alpha, budget=100, random_state=0).fit(*digits)
+    warm_up = clf.history_[clf.history_["phase"] == "warm-up"].set_index("candidate")
+    assert len(warm_up) == (2 if alpha == 1 else 4)
+    loss, size = warm_up["mean_loss"], warm_up["n_parameters"]
+    gain, growth = 1 - loss / loss[0], size / size[0] - 1
+    best = (alpha * gain - (1 - alpha) * growth).nlargest(2).index
+    parents = clf.history_.loc[clf.history_["generation"] == 1, "parent"]
+    assert set(parents) == set(best)
+    assert clf.lineage_["candidate"].iloc[0] in best
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from skectonas.extras import import_extra
 from skectonas.files import write_file
 from skectonas.inputs import InputEncoder
 from skectonas.network import weights_of
-from skectonas.training import split, usual_augmentation, usual_optimizer
+from skectonas.training import split, usual_optimizer
 
 
 def to_torch(estimator: BaseEstimator) -> PortableNetwork:
@@ -176,12 +176,10 @@ def _silent_exporter() -> Iterator[None]:
 
 
 def _optimizer(estimator: BaseEstimator) -> dict[str, Any]:
-    encoder = estimator.encoder_
-    augmentation = usual_augmentation(
-        estimator.augmentation, encoder.image_shape_, encoder.takes_images
-    )
+    # A file of an earlier version does not say how many images there were.
+    n_samples = getattr(estimator, "n_samples_fit_", None)
     given = estimator.optimizer, estimator.learning_rate, estimator.optimizer_params
-    spec = usual_optimizer(*given, augmentation)
+    spec = usual_optimizer(*given, n_samples if estimator.encoder_.takes_images else None)
     settings = {f"optimizer__{name}": value for name, value in spec.settings.items()}
     return {"optimizer": spec.cls, "lr": settings.pop("optimizer__lr"), **settings}
 

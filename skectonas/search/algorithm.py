@@ -88,7 +88,7 @@ class Search:
             An evaluated candidate that the winner has to beat: in the search, or, if the final
             training is on all rows, at its end.
         reference : Ancestor or None, default=None
-            What the final selection compares with; None is the best start after the warm-up.
+            What the final selection compares with; None is the first start after the warm-up.
 
         Returns
         -------
@@ -268,10 +268,14 @@ class Search:
         state, n_steps = self._trainings.in_time(state, starts, n_steps, WARM_UP_SHARE)
         state, trained, _ = self._trainings.train(state, starts, [n_steps] * len(starts))
         check_memory(starts, trained)
-        trained.sort(key=lambda c: rank(c, self._greedy(c)), reverse=True)
+        ids = {start.id for start in starts}
+        # All are compared with the first.
+        reference = trained[0].as_ancestor() if state.reference.id in ids else state.reference
+        is_random = isinstance(self.fitness, Random)
+        fitness: Fitness = self._greedy if is_random else self.fitness
+        trained.sort(key=lambda c: rank(c, fitness.final(c, reference)), reverse=True)
         check_start(trained[0])
         parents, others = trained[: self.settings.n_parents], trained[self.settings.n_parents :]
-        ids = {start.id for start in starts}
         state = replace(
             state,
             start=trained[0],
@@ -279,9 +283,7 @@ class Search:
             survivors=tuple(c for c in parents if is_trained(c)),
             front=self._unbeaten(filter(is_trained, others)),
             best=trained[0] if state.best.id in ids else state.best,
-            reference=(
-                trained[0].as_ancestor() if state.reference.id in ids else state.reference
-            ),
+            reference=reference,
         )
         return self._end_generation(state)
 

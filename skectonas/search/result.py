@@ -23,6 +23,8 @@ class Basis(NamedTuple):
         What turns X into images.
     classes : ndarray of shape (n_classes,)
         The classes.
+    n_samples : int
+        Number of rows of the fit.
     seed : int
         The seed of all random draws.
     scoring : str
@@ -33,6 +35,7 @@ class Basis(NamedTuple):
 
     encoder: InputEncoder
     classes: NDArray[Any]
+    n_samples: int
     seed: int
     scoring: str
     history: pd.DataFrame | None = None
@@ -53,6 +56,7 @@ class Basis(NamedTuple):
             "scoring_": self.scoring,
             "encoder_": self.encoder,
             "image_shape_": self.encoder.image_shape_,
+            "n_samples_fit_": self.n_samples,
             "seed_": self.seed,
             "history_": self._history(outcome),
             "pareto_front_": _table([line[-1] for line in outcome.front], steps_per_epoch),

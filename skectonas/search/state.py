@@ -30,7 +30,7 @@ class SearchState:
         The best of all finished generations. Before the warm-up, the candidate that the start
         has to beat, or the start.
     reference : Ancestor
-        What the final selection compares with. Unless another was given, it is the best start.
+        What the final selection compares with. Unless another was given, it is the first start.
     start : Candidate or None, default=None
         The best start after the warm-up.
     untrained : tuple of Candidate, default=()

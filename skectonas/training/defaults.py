@@ -15,8 +15,12 @@ digits, a shift costs half a point of accuracy."""
 
 MOMENTUM = {"momentum": 0.9, "nesterov": True}
 
-DECAY, DECAY_OF_CHANGED_IMAGES = 0.005, 0.002
-"""Weight decay of SGD. Images that are changed while they are trained on need less of it."""
+LARGEST_DECAY = 0.005
+"""Weight decay of SGD for tables and for few images."""
+
+DECAYED_IMAGES = 10
+"""Weight decay times the number of images, if there are more. A decay that does not depend on
+their number makes a network forget a batch after as many batches, however long an epoch is."""
 
 
 def usual_augmentation(
@@ -56,7 +60,7 @@ def usual_optimizer(
     optimizer: Any,
     learning_rate: float,
     params: dict[str, Any] | None,
-    augmentation: Augmentation,
+    n_images: int | None = None,
 ) -> OptimizerSpec:
     """Return an optimiser; without further arguments, SGD gets those of our recipe.
 
@@ -64,8 +68,9 @@ def usual_optimizer(
     ----------
     optimizer, learning_rate, params
         As `resolve_optimizer` takes them.
-    augmentation : Augmentation
-        How training images are changed.
+    n_images : int or None, default=None
+        Number of images to train on, those that are held out included; None for a table. The
+        more there are, the weaker is the weight decay.
 
     Returns
     -------
@@ -78,13 +83,14 @@ def usual_optimizer(
 
     Examples
     --------
-    >>> from skectonas.training import NO_AUGMENTATION
     >>> from skectonas.training.defaults import usual_optimizer
-    >>> usual_optimizer("SGD", 0.03, None, NO_AUGMENTATION).settings["weight_decay"]
+    >>> for n_images in (None, 1_000, 10_000):
+    ...     usual_optimizer("SGD", 0.03, None, n_images).settings["weight_decay"]
     0.005
+    0.005
+    0.001
     """
     if params is None and optimizer in ("SGD", "sgd", torch.optim.SGD):
-        is_changed = augmentation != NO_AUGMENTATION
-        decay = DECAY_OF_CHANGED_IMAGES if is_changed else DECAY
+        decay = LARGEST_DECAY if not n_images else min(LARGEST_DECAY, DECAYED_IMAGES / n_images)
         params = {**MOMENTUM, "weight_decay": decay}
     return resolve_optimizer(optimizer, learning_rate, params)
