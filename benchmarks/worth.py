@@ -5,6 +5,9 @@ which there are rows are not repeated. CPU seconds are those of the process, in 
 
 - "search": `ECToNASClassifier` with its defaults and the given budget.
 - "search, alpha=.5": the same, for smaller networks.
+- "search, plain torch": the same search, but plain torch trains its candidates, one after the
+  other. `torch.func.vmap` could train candidates of the same topology at once, but a round has
+  hardly any.
 - "search from small_ffnn" and so on: the same from the starts of the paper, with ``--starts``.
 - "from nothing": the topology that the search has found, trained on all training rows with the
   reference recipe, in plain torch: SGD with Nesterov momentum 0.9, a learning rate that falls
@@ -29,6 +32,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -44,9 +48,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch.nn.functional import cross_entropy
 
-from skectonas import ConvCell, Dense, ECToNASClassifier, Topology
+from skectonas import ConvCell, Dense, ECToNASClassifier, Topology, fitting
 from skectonas.network import build, initial_weights
 from skectonas.topology import STARTS
+from skectonas.training import OptimizerSpec, PlainTrainer, Scorer, TrainingData
 
 Data = tuple[Any, Any, Any, Any]
 EPOCHS, RATE, BATCH = 30, 0.03, 32
@@ -148,6 +153,20 @@ class ByHand:
         return torch.from_numpy(self._encoder.scaling_.apply(images).astype(np.float32))
 
 
+class PlainSearch(ECToNASClassifier):
+    """The search with plain torch in place of the population engine."""
+
+    def fit(self, X: Any, y: Any) -> PlainSearch:
+        with mock.patch.object(fitting, "FusedTrainer", plain_trainer):
+            return super().fit(X, y)
+
+
+def plain_trainer(
+    data: TrainingData, optimizer: OptimizerSpec, scorer: Scorer, averaging: int, n_jobs: int
+) -> PlainTrainer:
+    return PlainTrainer(data, optimizer, scorer, averaging)
+
+
 class RandomSearch:
     """Random topologies, halved by their validation loss until one is left.
 
@@ -230,6 +249,10 @@ def rivals(seed: int, X: Any, y: Any, budget: float, found: dict[str, str]) -> d
     return {
         "search": search(),
         "search, alpha=.5": search(alpha=0.5),
+        "search, plain torch": (
+            lambda: PlainSearch(budget=budget, random_state=seed),
+            lambda clf: clf.n_parameters_,
+        ),
         "start": search(final_fraction=1.0),
         "from nothing": by_hand(lambda: Topology.from_string(found["search"])),
         **{name: by_hand(partial(written, *hand)) for name, hand in hands.items()},

@@ -129,6 +129,9 @@ def test_settings_are_those_of_the_estimator(digits: Any) -> None:
     # The settings that None stands for are those of the search, too.
     [group] = quick(2).fit(X, y).to_skorch().optimizer_.param_groups
     assert (group["momentum"], group["nesterov"], group["weight_decay"]) == (0.9, True, 0.005)
+    many = quick(2).fit(np.resize(X, (4000, 8, 8)), np.resize(y, 4000))
+    assert many.n_samples_fit_ == 4000
+    assert many.to_skorch().optimizer_.param_groups[0]["weight_decay"] == 10 / 4000
     # Another optimiser has other settings.
     other = clf.to_skorch(optimizer=torch.optim.SGD, optimizer__momentum=0.9, batch_size=7)
     [group] = other.optimizer_.param_groups
