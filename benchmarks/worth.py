@@ -15,6 +15,7 @@ which there are rows are not repeated. CPU seconds are those of the process, in 
 - "hand 3K", "hand 11K", "hand 55K": networks written by hand, trained in the same way; for
   tables, dense networks of about these sizes.
 - "start": the start alone, trained with our recipe for the whole budget.
+- "start, half as wide", "start, a quarter as wide": the same with fewer channels and units.
 - "random": random topologies of the same space with the same budget. They are trained on and
   halved by their validation loss, until the last one is annealed as in the search.
 - "MLPClassifier", "HistGradientBoosting": scikit-learn's, with their defaults; the numbers are
@@ -50,7 +51,7 @@ from torch.nn.functional import cross_entropy
 
 from skectonas import ConvCell, Dense, ECToNASClassifier, Topology, fitting
 from skectonas.network import build, initial_weights
-from skectonas.topology import STARTS
+from skectonas.topology import STARTS, suitable_starts
 from skectonas.training import OptimizerSpec, PlainTrainer, Scorer, TrainingData
 
 Data = tuple[Any, Any, Any, Any]
@@ -229,6 +230,7 @@ def rivals(seed: int, X: Any, y: Any, budget: float, found: dict[str, str]) -> d
     # An epoch is enough to have the encoder that all networks share.
     encoder = ECToNASClassifier(budget=1, random_state=seed).fit(X, y).encoder_
     shape, n = encoder.image_shape_, len(classes)
+    narrower = suitable_starts(shape, n, encoder.takes_images, smaller=True)[-2:]
 
     def search(**params: Any) -> Rival:
         params = {"budget": budget, "random_state": seed, **params}
@@ -254,6 +256,10 @@ def rivals(seed: int, X: Any, y: Any, budget: float, found: dict[str, str]) -> d
             lambda clf: clf.n_parameters_,
         ),
         "start": search(final_fraction=1.0),
+        **{
+            f"start, {width} as wide": search(final_fraction=1.0, start=topology)
+            for width, topology in zip(("half", "a quarter"), narrower, strict=True)
+        },
         "from nothing": by_hand(lambda: Topology.from_string(found["search"])),
         **{name: by_hand(partial(written, *hand)) for name, hand in hands.items()},
         "random": (
