@@ -41,10 +41,9 @@ def load(name: str, seed: int, path: Path | None) -> worth.Data:
     kind, _, size = name.partition("_")
     if kind == "fashion":
         X, y, _, _ = fashion_mnist()
-        n, first = int(size), FASHION_TEST_ROWS
-        # From the end, so that few seeds of few rows share none with each other.
-        rows = slice(max(first, len(X) - (seed + 1) * n), len(X) - seed * n)
-        return X[rows], y[rows], X[:first], y[:first]
+        first = min(2 * FASHION_TEST_ROWS, len(X) - int(size))
+        rows, held_out = slice(first, first + int(size)), slice(FASHION_TEST_ROWS)
+        return X[rows], y[rows], X[held_out], y[held_out]
     if kind == "adult":
         X, y, _, _ = adult(path)
         X, X_test, y, y_test = train_test_split(

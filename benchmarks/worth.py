@@ -14,6 +14,7 @@ which there are rows are not repeated. CPU seconds are those of the process, in 
   from 0.03 to zero as half a cosine, batches of 32, 30 epochs.
 - "hand 3K", "hand 11K", "hand 55K": networks written by hand, trained in the same way; for
   tables, dense networks of about these sizes.
+- "found, our recipe": this topology alone, trained with our recipe for the whole budget.
 - "start": the start alone, trained with our recipe for the whole budget.
 - "start, half as wide", "start, a quarter as wide": the same with fewer channels and units.
 - "random": random topologies of the same space with the same budget. They are trained on and
@@ -260,6 +261,15 @@ def rivals(seed: int, X: Any, y: Any, budget: float, found: dict[str, str]) -> d
             f"start, {width} as wide": search(final_fraction=1.0, start=topology)
             for width, topology in zip(("half", "a quarter"), narrower, strict=True)
         },
+        "found, our recipe": (
+            lambda: ECToNASClassifier(
+                start=Topology.from_string(found["search"]),
+                final_fraction=1.0,
+                budget=budget,
+                random_state=seed,
+            ),
+            lambda clf: clf.n_parameters_,
+        ),
         "from nothing": by_hand(lambda: Topology.from_string(found["search"])),
         **{name: by_hand(partial(written, *hand)) for name, hand in hands.items()},
         "random": (
