@@ -100,21 +100,24 @@ RIVALS = {
     "HistGradientBoosting": ("+", GREY),
 }
 TITLES = {
-    "digits": "digits",
-    "breast_cancer": "breast cancer",
-    "wine": "wine",
-    "numbers": "a table of 10,000 rows",
-    "mnist": "MNIST, 3,750 images",
-    "fashion": "Fashion-MNIST, 5,000 images",
-    "adult": "Adult",
+    ("digits", 300): "digits",
+    ("breast_cancer", 300): "breast cancer",
+    ("wine", 300): "wine",
+    ("numbers", 300): "a table of 10,000 rows",
+    ("mnist", 600): "MNIST, 3,750 images",
+    ("fashion", 600): "Fashion-MNIST, 5,000 images",
+    ("adult", 300): "Adult",
+    ("fashion_60000", 200): "Fashion-MNIST, 60,000 images",
 }
+LINES = {"by hand": "hand", "start": "start"}
+"""Rivals of several sizes, and what the names of their rows begin with."""
 
 
 def worth(folder: Path) -> None:
     """Draw the test accuracy against the number of parameters, and against the time."""
     table = pd.read_csv(RESULTS / "worth.csv")
     values = ["test_accuracy", "n_parameters", "cpu_seconds"]
-    means = table.groupby(["data", "what"])[values].mean()
+    means = table.groupby(["data", "budget", "what"])[values].mean()
     shown = [name for name in TITLES if name in means.index]
     for column, label in (("n_parameters", "parameters or nodes"), ("cpu_seconds", "CPU s")):
         n_rows = -(-len(shown) // 2)
@@ -137,9 +140,9 @@ def worth(folder: Path) -> None:
 def rivals(ax: Axes, own: pd.DataFrame, column: str) -> None:
     """Draw the test accuracy of the rivals on one data set."""
     for what, (marker, colour) in RIVALS.items():
-        by_hand = what == "by hand"
-        rows = own[own.index.str.startswith("hand") if by_hand else own.index == what]
-        style = marker + "-" * by_hand
+        is_line = what in LINES
+        rows = own[own.index.str.startswith(LINES[what]) if is_line else own.index == what]
+        style = marker + "-" * is_line
         ax.plot(
             rows[column], rows["test_accuracy"], style, color=colour, label=what, linewidth=0.8
         )

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import ast
+import signal
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -127,6 +129,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    # As in `worth.py`, a run that is told to end gives no row.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     warnings.simplefilter("ignore")  # an epoch is not enough to be better than a guess
     path = arguments.out / "recipe.csv"
     fixed = {name: getattr(arguments, name) for name in ("what", "alpha", "budget")}
