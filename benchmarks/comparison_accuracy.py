@@ -98,10 +98,6 @@ def skectonas_short(seed: int, data: Row) -> tuple[Any, ...]:
     return skectonas(seed, data, budget=300)
 
 
-def skectonas_cells(seed: int, data: Row) -> tuple[Any, ...]:
-    return skectonas(seed, data, budget=200, start="medium_cnn")
-
-
 def mlp(seed: int, data: Row) -> tuple[Any, ...]:
     from sklearn.neural_network import MLPClassifier
 
@@ -175,7 +171,6 @@ def autokeras(seed: int, data: Row) -> tuple[Any, ...]:
 MODELS = {
     "skectonas": skectonas,
     "skectonas, budget=300": skectonas_short,
-    "skectonas, budget=200, start='medium_cnn'": skectonas_cells,
     "MLPClassifier": mlp,
     "HistGradientBoosting": boosting,
     "skorch": skorch,
@@ -205,18 +200,11 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 path = prepare(name, seed, arguments.adult, Path(folder))
                 for model in arguments.models:
-                    if fits(model, name, seed):
+                    if seed == 0 or not model.startswith("AutoKeras"):
                         tool = model.partition(",")[0]
                         python = interpreters.get(tool, sys.executable)
                         row = fit(python, model, seed, path, arguments.limit)
                         keep({"model": model, "data": name, "seed": seed, **row})
-
-
-def fits(model: str, data: str, seed: int) -> bool:
-    """Return whether a model is tried on the data: cells on images, AutoKeras once."""
-    if "cnn" in model:
-        return data in {"digits", "fashion"}
-    return seed == 0 or not model.startswith("AutoKeras")
 
 
 def prepare(name: str, seed: int, adult: Path | None, folder: Path) -> Path:

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from skectonas.candidate import Candidate
 from skectonas.training import Trainer
 
+BEYOND_DOUBT = 2
+"""How many standard errors a gain has to be. The best of dozens is ahead by one by chance."""
+
 
 @dataclass(frozen=True, eq=False)
 class AllRows:
@@ -44,9 +47,9 @@ def scored_as_before(trained: Candidate, before: Candidate) -> Candidate:
 
 
 def is_proven(losses: NDArray[np.float64], control: NDArray[np.float64]) -> bool:
-    """Return whether losses are lower than those of a control by more than a standard error.
+    """Return whether losses are lower than those of a control beyond doubt.
 
     Both are those of the same rows, so that their differences count.
     """
     gains = control - losses
-    return bool(gains.mean() > gains.std() / np.sqrt(len(gains)))
+    return bool(gains.mean() > BEYOND_DOUBT * gains.std() / np.sqrt(len(gains)))
