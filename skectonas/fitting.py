@@ -163,10 +163,7 @@ def first_fit(
     starts = _starts_of(estimator, encoder, len(sample.classes), settings)
     data, all_rows = _training_data(estimator, sample, encoder, train, validation)
     scorer = _scorer(estimator, sample, data, validation)
-    optimizer = _optimizer_of(estimator, len(sample.indices) if encoder.takes_images else None)
-    search = _search(
-        estimator, data, all_rows, scorer, optimizer, settings, seed, device, clock
-    )
+    search = _search(estimator, encoder, data, all_rows, scorer, settings, seed, device, clock)
     state = search.initial_state(starts, _ledger(estimator, data))
     basis = Basis(
         encoder, sample.classes, len(sample.indices), seed, name_of(estimator.scoring)
@@ -191,10 +188,7 @@ def further_fit(
     _check_size("The fitted network", estimator.best_topology_, settings)
     data, all_rows = _training_data(estimator, sample, encoder, train, validation)
     scorer = _scorer(estimator, sample, data, validation)
-    optimizer = _optimizer_of(estimator, len(sample.indices) if encoder.takes_images else None)
-    search = _search(
-        estimator, data, all_rows, scorer, optimizer, settings, seed, device, clock
-    )
+    search = _search(estimator, encoder, data, all_rows, scorer, settings, seed, device, clock)
     incumbent, history = _incumbent(estimator, data, scorer), estimator.history_
     start = replace(
         incumbent,
@@ -406,16 +400,17 @@ def _scorer(
 
 def _search(
     estimator: BaseEstimator,
+    encoder: InputEncoder,
     data: TrainingData,
     all_rows: Rows,
     scorer: Scorer,
-    optimizer: OptimizerSpec,
     settings: Settings,
     seed: int,
     device: torch.device,
     clock: Clock,
 ) -> Search:
     there = data.to(device)
+    optimizer = _optimizer_of(estimator, len(all_rows.labels) if encoder.takes_images else None)
     others = optimizer, scorer, estimator.averaging, estimator.n_jobs
     trainer = FusedTrainer(there, *others)
     final = None

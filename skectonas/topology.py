@@ -361,8 +361,10 @@ def _n_weights(shapes: Mapping[str, tuple[int, ...]], layer: str) -> int:
     )
 
 
-# name: (channels of the cells, units of the dense layers)
-STARTS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+Widths: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
+"""Channels of the cells, and units of the dense layers."""
+
+STARTS: dict[str, Widths] = {
     "small_ffnn": ((), (10,)),
     "medium_ffnn": ((), (10, 10)),
     "large_ffnn": ((), (100, 50, 10)),
@@ -371,15 +373,10 @@ STARTS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "large_cnn": ((3,), (100, 50, 10)),
 }
 
-# What a search begins with by itself: (channels of the cells, units of the dense layers).
-CELL_STARTS: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
-    ((12, 24, 32), ()),
-    ((12, 24), (20,)),
-)
-DENSE_STARTS: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
-    ((), (100, 50)),
-    ((), (64, 32)),
-)
+CELL_STARTS: tuple[Widths, ...] = (((12, 24, 32), ()), ((12, 24), (20,)))
+DENSE_STARTS: tuple[Widths, ...] = (((), (100, 50)), ((), (64, 32)))
+"""What a search begins with by itself, for images and for tables."""
+
 DIVISORS = (2, 4)
 """What the widths of the first start are divided by, if small networks are asked for."""
 

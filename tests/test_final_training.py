@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -332,6 +333,24 @@ def test_the_decay_of_many_images_is_weaker(
     search = searches[0]
     for trainer in (search.trainer, search.final.trainer):
         assert trainer.optimizer.settings["weight_decay"] == expected
+
+
+@pytest.mark.parametrize("final_fraction", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("warmup_epochs", [0.5, 1, 5])
+@pytest.mark.parametrize("budget", [0.2, 1, 3, 10, 60])
+def test_no_start_is_trained_for_less_than_an_epoch(
+    digits: Any, budget: float, warmup_epochs: float, final_fraction: float
+) -> None:
+    clf = ECToNASClassifier(
+        alpha=0.5, budget=budget, warmup_epochs=warmup_epochs, final_fraction=final_fraction
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # there is too little to train
+        history = clf.fit(*digits).history_
+    epochs = history.loc[history["phase"] == "warm-up", "epochs"]
+    assert 1 <= len(epochs) <= 4
+    assert len(epochs) == 1 or (epochs > min(warmup_epochs, 1) - 0.1).all()  # whole batches
+    assert history["epochs"].sum() <= budget
 
 
 @pytest.mark.parametrize("alpha", [1.0, 0.9, 0.5, 0.0])

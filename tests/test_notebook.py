@@ -90,7 +90,7 @@ def test_the_score_is_named_that_it_was_fitted_with(digits: Any) -> None:
 def test_others_that_hold_it_are_shown(digits: Any) -> None:
     X, y = digits
     X = X.reshape(len(X), -1)
-    pipeline = make_pipeline(StandardScaler(), quick(20))
+    pipeline = make_pipeline(StandardScaler(), quick(2))
     grid = GridSearchCV(pipeline, {"ectonasclassifier__alpha": [0.5, 1.0]}, cv=2)
     for estimator in (pipeline, grid):
         for each in (estimator, estimator.fit(X, y)):

@@ -468,11 +468,8 @@ def test_a_crafted_file_is_an_error(saved: bytes, kind: str, tmp_path: Path) -> 
 def test_deeply_nested_contents_are_an_error(saved: bytes, depth: int, tmp_path: Path) -> None:
     contents = contents_of(saved)
     contents["attributes"]["deep_"] = "here"
-    try:
-        contents["sha256"] = _digest(contents, safetensors.numpy.load(saved))
-        text = json.dumps(contents).replace('"here"', "[" * depth + "]" * depth)
-    except RecursionError:
-        pytest.skip("not even json can write it")
+    contents["sha256"] = _digest(contents, safetensors.numpy.load(saved))
+    text = json.dumps(contents).replace('"here"', "[" * depth + "]" * depth)
     tensors = safetensors.numpy.load(saved)
     if depth < 900:
         plain = json.loads(text)

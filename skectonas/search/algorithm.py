@@ -260,11 +260,13 @@ class Search:
 
     def _warm_up(self, state: SearchState) -> SearchState:
         """Train the starts; the best are the first parents."""
-        starts = state.untrained[: state.ledger.left]  # a batch for each of them
-        # Even if all is reserved, the starts are trained enough to choose one.
+        wanted = state.ledger.steps(self.settings.warmup_epochs)
+        # Even if all is reserved, there is something to train starts with.
         shared = max(self._costs.left(state.ledger), int(SMALLEST_WARM_UP * state.ledger.total))
-        most = max(1, shared // len(starts))
-        n_steps = min(state.ledger.steps(self.settings.warmup_epochs), most)
+        # Starts that are trained for less than an epoch cannot be told apart.
+        n_starts = max(1, shared // min(wanted, state.ledger.steps_per_epoch))
+        starts = state.untrained[:n_starts]
+        n_steps = min(wanted, max(1, shared // len(starts)))
         state, n_steps = self._trainings.in_time(state, starts, n_steps, WARM_UP_SHARE)
         state, trained, _ = self._trainings.train(state, starts, [n_steps] * len(starts))
         check_memory(starts, trained)
