@@ -37,11 +37,14 @@ from skectonas.search import (
     SearchState,
     Settings,
     check_morphisms,
+    fingerprint_in,
+    is_proven,
     seed_in,
 )
 from skectonas.topology import STARTS, Topology, starting_topology, suitable_starts
 from skectonas.training import (
     OptimizerSpec,
+    OutOfTime,
     Rows,
     Scorer,
     TrainingData,
@@ -61,6 +64,21 @@ SELECTIONS = ("score", "loss", "random")
 
 ACCURACIES = ("accuracy", "balanced_accuracy")
 """Scores of which nobody expects more than 1."""
+
+TRIAL_EPOCHS = 10
+"""Length of the trainings that tell whether to cut the columns of a table into pieces."""
+
+SHORTEST_WITH_TRIAL = 200
+"""The budget from which on there are such trainings."""
+
+TRIAL_SHARE_OF_TIME = 0.1
+"""The share of a time limit that they may take."""
+
+MOST_COLUMNS = 1000
+"""Columns, pieces included, up to which there are such trainings."""
+
+SCALING = "the scaling of the columns"
+"""What the fingerprint of a search calls it."""
 
 SCORED_ROWS = 1024  # per forward pass, when the fitted network is scored again
 
@@ -143,6 +161,27 @@ class Prepared(NamedTuple):
     checkpoint: Checkpoint | None
 
 
+class Beginning(NamedTuple):
+    """A search before its first step.
+
+    Parameters
+    ----------
+    encoder : InputEncoder
+        What turns X into images.
+    data : TrainingData
+        The images.
+    search : Search
+        The search.
+    starts : list of Topology
+        What it begins with.
+    """
+
+    encoder: InputEncoder
+    data: TrainingData
+    search: Search
+    starts: list[Topology]
+
+
 def first_fit(
     estimator: BaseEstimator, sample: Sample, device: torch.device, clock: Clock
 ) -> Prepared:
@@ -156,19 +195,87 @@ def first_fit(
     _optimizer_of(estimator)  # is it a valid one?
     seed = _seed_of(estimator)
     train, validation = sample.split(estimator.validation_fraction, seed)
+    method = estimator.column_scaling
     encoder = InputEncoder(
-        estimator.image_shape, estimator.column_order, estimator.column_scaling, seed
+        estimator.image_shape,
+        estimator.column_order,
+        "quantile" if method == "auto" else method,
+        seed,
     ).fit(sample.X, sample.numbers_in_X(train))
-    settings = _settings_of(estimator, encoder)
-    starts = _starts_of(estimator, encoder, len(sample.classes), settings)
-    data, all_rows = _training_data(estimator, sample, encoder, train, validation)
-    scorer = _scorer(estimator, sample, data, validation)
-    search = _search(estimator, encoder, data, all_rows, scorer, settings, seed, device, clock)
-    state = search.initial_state(starts, _ledger(estimator, data))
+
+    def begin(encoder: InputEncoder) -> Beginning:
+        settings = _settings_of(estimator, encoder)
+        starts = _starts_of(estimator, encoder, len(sample.classes))
+        _check_size("start", starts[0], settings)
+        data, all_rows = _training_data(estimator, sample, encoder, train, validation)
+        scorer = _scorer(estimator, sample, data, validation)
+        others = all_rows, scorer, settings, seed, device, clock
+        return Beginning(encoder, data, _search(estimator, encoder, data, *others), starts)
+
+    choices, tried = _encoders(estimator, sample, encoder, train), 0
+    if len(choices) > 1:
+        choices, tried = _chosen_before(estimator.checkpoint, choices), 2 * TRIAL_EPOCHS
+    beginning = _best_of([begin(choice) for choice in choices])
+    encoder, data, search, starts = beginning
+    state = search.initial_state(starts, _ledger(estimator, data, tried))
     basis = Basis(
         encoder, sample.classes, len(sample.indices), seed, name_of(estimator.scoring)
     )
     return _continued(estimator, data, Prepared(search, state, basis, None))
+
+
+def _encoders(
+    estimator: BaseEstimator, sample: Sample, plain: InputEncoder, train: NDArray[np.int64]
+) -> list[InputEncoder]:
+    """Return the encoders to choose from: without pieces of columns, with pieces, or both."""
+    names, start = plain.feature_names_out_, estimator.start
+    if estimator.column_scaling != "auto" or estimator.image_shape is not None:
+        return [plain]
+    if names is None or len(names) > MOST_COLUMNS:
+        return [plain]
+    is_short = estimator.budget is not None and estimator.budget < SHORTEST_WITH_TRIAL
+    shape = start.input_shape if isinstance(start, Topology) else None
+    if is_short and shape in (None, plain.image_shape_):
+        return [plain]
+    in_pieces = plain.in_pieces(sample.X, sample.numbers_in_X(train))
+    others = in_pieces.feature_names_out_
+    assert others is not None
+    is_of_use = len(names) < len(others) <= MOST_COLUMNS
+    if not is_of_use or shape not in (None, in_pieces.image_shape_):
+        return [plain]
+    first = _starts_of(estimator, in_pieces, len(sample.classes))[0]
+    if first.n_parameters > estimator.max_parameters:
+        return [plain]
+    return [plain, in_pieces] if shape in (None, plain.image_shape_) else [in_pieces]
+
+
+def _chosen_before(path: Any, choices: list[InputEncoder]) -> list[InputEncoder]:
+    """Return the encoder that the search in a checkpoint has chosen, or all if none has."""
+    if path is None or Path(path).is_dir():
+        return choices
+    scaling = fingerprint_in(path).get(SCALING)
+    return [choice for choice in choices if choice.column_scaling == scaling] or choices
+
+
+def _best_of(beginnings: list[Beginning]) -> Beginning:
+    """Return the first, unless the other one is better beyond doubt.
+
+    The start is trained with the encoders of both. More columns can be no more than noise, and
+    what they add to a network then makes it worse.
+    """
+    plain, *others = beginnings
+    if not others:
+        return plain
+    losses = []
+    for share, beginning in zip((0.5, 1), beginnings, strict=True):
+        n_steps = TRIAL_EPOCHS * beginning.data.steps_per_epoch
+        share_of_time = share * TRIAL_SHARE_OF_TIME
+        try:
+            trained = beginning.search.trial(beginning.starts[0], n_steps, share_of_time)
+        except OutOfTime:
+            return plain
+        losses.append(_losses(trained, beginning.data))
+    return others[0] if is_proven(losses[1], losses[0]) else plain
 
 
 def further_fit(
@@ -227,9 +334,9 @@ def _seed_of(estimator: BaseEstimator) -> int:
     return draw_seed(estimator.random_state)
 
 
-def _ledger(estimator: BaseEstimator, data: TrainingData) -> Ledger:
+def _ledger(estimator: BaseEstimator, data: TrainingData, tried: int = 0) -> Ledger:
     budget = math.inf if estimator.budget is None else estimator.budget
-    return Ledger(budget, data.steps_per_epoch)
+    return Ledger(budget - tried, data.steps_per_epoch)
 
 
 def _continued(estimator: BaseEstimator, data: TrainingData, prepared: Prepared) -> Prepared:
@@ -238,7 +345,9 @@ def _continued(estimator: BaseEstimator, data: TrainingData, prepared: Prepared)
     if path is None:
         return prepared
     seed, state = prepared.search.seed, prepared.state
-    checkpoint = Checkpoint(path, fingerprint_of(estimator, data, seed, state), seed)
+    scaling = prepared.basis.encoder.column_scaling
+    fingerprint = fingerprint_of(estimator, data, seed, state) | {SCALING: scaling}
+    checkpoint = Checkpoint(path, fingerprint, seed)
     earlier = checkpoint.read()
     if earlier is None:
         try:
@@ -264,7 +373,7 @@ def _check_same_task(estimator: BaseEstimator, sample: Sample) -> None:
 
 
 def _starts_of(
-    estimator: BaseEstimator, encoder: InputEncoder, n_classes: int, settings: Settings
+    estimator: BaseEstimator, encoder: InputEncoder, n_classes: int
 ) -> list[Topology]:
     """Return the topologies that the search begins with."""
     shape, names = encoder.image_shape_, ["auto", *STARTS]
@@ -277,12 +386,11 @@ def _starts_of(
         starts = suitable_starts(
             shape, n_classes, encoder.takes_images, smaller=estimator.alpha < 1
         )
-        fitting = [t for t in starts if t.n_parameters <= settings.max_parameters]
+        fitting = [t for t in starts if t.n_parameters <= estimator.max_parameters]
         if fitting:
             return fitting
-    topology = starting_topology("small_ffnn" if is_auto else estimator.start, shape, n_classes)
-    _check_size("start", topology, settings)
-    return [topology]
+    start = "small_ffnn" if is_auto else estimator.start
+    return [starting_topology(start, shape, n_classes)]
 
 
 def _check_size(name: str, topology: Topology, settings: Settings) -> None:

@@ -275,7 +275,7 @@ PARAMETERS: dict[str, list[Any]] = {
         *((np.uint8(2), np.uint8(3)), [6, 6], (6, 6, 1), (2,), "x", 3, (), (-2, -3)),
     ],
     "column_order": ["shuffled", "correlation", "x", None, 1],
-    "column_scaling": ["minmax", "x", None, 1],
+    "column_scaling": ["piecewise", "minmax", "x", None, 1],
     "morphisms": [
         *([], "x", ["identity"], ["identity"] * 2, [3], None, 3, np.array(["identity"])),
         ["add_units", "x"],

@@ -119,7 +119,7 @@ def test_a_second_fit_of_a_warm_start_keeps_the_encoder() -> None:
 # --- gaps ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("column_scaling", ["quantile", "minmax"])
+@pytest.mark.parametrize("column_scaling", ["quantile", "piecewise", "minmax"])
 @pytest.mark.parametrize(
     "convert", [np.asarray, np.float32, sparse.csr_array, np.ndarray.tolist]
 )
@@ -260,7 +260,7 @@ def test_images_on_another_scale(seen: np.ndarray, later: np.ndarray) -> None:
     ],
 )
 def test_tables_on_another_scale(seen: np.ndarray, later: np.ndarray) -> None:
-    for column_scaling in ("quantile", "minmax"):
+    for column_scaling in ("quantile", "piecewise", "minmax"):
         encoder = InputEncoder(column_scaling=column_scaling).fit(seen)
         for X in (later, pd.DataFrame(later)):
             with pytest.warns(UserWarning, match=r"X has values in column \d from .*another"):
@@ -314,7 +314,7 @@ DISTRIBUTIONS = {
     st.integers(0, 2**16),
     st.sampled_from([20, 32, 100, 500]),
     st.floats(0, 0.5),
-    st.sampled_from(["quantile", "minmax"]),
+    st.sampled_from(["quantile", "piecewise", "minmax"]),
 )
 def test_ordinary_rows_of_tables_are_on_the_same_scale(
     columns: list[str], seed: int, n: int, gaps: float, column_scaling: Any

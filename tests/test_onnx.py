@@ -60,7 +60,7 @@ def test_raw_rows_go_in(kind: str, tmp_path: Path) -> None:
     onnx.checker.check_model(str(path), full_check=True)
 
 
-@pytest.mark.parametrize("column_scaling", ["quantile", "minmax"])
+@pytest.mark.parametrize("column_scaling", ["quantile", "piecewise", "minmax"])
 def test_columns_of_every_kind(column_scaling: Any, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     X = np.stack(

@@ -98,7 +98,7 @@ def test_no_rows_give_no_logits() -> None:
         hnp.array_shapes(min_dims=2, max_dims=4, max_side=3),
     ).filter(lambda X: np.isfinite(X).all() and float(np.abs(X).max()) <= 1e150),
     st.sampled_from(["given", "shuffled", "correlation"]),
-    st.sampled_from(["quantile", "minmax"]),
+    st.sampled_from(["quantile", "piecewise", "minmax"]),
 )
 @examples(60)
 def test_the_scaling_is_that_of_the_encoder(
@@ -126,7 +126,7 @@ TABLES = hnp.arrays(
     TABLES,
     st.data(),
     st.sampled_from(["given", "shuffled", "correlation"]),
-    st.sampled_from(["quantile", "minmax"]),
+    st.sampled_from(["quantile", "piecewise", "minmax"]),
 )
 @examples(100)
 def test_tables_with_gaps_are_scaled_bit_for_bit(
@@ -144,7 +144,7 @@ def test_tables_with_gaps_are_scaled_bit_for_bit(
             np.testing.assert_array_equal(found.numpy(), expected)
 
 
-@pytest.mark.parametrize("column_scaling", ["quantile", "minmax"])
+@pytest.mark.parametrize("column_scaling", ["quantile", "piecewise", "minmax"])
 def test_large_tables_with_gaps_are_scaled_bit_for_bit(column_scaling: Any) -> None:
     rng = np.random.default_rng(0)
     X = np.concatenate(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from skectonas.inputs import ColumnScaling, InputEncoder, PixelScaling
+from skectonas.inputs import ColumnPieces, ColumnScaling, InputEncoder, PixelScaling
 from skectonas.network import TopologyNetwork, Weights, build
 from skectonas.topology import Topology
 
@@ -167,12 +167,14 @@ class ImagesOfColumns(nn.Module):
         self.missing = torch.from_numpy(scaling.missing.copy())
         self.indicated = torch.from_numpy(scaling.indicated.copy())
         self.indicators = torch.from_numpy(scaling.indicators.copy())
-        # For each pixel, the number of its column among the values, the indicators and, after
-        # the last, a column of zeros for the pixels that are left over.
+        self.pieces = None if scaling.pieces is None else Pieces(scaling.pieces)
+        # For each pixel, the number of its column among the values, the indicators, the pieces
+        # and, after the last, a column of zeros for the pixels that are left over.
         n_values, n_out = len(scaling.knots), len(scaling.origin)
-        columns = np.empty(n_out, dtype=np.intp)
-        columns[~scaling.is_indicator] = np.arange(n_values)
-        columns[scaling.is_indicator] = np.arange(n_values, n_out)
+        columns = np.arange(n_out)
+        whole = columns[: scaling.n_whole]
+        whole[~scaling.is_indicator] = np.arange(n_values)
+        whole[scaling.is_indicator] = np.arange(n_values, scaling.n_whole)
         pixels = np.full(np.prod(image_shape), n_out)
         pixels[pixel_index] = columns
         self.columns = torch.from_numpy(pixels)
@@ -199,9 +201,44 @@ class ImagesOfColumns(nn.Module):
         values = torch.where(missing, self.missing.to(X.device), values)
         present, absent = self.indicators.to(X.device).unbind(1)
         indicators = torch.where(missing[:, self.indicated.to(X.device)], absent, present)
-        table = torch.cat([values, indicators], 1).float().to(dtype)
+        parts = [values, indicators]
+        if self.pieces is not None:
+            parts.append(self.pieces(X))
+        table = torch.cat(parts, 1).float().to(dtype)
         pixels = pad(table, (0, 1))[:, self.columns.to(X.device)]
         return pixels.reshape(X.shape[0], *self.image_shape)
+
+
+class Pieces(nn.Module):
+    """Cuts columns into pieces.
+
+    Parameters
+    ----------
+    pieces : ColumnPieces
+        The pieces, which are repeated here operation for operation.
+    """
+
+    def __init__(self, pieces: ColumnPieces) -> None:
+        super().__init__()
+        # Not buffers, as above.
+        self.columns = torch.from_numpy(pieces.columns.copy())
+        self.begin = torch.from_numpy(pieces.begin.copy())
+        self.end = torch.from_numpy(pieces.end.copy())
+        widths = np.maximum(pieces.end / 2 - pieces.begin / 2, np.finfo(np.float64).tiny)
+        self.widths = torch.from_numpy(widths)
+        self.mean = torch.from_numpy(pieces.mean.copy())
+        self.factor = torch.from_numpy(pieces.factor.copy())
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Return the pieces of the columns of X, in float64."""
+        own = X.double()[:, self.columns.to(X.device)]
+        begin, end, widths, mean, factor = (
+            values.to(X.device)
+            for values in (self.begin, self.end, self.widths, self.mean, self.factor)
+        )
+        inside = torch.minimum(torch.maximum(own, begin), end)
+        pieces = ((inside / 2 - begin / 2) / widths - mean) * factor
+        return torch.where(own.isnan(), torch.zeros_like(pieces), pieces)
 
 
 def _check_shape(X: Tensor, shapes: set[tuple[int, ...]]) -> None:

@@ -2,9 +2,9 @@
 
 `checks` refuses what cannot be learned from. `frames` turns the frames of other libraries into
 those of pandas. `InputEncoder` turns every kind of X into images: `tables` encodes the columns
-of a frame as numbers, `scaling` scales columns and pixels, and `layout` gives each column of a
-table its pixel. `rows` takes X in batches. `mapped` reads the rows of files and sparse arrays
-when a batch needs them.
+of a frame as numbers, `scaling` scales columns and pixels, `pieces` cuts columns into pieces,
+and `layout` gives each column of a table its pixel. `rows` takes X in batches. `mapped` reads
+the rows of files and sparse arrays when a batch needs them.
 """
 
 from skectonas.inputs.checks import (
@@ -17,6 +17,7 @@ from skectonas.inputs.checks import (
 from skectonas.inputs.encoder import InputEncoder
 from skectonas.inputs.layout import ORDERS, PseudoImageTransformer
 from skectonas.inputs.mapped import MappedImages, mapping_of, read_at_random
+from skectonas.inputs.pieces import ColumnPieces
 from skectonas.inputs.rows import Data, batches_of
 from skectonas.inputs.scaling import METHODS, UNSCALED, ColumnScaling, PixelScaling
 from skectonas.inputs.tables import TableEncoder
@@ -25,6 +26,7 @@ __all__ = [
     "METHODS",
     "ORDERS",
     "UNSCALED",
+    "ColumnPieces",
     "ColumnScaling",
     "Data",
     "InputEncoder",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import asdict
 from typing import Any, Self, TypeAlias
 
@@ -58,7 +59,7 @@ class InputEncoder:
         ``(height, width)`` or ``(height, width, channels)`` of the images.
     column_order : {"given", "shuffled", "correlation"}, default="given"
         How the columns of a table are laid out.
-    column_scaling : {"quantile", "minmax"}, default="quantile"
+    column_scaling : {"quantile", "piecewise", "minmax"}, default="quantile"
         How the columns of a table are scaled.
     random_state : int, default=None
         Seeds the order of ``"shuffled"`` and the rows of large tables that quantiles are taken
@@ -203,6 +204,31 @@ class InputEncoder:
                 part.reshape(len(part), -1)[:, self._pixel_index] = scaled
             first += len(batch)
         return images
+
+    def in_pieces(self, X: Data, rows: RowNumbers | None = None) -> Self:
+        """Return a fitted encoder that also cuts the columns of a table into pieces.
+
+        Parameters
+        ----------
+        X : data frame, ndarray or sparse matrix
+            The table that this encoder was fitted on.
+        rows : ndarray of int, default=None
+            Numbers of the rows to learn from; None stands for all.
+
+        Returns
+        -------
+        InputEncoder
+            An encoder with ``column_scaling="piecewise"`` that agrees with this one in
+            everything else.
+
+        Raises
+        ------
+        ValueError
+            If `image_shape` has fewer pixels than there are columns and pieces.
+        """
+        other = copy(self)
+        other.column_scaling = "piecewise"
+        return other._fit_table(_as_data(X), rows)
 
     @property
     def takes_images(self) -> bool:
@@ -429,11 +455,14 @@ class InputEncoder:
             labels = list(map(str, self._tables.labels_))
             names = list(self._tables.get_feature_names_out())
             sources = [labels[i] for i in self._tables.origin_]
+        own, whole = self._columns.origin, self._columns.n_whole
+        first = np.searchsorted(own[whole:], own[whole:])  # of the pieces of a column
         return _distinct(
-            f"{sources[i]}_missing" if indicates else names[i]
-            for i, indicates in zip(
-                self._columns.origin, self._columns.is_indicator, strict=True
-            )
+            [
+                f"{sources[i]}_missing" if indicates else names[i]
+                for i, indicates in zip(own[:whole], self._columns.is_indicator, strict=True)
+            ]
+            + [f"{names[i]}_piece_{1 + k - first[k]}" for k, i in enumerate(own[whole:])]
         )
 
     def _fit_images(self, X: Data, rows: RowNumbers | None) -> Self:

@@ -14,10 +14,12 @@ from scipy.special import ndtr, ndtri
 from sklearn.utils import gen_batches
 from torch import Tensor
 
-Array: TypeAlias = NDArray[Any]
-Method: TypeAlias = Literal["quantile", "minmax"]
+from skectonas.inputs.pieces import ColumnPieces
 
-METHODS: tuple[Method, ...] = ("quantile", "minmax")
+Array: TypeAlias = NDArray[Any]
+Method: TypeAlias = Literal["quantile", "piecewise", "minmax"]
+
+METHODS: tuple[Method, ...] = ("quantile", "piecewise", "minmax")
 PIXEL_DEVIATION = 0.5
 """Standard deviation of the pixels that a network sees. Neither twice nor half of it is better,
 see `benchmarks/choices_inputs.py`."""
@@ -198,7 +200,8 @@ class ColumnScaling:
     that a standard normal variable would show at the same rank. Neither outliers nor skewness
     change what the other values become, and columns of any unit have the same size. Equal
     values share the rank in their middle, so that zeros and ones, however rare, become centred
-    numbers. With ``"minmax"``, the smallest value becomes 0 and the largest 1.
+    numbers. With ``"piecewise"``, the columns are also cut into pieces, which come after all
+    the others. With ``"minmax"``, the smallest value becomes 0 and the largest 1.
 
     Parameters
     ----------
@@ -213,6 +216,8 @@ class ColumnScaling:
         The columns that had missing values in `fit`. Each is followed by an indicator of them.
     indicators : ndarray of shape (n_indicated, 2)
         What the indicator is where there is a value, and where there is none.
+    pieces : ColumnPieces or None, default=None
+        What columns are cut into.
 
     Examples
     --------
@@ -229,6 +234,8 @@ class ColumnScaling:
            [0., 0., 0.],
            [0., 1., 0.],
            [1., 0., 1.]])
+    >>> ColumnScaling.fit(X, "piecewise").scale(X).shape
+    (4, 5)
     """
 
     knots: NDArray[np.float64]
@@ -236,6 +243,7 @@ class ColumnScaling:
     missing: NDArray[np.float64]
     indicated: NDArray[np.intp]
     indicators: NDArray[np.float64]
+    pieces: ColumnPieces | None = None
 
     @classmethod
     def fit(
@@ -251,7 +259,7 @@ class ColumnScaling:
         sample : ndarray of shape (n, n_columns) or callable
             Rows of the table, NaN where a value is missing. A callable returns some of their
             columns.
-        method : {"quantile", "minmax"}, default="quantile"
+        method : {"quantile", "piecewise", "minmax"}, default="quantile"
             What values become.
         ranges : ColumnRanges or None, default=None
             Of the whole table, if the sample is not all of it.
@@ -280,6 +288,9 @@ class ColumnScaling:
             indicators = np.tile([0.0, 1.0], (len(indicated), 1))
         else:
             indicators = _scores_of(np.stack([(1 - share) / 2, 1 - share / 2], axis=1))
+        pieces = None
+        if method == "piecewise":
+            pieces = ColumnPieces.fit(_columns_of(sample, len(ranges.low)))
         n_knots = max(2, *(len(knots) for knots, _, _ in maps))  # constants have one
         return cls(
             np.stack([_filled_up(knots, n_knots) for knots, _, _ in maps]),
@@ -287,18 +298,25 @@ class ColumnScaling:
             np.array([missing for _, _, missing in maps]),
             indicated,
             indicators,
+            pieces,
         )
 
     @cached_property
     def origin(self) -> NDArray[np.intp]:
         """For each column that comes out, the column that it comes from, (n_out,)."""
-        columns = np.concatenate([np.arange(len(self.knots)), self.indicated])
-        return np.sort(columns)
+        columns = np.sort(np.concatenate([np.arange(len(self.knots)), self.indicated]))
+        return columns if self.pieces is None else np.append(columns, self.pieces.columns)
+
+    @cached_property
+    def n_whole(self) -> int:
+        """How many of the columns that come out are no pieces: the first ones."""
+        return len(self.knots) + len(self.indicated)
 
     @cached_property
     def is_indicator(self) -> NDArray[np.bool_]:
-        """For each column that comes out, whether it is an indicator, (n_out,)."""
-        return np.concatenate([[False], self.origin[1:] == self.origin[:-1]])
+        """For each column that comes out and is no piece, whether it indicates, (n_whole,)."""
+        whole = self.origin[: self.n_whole]
+        return np.concatenate([[False], whole[1:] == whole[:-1]])
 
     @property
     def bulk(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -319,14 +337,16 @@ class ColumnScaling:
 
         Returns
         -------
-        ndarray of shape (n_samples, n_columns + n_indicated)
-            The scaled columns in their order, each indicator after its column.
+        ndarray of shape (n_samples, n_columns + n_indicated + n_pieces)
+            The scaled columns in their order, each indicator after its column; then the pieces.
         """
         scaled = np.empty((len(X), len(self.origin)))
         # In batches, because the steps take ten times the memory of the rows.
-        size = max(_VALUES_SCALED_AT_ONCE // len(self.knots), 1)
+        size = max(_VALUES_SCALED_AT_ONCE // len(self.origin), 1)
         for rows in gen_batches(len(X), size):
-            self._scale(X[rows], scaled[rows])
+            self._scale(X[rows], scaled[rows, : self.n_whole])
+            if self.pieces is not None:
+                scaled[rows, self.n_whole :] = self.pieces.scale(X[rows])
         return scaled
 
     def _scale(self, X: Array, scaled: NDArray[np.float64]) -> None:
@@ -347,7 +367,7 @@ class ColumnScaling:
             missing[:, self.indicated], self.indicators[:, 1], self.indicators[:, 0]
         )
 
-    def to_dict(self) -> dict[str, Array]:
+    def to_dict(self) -> dict[str, Any]:
         """Return what the maps consist of."""
         return {
             "knots": self.knots,
@@ -355,12 +375,16 @@ class ColumnScaling:
             "missing": self.missing,
             "indicated": self.indicated,
             "indicators": self.indicators,
+            "pieces": None if self.pieces is None else self.pieces.to_dict(),
         }
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Array]) -> Self:
-        """Build what `to_dict` was given of."""
-        return cls(**plain)
+    def from_dict(cls, plain: Mapping[str, Any]) -> Self:
+        """Build what `to_dict` was given of; earlier versions had no pieces."""
+        pieces = plain.get("pieces")
+        return cls(
+            **{**plain, "pieces": None if pieces is None else ColumnPieces.from_dict(pieces)}
+        )
 
 
 _TINY = np.finfo(np.float64).tiny
@@ -385,7 +409,7 @@ def _map_of(
         Its values, or some of them, ascending.
     low, high : float
         Its smallest and largest value.
-    method : {"quantile", "minmax"}
+    method : {"quantile", "piecewise", "minmax"}
         What values become.
     """
     if not len(values):

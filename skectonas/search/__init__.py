@@ -10,9 +10,9 @@ has found into fitted attributes.
 """
 
 from skectonas.search.algorithm import Search
-from skectonas.search.checkpoint import Checkpoint, digest_of, seed_in
+from skectonas.search.checkpoint import Checkpoint, digest_of, fingerprint_in, seed_in
 from skectonas.search.clock import Clock
-from skectonas.search.final import AllRows
+from skectonas.search.final import AllRows, is_proven
 from skectonas.search.fitness import Balanced, Fitness, Greedy, Measure, Random
 from skectonas.search.front import unbeaten
 from skectonas.search.ledger import Entry, Ledger
@@ -43,6 +43,8 @@ __all__ = [
     "Settings",
     "check_morphisms",
     "digest_of",
+    "fingerprint_in",
+    "is_proven",
     "model_attributes",
     "seed_in",
     "unbeaten",

@@ -26,7 +26,7 @@ from skectonas.search.tasks import Observer, OpenTasks, Task
 from skectonas.search.tournament import Draw, draw_round
 from skectonas.search.trainings import PURPOSES, Trainings
 from skectonas.topology import Topology
-from skectonas.training import OutOfTime, Trainer
+from skectonas.training import OutOfTime, Recipe, Trainer
 
 SMALLEST_WARM_UP = 0.1
 """The share of the budget that the warm-up may take, whatever is reserved for the end."""
@@ -117,6 +117,35 @@ class Search:
     def _start(self, number: int, topology: Topology) -> Candidate:
         weights = initial_weights(topology, self._rng(0, "initial weights", number))
         return Candidate(number, topology, weights, score_window=self.settings.score_window)
+
+    def trial(self, start: Topology, n_steps: int, share_of_time: float) -> Candidate:
+        """Return a start after a training that belongs to no state.
+
+        Parameters
+        ----------
+        start : Topology
+            The start.
+        n_steps : int
+            Batches of the training, in which the learning rate falls to zero.
+        share_of_time : float
+            The share of the time at which the training has to end.
+
+        Returns
+        -------
+        Candidate
+            The trained start.
+
+        Raises
+        ------
+        OutOfTime
+            If time runs out.
+        """
+        key = (self.seed, 0, PURPOSES.index("trial"), 0)
+        recipe = Recipe(annealing_steps=n_steps, augmentation=self.settings.augmentation)
+        deadline = self.clock.deadline(share_of_time)
+        candidates = [self._start(0, start)]
+        [trained] = self.trainer.train(candidates, [n_steps], key, recipe, deadline)
+        return trained
 
     def run(
         self,

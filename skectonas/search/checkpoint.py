@@ -146,6 +146,18 @@ def seed_in(path: str | os.PathLike[str]) -> int | None:
     return None if contents is None else contents["seed"]
 
 
+def fingerprint_in(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the fingerprint of the search in a file, which is empty if there is no file.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, or is another kind of file.
+    """
+    contents = _read(Path(path))
+    return {} if contents is None else contents["fingerprint"]
+
+
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         data = path.read_bytes()

@@ -19,7 +19,7 @@ from skectonas.training import Recipe, Trainer
 # What random draws are for. Their places are a part of the keys, so that a new one comes last.
 PURPOSES = (
     "warm-up", "recovery", "phase 1", "phase 2", "final",
-    "initial weights", "mutation", "brackets", "control",
+    "initial weights", "mutation", "brackets", "control", "trial",
 )  # fmt: skip
 
 Judge: TypeAlias = Callable[[list[Candidate]], list[Verdict]]
