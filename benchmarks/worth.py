@@ -19,6 +19,7 @@ which there are rows are not repeated. CPU seconds are those of the process, in 
 - "start, half as wide", "start, a quarter as wide": the same with fewer channels and units.
 - "random": random topologies of the same space with the same budget. They are trained on and
   halved by their validation loss, until the last one is annealed as in the search.
+  Networks read tables as the search does: with columns cut into pieces if it has chosen that.
 - "MLPClassifier", "HistGradientBoosting": scikit-learn's, with their defaults; the numbers are
   standardised and categories one-hot for the first.
 """
@@ -228,8 +229,7 @@ def rivals(seed: int, X: Any, y: Any, budget: float, found: dict[str, str]) -> d
     `found` has the topologies of what was fitted before.
     """
     classes = np.unique(y)
-    # An epoch is enough to have the encoder that all networks share.
-    encoder = ECToNASClassifier(budget=1, random_state=seed).fit(X, y).encoder_
+    encoder = encoder_of(seed, X, y, found.get("search", ""))
     shape, n = encoder.image_shape_, len(classes)
     narrower = suitable_starts(shape, n, encoder.takes_images, smaller=True)[-2:]
 
@@ -286,6 +286,19 @@ def rivals(seed: int, X: Any, y: Any, budget: float, found: dict[str, str]) -> d
         ),
         **{f"search from {start}": search(start=start) for start in STARTS},
     }
+
+
+def encoder_of(seed: int, X: Any, y: Any, topology: str) -> Any:
+    """Return the encoder that all networks share: the one that the search has chosen."""
+    encoders = [
+        # An epoch is enough to have it.
+        ECToNASClassifier(budget=1, column_scaling=scaling, random_state=seed)
+        .fit(X, y)
+        .encoder_
+        for scaling in ("quantile", "piecewise")
+    ]
+    shapes = ["x".join(map(str, encoder.image_shape_)) for encoder in encoders]
+    return encoders[topology.split(" ")[0] in shapes[1:] and shapes[0] != shapes[1]]
 
 
 def nodes_of(clf: HistGradientBoostingClassifier) -> int:
@@ -372,9 +385,11 @@ def measured(
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for each rival that is not in `found`, and add it there."""
     X_train, y_train, X_test, y_test = DATA[data][0](seed)
-    for name, (make, size_of) in rivals(seed, X_train, y_train, budget, found).items():
+    known = rivals(seed, X_train, y_train, budget, found)
+    for name in list(known):
         if name in found or not is_wanted(name):
             continue
+        make, size_of = known[name]
         clf, began = make(), time.process_time()
         with warnings.catch_warnings():
             # The dense network of scikit-learn has not converged.
@@ -394,6 +409,8 @@ def measured(
         }
         print(row, flush=True)
         yield row
+        if name == "search":  # the others have its encoder
+            known = rivals(seed, X_train, y_train, budget, found)
 
 
 if __name__ == "__main__":

@@ -65,17 +65,18 @@ SELECTIONS = ("score", "loss", "random")
 ACCURACIES = ("accuracy", "balanced_accuracy")
 """Scores of which nobody expects more than 1."""
 
-TRIAL_EPOCHS = 10
-"""Length of the trainings that tell whether to cut the columns of a table into pieces."""
-
 SHORTEST_WITH_TRIAL = 200
-"""The budget from which on there are such trainings."""
+"""The budget from which on it is tried out whether to cut columns of tables into pieces."""
+
+TRIAL_SHARE, LONGEST_TRIAL = 0.05, 25
+"""The share of the budget for each of the two trainings, and the epochs that are enough."""
 
 TRIAL_SHARE_OF_TIME = 0.1
-"""The share of a time limit that they may take."""
+"""The share of a time limit that both may take."""
 
-MOST_COLUMNS = 1000
-"""Columns, pieces included, up to which there are such trainings."""
+MOST_COLUMNS = 300
+"""Columns, pieces included, up to which it is tried out. More of them take long to train on,
+and each one matters less."""
 
 SCALING = "the scaling of the columns"
 """What the fingerprint of a search calls it."""
@@ -212,12 +213,15 @@ def first_fit(
         others = all_rows, scorer, settings, seed, device, clock
         return Beginning(encoder, data, _search(estimator, encoder, data, *others), starts)
 
-    choices, tried = _encoders(estimator, sample, encoder, train), 0
+    choices, epochs = _encoders(estimator, sample, encoder, train), 0
     if len(choices) > 1:
-        choices, tried = _chosen_before(estimator.checkpoint, choices), 2 * TRIAL_EPOCHS
-    beginning = _best_of([begin(choice) for choice in choices])
+        choices, epochs = (
+            _chosen_before(estimator.checkpoint, choices),
+            _trial_epochs(estimator),
+        )
+    beginning = _best_of([begin(choice) for choice in choices], epochs)
     encoder, data, search, starts = beginning
-    state = search.initial_state(starts, _ledger(estimator, data, tried))
+    state = search.initial_state(starts, _ledger(estimator, data, 2 * epochs))
     basis = Basis(
         encoder, sample.classes, len(sample.indices), seed, name_of(estimator.scoring)
     )
@@ -257,18 +261,24 @@ def _chosen_before(path: Any, choices: list[InputEncoder]) -> list[InputEncoder]
     return [choice for choice in choices if choice.column_scaling == scaling] or choices
 
 
-def _best_of(beginnings: list[Beginning]) -> Beginning:
+def _trial_epochs(estimator: BaseEstimator) -> int:
+    if estimator.budget is None:
+        return LONGEST_TRIAL
+    return min(LONGEST_TRIAL, int(TRIAL_SHARE * estimator.budget))
+
+
+def _best_of(beginnings: list[Beginning], epochs: int) -> Beginning:
     """Return the first, unless the other one is better beyond doubt.
 
-    The start is trained with the encoders of both. More columns can be no more than noise, and
-    what they add to a network then makes it worse.
+    The start is trained with the encoders of both, for so many epochs. More columns can be no
+    more than noise, and what they add to a network then makes it worse.
     """
     plain, *others = beginnings
     if not others:
         return plain
     losses = []
     for share, beginning in zip((0.5, 1), beginnings, strict=True):
-        n_steps = TRIAL_EPOCHS * beginning.data.steps_per_epoch
+        n_steps = epochs * beginning.data.steps_per_epoch
         share_of_time = share * TRIAL_SHARE_OF_TIME
         try:
             trained = beginning.search.trial(beginning.starts[0], n_steps, share_of_time)
