@@ -19,9 +19,11 @@ which there are rows are not repeated. CPU seconds are those of the process, in 
 - "start, half as wide", "start, a quarter as wide": the same with fewer channels and units.
 - "random": random topologies of the same space with the same budget. They are trained on and
   halved by their validation loss, until the last one is annealed as in the search.
-  Networks read tables as the search does: with columns cut into pieces if it has chosen that.
 - "MLPClassifier", "HistGradientBoosting": scikit-learn's, with their defaults; the numbers are
   standardised and categories one-hot for the first.
+
+All networks but scikit-learn's read tables as the search does: with columns cut into pieces if
+it has chosen that.
 """
 
 from __future__ import annotations

@@ -79,14 +79,17 @@ class ECToNASClassifier(
         Greediness, from 0 to 1. With 1 only the validation score counts. With a lower value, a
         network that is smaller than its parent may have a lower score (Eq. 2 of the paper).
     budget : float or None, default=1000
-        Number of epochs to train, over all candidates together. It is never exceeded. None is
-        no limit, and needs a `time_limit`.
+        Number of epochs to train, over all candidates together, and over the two trainings
+        that `column_scaling` tells of. It is never exceeded. None is no limit, and needs a
+        `time_limit`.
     start : str or Topology, default="auto"
         Where the search begins: "small_ffnn", "medium_ffnn", "large_ffnn", "small_cnn",
         "medium_cnn" or "large_cnn" (the paper's Table 6), or a `Topology` that fits the data.
         With "auto", several topologies of a size that suits the data are trained in the
         warm-up, convolutional ones for images and dense ones for tables, and the best of them
-        become the first parents. With `alpha` below 1, there are narrower ones among them.
+        become the first parents. With `alpha` below 1, there are narrower ones among them. A
+        topology that was found with columns in pieces fits every table with such columns, since
+        the number of pieces depends on the rows.
     scoring : str or callable, default="accuracy"
         The score that candidates are compared by on the validation rows: "accuracy",
         "neg_log_loss", any other name of a classification scorer of scikit-learn, or a callable
@@ -123,8 +126,9 @@ class ECToNASClassifier(
         the parts of its range differently. With "auto" and a budget of at least 200 epochs,
         the start is trained with and without pieces for 5% of the budget each, or 25 epochs if
         that is less; pieces are used if the loss on the validation rows is lower beyond doubt.
-        Tables that pieces would give more than 300 columns have none. With "minmax", the
-        smallest value becomes 0 and the largest 1, as in the paper.
+        That is not tried with `image_shape`, class weights, or a selection by another score,
+        with fewer than 30 validation rows, or if there would be more than 300 columns. With
+        "minmax", the smallest value becomes 0 and the largest 1, as in the paper.
     morphisms : "all" or sequence, default="all"
         The changes to use, by name or as objects, such as
         ``["identity", "add_units", AddCell(extra=(0, 5))]``. With "all", new cells are wide if
@@ -188,7 +192,8 @@ class ECToNASClassifier(
         Number of seconds after which `fit` has to end. The search gets what `final_fraction`
         leaves of it, and the final training is made as long as the rest allows. The round
         that is cut off is lost. Up to there, the same `random_state` gives the same search, and
-        `history_` tells how far it got.
+        `history_` tells how far it got. Columns of a table are cut into pieces only if a tenth
+        of the time is enough to find out whether that helps.
     checkpoint : str, path-like or None, default=None
         A file that the state of the search is written to after every round, and from which
         another call of `fit` with the same parameters and data continues, with the same bits
@@ -489,7 +494,7 @@ class ECToNASClassifier(
         device = check_device(self.device)
         prepare = further_fit if is_further else first_fit
         try:
-            with undisturbed(device), self._ending_with_sigterm():
+            with undisturbed(device), self._ending_with_sigterm(), read_at_random(X):
                 sample = Sample.of(X, labels, weights, group_numbers)
                 search, state, basis, checkpoint = prepare(plain, sample, device, clock)
                 observers: list[Observer] = []
@@ -499,11 +504,10 @@ class ECToNASClassifier(
                 if hasattr(self, "_init_callback_context"):
                     tasks = CallbackTasks(self, *given, basis.attributes)
                     observers.append(tasks)
-                with read_at_random(X):
-                    keep = None if checkpoint is None else checkpoint.keep
-                    outcome = search.run(state, observers, keep)
-                    if checkpoint is not None:
-                        checkpoint.finish()
+                keep = None if checkpoint is None else checkpoint.keep
+                outcome = search.run(state, observers, keep)
+                if checkpoint is not None:
+                    checkpoint.finish()
         finally:
             if device.type == "cuda":
                 torch.cuda.empty_cache()  # return the memory of the search

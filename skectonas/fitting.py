@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -65,18 +66,19 @@ SELECTIONS = ("score", "loss", "random")
 ACCURACIES = ("accuracy", "balanced_accuracy")
 """Scores of which nobody expects more than 1."""
 
-SHORTEST_WITH_TRIAL = 200
-"""The budget from which on it is tried out whether to cut columns of tables into pieces."""
+SHORTEST_WITH_TRIAL, FEWEST_ROWS = 200, 30
+"""The budget, and the rows that are held out, from which on it is tried out whether to cut the
+columns of a table into pieces."""
+
+MOST_COLUMNS, MOST_VALUES = 300, 2**26
+"""Columns, pieces included, and values of all rows, up to which it is tried out. More columns
+take long to train on, and each one matters less."""
 
 TRIAL_SHARE, LONGEST_TRIAL = 0.05, 25
 """The share of the budget for each of the two trainings, and the epochs that are enough."""
 
 TRIAL_SHARE_OF_TIME = 0.1
 """The share of a time limit that both may take."""
-
-MOST_COLUMNS = 300
-"""Columns, pieces included, up to which it is tried out. More of them take long to train on,
-and each one matters less."""
 
 SCALING = "the scaling of the columns"
 """What the fingerprint of a search calls it."""
@@ -182,6 +184,11 @@ class Beginning(NamedTuple):
     search: Search
     starts: list[Topology]
 
+    def state(self, estimator: BaseEstimator, epochs: int) -> SearchState:
+        """Return the initial state, after two trials of so many epochs."""
+        ledger = Ledger(_budget_of(estimator) - 2 * epochs, self.data.steps_per_epoch)
+        return self.search.initial_state(self.starts, ledger)
+
 
 def first_fit(
     estimator: BaseEstimator, sample: Sample, device: torch.device, clock: Clock
@@ -213,23 +220,26 @@ def first_fit(
         others = all_rows, scorer, settings, seed, device, clock
         return Beginning(encoder, data, _search(estimator, encoder, data, *others), starts)
 
-    choices, epochs = _encoders(estimator, sample, encoder, train), 0
+    choices, epochs = _encoders(estimator, sample, encoder, train, len(validation)), 0
     if len(choices) > 1:
-        choices, epochs = (
-            _chosen_before(estimator.checkpoint, choices),
-            _trial_epochs(estimator),
-        )
-    beginning = _best_of([begin(choice) for choice in choices], epochs)
-    encoder, data, search, starts = beginning
-    state = search.initial_state(starts, _ledger(estimator, data, 2 * epochs))
+        epochs = min(LONGEST_TRIAL, int(TRIAL_SHARE * _budget_of(estimator)))
+    beginning = _chosen_before(estimator, choices, begin, epochs)
+    if beginning is None:
+        beginning = _better_of(choices, begin, epochs, clock)
+    state = beginning.state(estimator, epochs)
     basis = Basis(
-        encoder, sample.classes, len(sample.indices), seed, name_of(estimator.scoring)
+        beginning.encoder, sample.classes, len(sample.indices), seed, name_of(estimator.scoring)
     )
-    return _continued(estimator, data, Prepared(search, state, basis, None))
+    prepared = Prepared(beginning.search, state, basis, None)
+    return _continued(estimator, beginning.data, prepared)
 
 
 def _encoders(
-    estimator: BaseEstimator, sample: Sample, plain: InputEncoder, train: NDArray[np.int64]
+    estimator: BaseEstimator,
+    sample: Sample,
+    plain: InputEncoder,
+    train: NDArray[np.int64],
+    n_validation: int,
 ) -> list[InputEncoder]:
     """Return the encoders to choose from: without pieces of columns, with pieces, or both."""
     names, start = plain.feature_names_out_, estimator.start
@@ -237,55 +247,78 @@ def _encoders(
         return [plain]
     if names is None or len(names) > MOST_COLUMNS:
         return [plain]
-    is_short = estimator.budget is not None and estimator.budget < SHORTEST_WITH_TRIAL
-    shape = start.input_shape if isinstance(start, Topology) else None
-    if is_short and shape in (None, plain.image_shape_):
+    has_other_shape = isinstance(start, Topology) and start.input_shape != plain.image_shape_
+    can_tell = (
+        _budget_of(estimator) >= SHORTEST_WITH_TRIAL
+        and n_validation >= FEWEST_ROWS
+        and _measure_of(estimator) == "loss"
+        and estimator.class_weight is None
+    )
+    if not (can_tell or has_other_shape):
         return [plain]
-    in_pieces = plain.in_pieces(sample.X, sample.numbers_in_X(train))
-    others = in_pieces.feature_names_out_
-    assert others is not None
-    is_of_use = len(names) < len(others) <= MOST_COLUMNS
-    if not is_of_use or shape not in (None, in_pieces.image_shape_):
+    in_pieces = plain.in_pieces(sample.X, sample.numbers_in_X(train), MOST_COLUMNS)
+    if in_pieces is None or in_pieces.feature_names_out_ is None:
+        return [plain]
+    if len(in_pieces.feature_names_out_) == len(names):
+        return [plain]
+    if has_other_shape:  # it was found with pieces
+        return [in_pieces]
+    if len(sample.indices) * math.prod(in_pieces.image_shape_) > MOST_VALUES:
         return [plain]
     first = _starts_of(estimator, in_pieces, len(sample.classes))[0]
-    if first.n_parameters > estimator.max_parameters:
-        return [plain]
-    return [plain, in_pieces] if shape in (None, plain.image_shape_) else [in_pieces]
+    return [plain] if first.n_parameters > estimator.max_parameters else [plain, in_pieces]
 
 
-def _chosen_before(path: Any, choices: list[InputEncoder]) -> list[InputEncoder]:
-    """Return the encoder that the search in a checkpoint has chosen, or all if none has."""
-    if path is None or Path(path).is_dir():
-        return choices
-    scaling = fingerprint_in(path).get(SCALING)
-    return [choice for choice in choices if choice.column_scaling == scaling] or choices
+def _chosen_before(
+    estimator: BaseEstimator,
+    choices: list[InputEncoder],
+    begin: Callable[[InputEncoder], Beginning],
+    epochs: int,
+) -> Beginning | None:
+    """Return how the search in a checkpoint has begun, or None if there is none to continue."""
+    path = estimator.checkpoint
+    if len(choices) == 1:
+        return begin(choices[0])
+    if path is None:
+        return None
+    if not Path(path).is_dir():
+        Checkpoint(path, {}, 0)  # rather than find out later that it is impossible
+        scaling = fingerprint_in(path).get(SCALING)
+        known = [choice for choice in choices if choice.column_scaling == scaling]
+        return begin(known[0]) if known else None
+    for beginning in map(begin, choices):
+        state = beginning.state(estimator, epochs)
+        encoder, data, search, _ = beginning
+        if _checkpoint(estimator, encoder, data, search.seed, state).path.exists():
+            return beginning
+    return None
 
 
-def _trial_epochs(estimator: BaseEstimator) -> int:
-    if estimator.budget is None:
-        return LONGEST_TRIAL
-    return min(LONGEST_TRIAL, int(TRIAL_SHARE * estimator.budget))
+def _better_of(
+    choices: list[InputEncoder],
+    begin: Callable[[InputEncoder], Beginning],
+    epochs: int,
+    clock: Clock,
+) -> Beginning:
+    """Return how to begin: without pieces, unless the start is better with them beyond doubt.
 
-
-def _best_of(beginnings: list[Beginning], epochs: int) -> Beginning:
-    """Return the first, unless the other one is better beyond doubt.
-
-    The start is trained with the encoders of both, for so many epochs. More columns can be no
-    more than noise, and what they add to a network then makes it worse.
+    It is trained with both, for so many epochs. More columns can be no more than noise, and
+    what they add to a network then makes it worse.
     """
-    plain, *others = beginnings
-    if not others:
-        return plain
-    losses = []
-    for share, beginning in zip((0.5, 1), beginnings, strict=True):
-        n_steps = epochs * beginning.data.steps_per_epoch
-        share_of_time = share * TRIAL_SHARE_OF_TIME
-        try:
-            trained = beginning.search.trial(beginning.starts[0], n_steps, share_of_time)
-        except OutOfTime:
-            return plain
-        losses.append(_losses(trained, beginning.data))
-    return others[0] if is_proven(losses[1], losses[0]) else plain
+    (plain, in_pieces), began = choices, clock.elapsed
+    first = begin(plain)
+    n_steps = epochs * first.data.steps_per_epoch
+    try:
+        before = first.search.trial(first.starts[0], n_steps, TRIAL_SHARE_OF_TIME / 2)
+        growth = math.prod(in_pieces.image_shape_) / math.prod(plain.image_shape_)
+        if growth * (clock.elapsed - began) > clock.left(TRIAL_SHARE_OF_TIME):
+            return first
+        second = begin(in_pieces)
+        after = second.search.trial(second.starts[0], n_steps, TRIAL_SHARE_OF_TIME)
+    except OutOfTime:
+        return first
+    losses = [_losses(c, b.data) for c, b in ((after, second), (before, first))]
+    return second if is_proven(*losses) else first
 
 
 def further_fit(
@@ -315,7 +348,7 @@ def further_fit(
         parent=incumbent.as_ancestor(),
         evaluations=(),
     )
-    ledger = _ledger(estimator, data)
+    ledger = Ledger(_budget_of(estimator), data.steps_per_epoch)
     state = search.initial_state(start, ledger, incumbent, _first_start(estimator))
     basis = Basis(
         encoder,
@@ -344,9 +377,22 @@ def _seed_of(estimator: BaseEstimator) -> int:
     return draw_seed(estimator.random_state)
 
 
-def _ledger(estimator: BaseEstimator, data: TrainingData, tried: int = 0) -> Ledger:
-    budget = math.inf if estimator.budget is None else estimator.budget
-    return Ledger(budget - tried, data.steps_per_epoch)
+def _budget_of(estimator: BaseEstimator) -> float:
+    return math.inf if estimator.budget is None else estimator.budget
+
+
+def _checkpoint(
+    estimator: BaseEstimator,
+    encoder: InputEncoder,
+    data: TrainingData,
+    seed: int,
+    state: SearchState,
+) -> Checkpoint:
+    """Return where the states of a search are kept."""
+    fingerprint = fingerprint_of(estimator, data, seed, state)
+    return Checkpoint(
+        estimator.checkpoint, fingerprint | {SCALING: encoder.column_scaling}, seed
+    )
 
 
 def _continued(estimator: BaseEstimator, data: TrainingData, prepared: Prepared) -> Prepared:
@@ -354,10 +400,8 @@ def _continued(estimator: BaseEstimator, data: TrainingData, prepared: Prepared)
     path = estimator.checkpoint
     if path is None:
         return prepared
-    seed, state = prepared.search.seed, prepared.state
-    scaling = prepared.basis.encoder.column_scaling
-    fingerprint = fingerprint_of(estimator, data, seed, state) | {SCALING: scaling}
-    checkpoint = Checkpoint(path, fingerprint, seed)
+    search, state, basis, _ = prepared
+    checkpoint = _checkpoint(estimator, basis.encoder, data, search.seed, state)
     earlier = checkpoint.read()
     if earlier is None:
         try:
@@ -400,6 +444,9 @@ def _starts_of(
         if fitting:
             return fitting
     start = "small_ffnn" if is_auto else estimator.start
+    if isinstance(start, Topology) and encoder.column_scaling == "piecewise":
+        # How many pieces there are depends on the rows.
+        start = replace(start, input_shape=shape)
     return [starting_topology(start, shape, n_classes)]
 
 

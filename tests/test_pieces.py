@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import sparse
 from test_checkpoint import bits, stopped_after
 
-from skectonas import PAPER_SETTINGS, ECToNASClassifier, fitting
+from skectonas import PAPER_SETTINGS, ECToNASClassifier, Topology, fitting
 from skectonas.inputs import ColumnPieces, InputEncoder
 from skectonas.inputs.pieces import FEWEST, MOST, SMALLEST_DEVIATION
 from skectonas.search import Search
@@ -99,13 +101,33 @@ def test_pieces_have_equally_many_values(n: int) -> None:
     assert max(counts) - min(counts) <= 2
 
 
-def test_a_frequent_value_leaves_the_pieces_to_the_others() -> None:
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99, 0.999])
+def test_a_frequent_value_leaves_the_pieces_to_the_others(share: float) -> None:
     rng = np.random.default_rng(0)
-    gains = np.where(rng.random(8000) < 0.9, 0.0, rng.lognormal(8, 1, 8000))
+    gains = np.where(rng.random(40_000) < share, 0.0, rng.lognormal(8, 1, 40_000))
     pieces = ColumnPieces.fit([gains])
-    assert len(pieces) >= 10
-    # By quantiles, nine of ten would end at zero.
-    assert (pieces.begin > 0).sum() >= len(pieces) - 2
+    assert len(pieces) >= MOST - 1
+    # By quantiles, half of them or nearly all would end at zero.
+    assert (pieces.begin > 0).sum() >= MOST - 3
+
+
+@given(
+    st.lists(st.integers(1, 50), min_size=3, max_size=60),
+    st.integers(0, 2),
+    st.integers(0, 2**16),
+)
+def test_no_piece_has_many_values_but_those_of_a_frequent_one(
+    counts: list[int], n_frequent: int, seed: int
+) -> None:
+    n_values = np.array(counts)
+    n_values[:n_frequent] *= 100
+    np.random.default_rng(seed).shuffle(n_values)
+    column = np.repeat(np.arange(len(n_values)) * 1.0, n_values)
+    pieces = ColumnPieces.fit([column])
+    for begin, end in zip(pieces.begin, pieces.end, strict=True):
+        inside = n_values[int(begin) + 1 : int(end)]
+        if len(inside):  # a frequent value ends a piece, or begins one
+            assert inside.sum() <= 2 * len(column) / len(pieces)
 
 
 def test_no_pieces_of_two_values() -> None:
@@ -184,6 +206,10 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 WITHOUT: dict[str, dict[str, Any]] = {
     "a short budget": {"budget": 199},
+    "few rows held out": {"validation_fraction": 0.03},
+    "weights of classes": {"class_weight": "balanced"},
+    "another score": {"scoring": "f1"},
+    "a selection by the score": {"selection": "score"},
     "a shape of one's own": {"image_shape": (3, 2)},
     "a choice": {"column_scaling": "quantile"},
     "little room": {"max_parameters": 500},
@@ -212,17 +238,31 @@ def test_there_is_no_trial_of_images_or_wide_tables(
     assert len(trials) == 2
 
 
-def test_a_topology_says_what_it_was_found_with(
-    in_bands: ECToNASClassifier, trials: list[str]
+@pytest.mark.parametrize("n", [700, 900, 1800])
+def test_a_topology_that_was_found_with_pieces_fits_other_rows(
+    n: int, in_bands: ECToNASClassifier, trials: list[str]
 ) -> None:
+    start = in_bands.best_topology_
     for budget in (20, 200):
-        clf = quick(budget, start=in_bands.best_topology_).fit(*bands())
+        clf = quick(budget, start=start).fit(*bands(n))
         assert clf.encoder_.column_scaling == "piecewise"
-    plain = quick(20).fit(*bands()).best_topology_
-    assert quick(200, start=plain).fit(*bands()).encoder_.column_scaling == "quantile"
+        first = Topology.from_string(clf.lineage_["topology"].iloc[0])
+        assert (first.cells, first.dense) == (start.cells, start.dense)
     assert not trials
-    with pytest.raises(ValueError, match=r"input_shape=\(9, 9, 1\), but the data have"):
-        quick(200, start=plain.__class__((9, 9, 1), [], [], 2)).fit(*bands())
+
+
+def test_a_topology_that_was_found_without_pieces_is_tried_with_them(
+    trials: list[str],
+) -> None:
+    start = quick(20).fit(*bands()).best_topology_
+    assert quick(20, start=start).fit(*bands()).image_shape_ == (3, 3, 1)
+    assert not trials
+    quick(200, start=start).fit(*bands())
+    assert len(trials) == 2
+    X, y = bands()
+    for settings in ({"column_scaling": "quantile"}, {"image_shape": (3, 3)}):
+        with pytest.raises(ValueError, match=r"input_shape=\(8, 8, 1\), but the data have"):
+            quick(20, start=replace(start, input_shape=(8, 8, 1)), **settings).fit(X, y)
 
 
 def test_the_same_bits_however_rows_come(in_bands: ECToNASClassifier, tmp_path: Path) -> None:
@@ -260,12 +300,31 @@ def test_a_search_that_was_stopped_needs_no_other_trial(
     assert bits(clf, X) == bits(in_bands, X)
 
 
-def test_a_search_in_a_folder_continues(in_bands: ECToNASClassifier, tmp_path: Path) -> None:
+def test_a_search_in_a_folder_needs_no_other_trial(
+    in_bands: ECToNASClassifier, tmp_path: Path, trials: list[str]
+) -> None:
     X, y = bands()
-    stopped_after(3, lambda: quick(200, checkpoint=tmp_path).fit(X, y))
-    clf = quick(200, checkpoint=tmp_path).fit(X, y)
-    assert len(list(tmp_path.iterdir())) == 1
-    assert bits(clf, X) == bits(in_bands, X)
+    for rows, budget in ((bands(), 200), (noise(), 210)):
+        trials.clear()
+        stopped_after(3, lambda r=rows, b=budget: quick(b, checkpoint=tmp_path).fit(*r))
+        assert len(trials) == 2
+        for _ in range(2):  # one that has ended is there, too
+            clf = quick(budget, checkpoint=tmp_path).fit(*rows)
+            assert len(trials) == 2
+    assert len(list(tmp_path.iterdir())) == 2
+    assert clf.encoder_.column_scaling == "quantile"
+    assert bits(quick(200, checkpoint=tmp_path).fit(X, y), X) == bits(in_bands, X)
+
+
+def test_a_checkpoint_that_is_impossible_is_found_before_the_trial(
+    tmp_path: Path, trials: list[str]
+) -> None:
+    with pytest.raises(ValueError, match="in a folder that does not exist"):
+        quick(200, checkpoint=tmp_path / "no" / "search").fit(*bands())
+    (tmp_path / "search").write_text("notes")
+    with pytest.raises(ValueError, match="is a damaged file"):
+        quick(200, checkpoint=tmp_path / "search").fit(*bands())
+    assert not trials
 
 
 @pytest.mark.parametrize("n_trials", [0, 1])
@@ -283,6 +342,47 @@ def test_without_time_there_are_no_pieces(
     clf = quick(200).fit(*bands())
     assert clf.encoder_.column_scaling == "quantile"
     assert clf.history_["budget_spent"].iloc[-1] <= 180
+
+
+def test_rows_are_not_cut_into_pieces_if_that_takes_too_long(
+    monkeypatch: pytest.MonkeyPatch, trials: list[str]
+) -> None:
+    images_of, encoded = fitting._images, []
+
+    def slow(encoder: InputEncoder, *others: Any) -> Any:
+        encoded.append(encoder.column_scaling)
+        time.sleep(0.2)
+        return images_of(encoder, *others)
+
+    monkeypatch.setattr(fitting, "_images", slow)
+    clf = quick(200, time_limit=8).fit(*bands())
+    assert encoded == ["quantile"]  # the other has seven times as many pixels
+    assert clf.encoder_.column_scaling == "quantile"
+
+
+@pytest.mark.parametrize("budget", [200.7, 333.3, 1000])
+def test_the_budget_holds(budget: float) -> None:
+    X, y = bands(240)
+    for given_ in ({}, {"alpha": 0.5}):
+        clf = quick(budget, **given_).fit(X, y)
+        assert clf.history_["budget_spent"].iloc[-1] <= budget - 2 * min(25, budget // 20)
+
+
+def test_frames_have_pieces_of_numbers_and_times_only() -> None:
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(
+        {
+            "price": rng.random(300),
+            "when": pd.to_datetime("2020-01-01")
+            + pd.to_timedelta(rng.integers(0, 900, 300), "D"),
+            "kind": rng.choice(list("abcd"), 300),
+            "words": [f"w{i} {'xyz'[i % 3]} {i * 7919 % 101}" for i in range(300)],
+        }
+    )
+    names = InputEncoder(column_scaling="piecewise").fit(X).feature_names_out_
+    cut = {name.partition("_piece_")[0] for name in names if "_piece_" in name}
+    assert "price" in cut
+    assert all(name.startswith(("price", "when")) for name in cut)
 
 
 def test_a_warm_start_keeps_the_pieces(trials: list[str]) -> None:

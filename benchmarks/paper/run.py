@@ -160,6 +160,12 @@ class Recorder:
         return self.values[-1]
 
 
+def shape_of(X: Any) -> tuple[int, int] | None:
+    """Return the shape of a table as an image, which has no room for pieces of columns."""
+    side = round(np.sqrt(X.shape[1]))
+    return (side, side) if X.ndim == 2 else None
+
+
 def measured(run: Run, data: Data, budget: float) -> tuple[dict[str, Any], pd.DataFrame]:
     """Return the row and the validation curve of a run."""
     recorder, extra = Recorder(), dict[str, Any]()
@@ -170,7 +176,7 @@ def measured(run: Run, data: Data, budget: float) -> tuple[dict[str, Any], pd.Da
     clf = ECToNASClassifier(
         **SETTINGS[run.settings](run.mode)
         | {"alpha": run.alpha, "budget": budget, "start": run.start, "random_state": run.seed}
-        | {"column_order": "shuffled", **extra}
+        | {"column_order": "shuffled", "image_shape": shape_of(data.X_train), **extra}
     )
     began = time.process_time()
     clf.fit(data.X_train, data.y_train)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import asdict
 from typing import Any, Self, TypeAlias
@@ -205,30 +205,38 @@ class InputEncoder:
             first += len(batch)
         return images
 
-    def in_pieces(self, X: Data, rows: RowNumbers | None = None) -> Self:
+    def in_pieces(
+        self, X: Data, rows: RowNumbers | None = None, most_columns: int | None = None
+    ) -> Self | None:
         """Return a fitted encoder that also cuts the columns of a table into pieces.
 
         Parameters
         ----------
         X : data frame, ndarray or sparse matrix
-            The table that this encoder was fitted on.
+            The table that this encoder was fitted on, with ``column_scaling="quantile"``.
         rows : ndarray of int, default=None
             Numbers of the rows to learn from; None stands for all.
+        most_columns : int, default=None
+            How many columns there may be, pieces included.
 
         Returns
         -------
-        InputEncoder
+        InputEncoder or None
             An encoder with ``column_scaling="piecewise"`` that agrees with this one in
-            everything else.
+            everything else, or None if it would have too many columns.
 
         Raises
         ------
         ValueError
             If `image_shape` has fewer pixels than there are columns and pieces.
         """
-        other = copy(self)
+        assert self._columns is not None
+        X, other = _as_data(X), copy(self)
         other.column_scaling = "piecewise"
-        return other._fit_table(_as_data(X), rows)
+        other._columns = self._columns.in_pieces(self._sample(X, rows), self._is_measured())
+        if most_columns is not None and len(other._columns.origin) > most_columns:
+            return None
+        return other._fit_layout(X, rows)
 
     @property
     def takes_images(self) -> bool:
@@ -396,21 +404,34 @@ class InputEncoder:
         ranges = ColumnRanges.of(self._table_of(b) for b in batches_of(X, rows, width))
         if self._tables is not None:
             ranges = ranges.with_one_indicator(self._tables.origin_)
-        chosen = self._sample_of(X, rows, width)
-        sample: Any
-        if isinstance(X, pd.DataFrame):
-            sample = self._table_of(take_rows(X, chosen))
+        sample, method = self._sample(X, rows), self.column_scaling
+        if method == "piecewise":
+            plain = ColumnScaling.fit(sample, "quantile", ranges)
+            self._columns = plain.in_pieces(sample, self._is_measured())
         else:
-            table: Any = X
-            by_column = table[chosen].tocsc() if sparse.issparse(X) else None
-
-            def sample(columns: slice) -> npt.NDArray[Any]:
-                if by_column is not None:
-                    return np.asarray(by_column[:, columns].toarray())
-                return np.asarray(table[chosen, columns])
-
-        self._columns = ColumnScaling.fit(sample, self.column_scaling, ranges)
+            self._columns = ColumnScaling.fit(sample, method, ranges)
         return self._fit_layout(X, rows)
+
+    def _is_measured(self) -> npt.NDArray[np.bool_] | None:
+        """Return which columns of a frame are more than a code; None means all."""
+        return None if self._tables is None else self._tables.is_measured
+
+    def _sample(self, X: Data, rows: RowNumbers | None) -> Callable[[slice], npt.NDArray[Any]]:
+        """Return what gives columns of a sample of the rows."""
+        width = X.shape[1] if self._tables is None else len(self._tables.origin_)
+        chosen = self._sample_of(X, rows, width)
+        if isinstance(X, pd.DataFrame):
+            encoded = self._table_of(take_rows(X, chosen))
+            return lambda columns: encoded[:, columns]
+        table: Any = X
+        by_column = table[chosen].tocsc() if sparse.issparse(X) else None
+
+        def sample(columns: slice) -> npt.NDArray[Any]:
+            if by_column is not None:
+                return np.asarray(by_column[:, columns].toarray())
+            return np.asarray(table[chosen, columns])
+
+        return sample
 
     def _sample_of(self, X: Data, rows: RowNumbers | None, width: int) -> RowNumbers:
         """Return which rows quantiles are taken of: all, or enough of them."""
@@ -428,8 +449,9 @@ class InputEncoder:
         if self.image_shape is not None:
             pixels = math.prod(check_image_shape(self.image_shape))
             if pixels < columns:
+                pieces = " and pieces" if self.column_scaling == "piecewise" else ""
                 raise ValueError(
-                    f"image_shape: expected room for the {columns} columns that X has "
+                    f"image_shape: expected room for the {columns} columns{pieces} that X has "
                     f"once encoded, got {self.image_shape!r} with {pixels} pixels"
                 )
 

@@ -23,13 +23,13 @@ class ColumnPieces:
     """How much of each piece of its range the values of a column have passed.
 
     This is the piecewise linear encoding of Gorishniy et al.: a piece is 0 for the values below
-    it, 1 for those above it, and rises in between. A column of n values has as many pieces as
-    the cube root of n says. All have about the same number of values, but a value that is
-    frequent counts as one piece at most. So the few that are not zero, in a column of zeros,
-    get most of the pieces. A column of one or two values has none.
+    it, 1 for those above it, and rises in between. A column of n values has the cube root of n
+    pieces, but at most 32, and none if there are only one or two different values. Pieces have
+    about the same number of values, where one that is frequent counts as a piece. So the few
+    that are not zero, in a column of zeros, get most of the pieces.
 
-    Pieces have a mean of zero, and the variances of those of a column add up to one, so that
-    they do not outweigh the column itself.
+    Pieces have a mean of zero. The variances of those of a column add up to one, or to less if
+    some are passed by hardly any value or by nearly all. So they do not outweigh the column.
 
     Parameters
     ----------
@@ -123,11 +123,22 @@ def _ends_of(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
     if len(distinct) <= 2:
         return np.zeros(0), np.zeros(0)
     n_pieces = int(np.clip(round(np.cbrt(len(values))), FEWEST, MOST))
-    counted = np.cumsum(np.minimum(counts, len(values) / n_pieces))
-    shares = np.arange(1, n_pieces) / n_pieces
-    inner = np.searchsorted(counted / counted[-1], shares)
+    if len(distinct) <= n_pieces:
+        return distinct[:-1], distinct[1:]
+    counted = np.cumsum(np.minimum(counts, _size_of_pieces(counts, n_pieces)))
+    inner = np.searchsorted(counted / counted[-1], np.arange(1, n_pieces) / n_pieces)
     ends = np.unique(distinct[np.concatenate([[0], inner, [len(distinct) - 1]])])
     return ends[:-1], ends[1:]
+
+
+def _size_of_pieces(counts: NDArray[np.intp], n_pieces: int) -> float:
+    """Return how many values a piece has, if no value counts for more than a piece."""
+    left = counts.sum()
+    for n_frequent, count in enumerate(np.sort(counts)[::-1]):
+        if count * (n_pieces - n_frequent) <= left:
+            break
+        left -= count
+    return float(left / (n_pieces - n_frequent))
 
 
 def _passed(X: NDArray[Any], begin: Any, end: Any) -> NDArray[np.float64]:

@@ -288,18 +288,32 @@ class ColumnScaling:
             indicators = np.tile([0.0, 1.0], (len(indicated), 1))
         else:
             indicators = _scores_of(np.stack([(1 - share) / 2, 1 - share / 2], axis=1))
-        pieces = None
-        if method == "piecewise":
-            pieces = ColumnPieces.fit(_columns_of(sample, len(ranges.low)))
         n_knots = max(2, *(len(knots) for knots, _, _ in maps))  # constants have one
-        return cls(
+        scaling = cls(
             np.stack([_filled_up(knots, n_knots) for knots, _, _ in maps]),
             np.stack([_filled_up(scores, n_knots) for _, scores, _ in maps]),
             np.array([missing for _, _, missing in maps]),
             indicated,
             indicators,
-            pieces,
         )
+        return scaling.in_pieces(sample) if method == "piecewise" else scaling
+
+    def in_pieces(
+        self, sample: Callable[[slice], Array], is_cut: NDArray[np.bool_] | None = None
+    ) -> Self:
+        """Return the same maps, with columns cut into pieces.
+
+        Parameters
+        ----------
+        sample : callable
+            Returns some columns of a sample, as in `fit`.
+        is_cut : ndarray of shape (n_columns,) or None, default=None
+            Which columns are cut; None means all.
+        """
+        columns = _columns_of(sample, len(self.knots))
+        if is_cut is not None:
+            columns = (c if cut else c[:0] for c, cut in zip(columns, is_cut, strict=True))
+        return replace(self, pieces=ColumnPieces.fit(columns))
 
     @cached_property
     def origin(self) -> NDArray[np.intp]:

@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 from skectonas.callers import level_of_user
 from skectonas.inputs.column_kinds import KINDS, ColumnEncoder, learned_from
 
+MEASURED = ("numbers", "durations", "dates")
+"""Kinds of columns whose numbers are more than a code."""
+
 
 class TableEncoder:
     """Encode a raw pandas frame as a table of numbers, in which NaN stands for missing values.
@@ -135,6 +138,12 @@ class TableEncoder:
         for i, encoder in enumerate(self.columns_):
             table[:, self.origin_ == i] = encoder.encode(X.iloc[:, i], self.labels_[i])
         return table
+
+    @property
+    def is_measured(self) -> NDArray[np.bool_]:
+        """For each number that comes out, whether its column holds numbers or times."""
+        kinds = np.array([encoder.kind for encoder in self.columns_])
+        return np.isin(kinds, MEASURED)[self.origin_]
 
     def get_feature_names_out(self) -> NDArray[np.object_]:
         """Name the numbers.

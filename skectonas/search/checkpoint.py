@@ -82,6 +82,8 @@ class Checkpoint:
             return None
         found = contents["fingerprint"]
         others = [name for name, value in self._fingerprint.items() if found.get(name) != value]
+        # What depends on parameters differs with them.
+        others = [name for name in others if name.isidentifier()] or others
         if others:
             raise ValueError(
                 f"checkpoint={os.fspath(self.path)!r} holds a search with other values of "

@@ -129,7 +129,8 @@ def _spent(ledger: Ledger) -> str:
 def _speed(ledger: Ledger, clock: Clock) -> str:
     """Return the time so far, that to come, and how many candidates are trained in a second."""
     elapsed = max(clock.elapsed, SHORTEST)
-    left = min(elapsed * ledger.left / ledger.spent, max(clock.limit - elapsed, 0))
+    training = sum(entry.seconds for entry in ledger.entries)  # not what came before it
+    left = min(training * ledger.left / ledger.spent, max(clock.limit - elapsed, 0))
     n_candidates = len({entry.candidate for entry in ledger.entries})
     return (
         f"{_seconds(elapsed)}, about {_seconds(left)} left, "
