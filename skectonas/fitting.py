@@ -222,7 +222,7 @@ def first_fit(
 
     choices, epochs = _encoders(estimator, sample, encoder, train, len(validation)), 0
     if len(choices) > 1:
-        epochs = min(LONGEST_TRIAL, int(TRIAL_SHARE * _budget_of(estimator)))
+        epochs = int(min(LONGEST_TRIAL, TRIAL_SHARE * _budget_of(estimator)))
     beginning = _chosen_before(estimator, choices, begin, epochs)
     if beginning is None:
         beginning = _better_of(choices, begin, epochs, clock)

@@ -360,6 +360,12 @@ def test_rows_are_not_cut_into_pieces_if_that_takes_too_long(
     assert clf.encoder_.column_scaling == "quantile"
 
 
+def test_without_a_budget_there_is_a_trial(trials: list[str]) -> None:
+    clf = quick(None, time_limit=4).fit(*bands(240))
+    assert trials
+    assert clf.history_["epochs_total"].max() > 0
+
+
 @pytest.mark.parametrize("budget", [200.7, 333.3, 1000])
 def test_the_budget_holds(budget: float) -> None:
     X, y = bands(240)
