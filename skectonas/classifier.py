@@ -32,7 +32,7 @@ from skectonas.estimators import (
     with_plain_numbers,
 )
 from skectonas.export import ExportMixin
-from skectonas.fitting import SELECTIONS, Sample, first_fit, further_fit
+from skectonas.fitting import SELECTIONS, first_fit, further_fit
 from skectonas.guessing import warn_if_a_guess_is_as_good
 from skectonas.inputs import (
     METHODS,
@@ -48,6 +48,7 @@ from skectonas.inputs import (
 )
 from skectonas.morphisms import Morphism
 from skectonas.network import TopologyNetwork
+from skectonas.sample import Sample
 from skectonas.search import (
     CallbackTasks,
     Clock,

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from sklearn.base import BaseEstimator
 
 from skectonas.candidate import Ancestor, Candidate
 from skectonas.estimators import draw_seed
 from skectonas.fingerprint import fingerprint_of
-from skectonas.inputs import Data, InputEncoder, MappedImages, check_classes, mapping_of
+from skectonas.inputs import InputEncoder
 from skectonas.morphisms import GREEDY_MORPHISMS, MORPHISMS
 from skectonas.network import build, weights_of
 from skectonas.population import FusedTrainer
+from skectonas.sample import Sample
 from skectonas.search import (
     AllRows,
     Balanced,
@@ -50,11 +49,7 @@ from skectonas.training import (
     Scorer,
     TrainingData,
     evaluate,
-    make_scorer,
     name_of,
-    split,
-    split_by_groups,
-    training_weights,
     usual_augmentation,
     usual_optimizer,
     weighted_losses,
@@ -84,63 +79,6 @@ SCALING = "the scaling of the columns"
 """What the fingerprint of a search calls it."""
 
 SCORED_ROWS = 1024  # per forward pass, when the fitted network is scored again
-
-
-class Sample(NamedTuple):
-    """The rows of a fit, checked.
-
-    Parameters
-    ----------
-    X : data frame, ndarray or sparse array
-        All rows that were given.
-    rows : ndarray of shape (n,) or None
-        Numbers of the rows of X that have a weight; None means all rows.
-    classes : ndarray of shape (n_classes,)
-        The classes.
-    indices : ndarray of shape (n,)
-        For each of these rows, the index of its class.
-    weights : ndarray of shape (n,) or None
-        Their sample weights.
-    groups : ndarray of shape (n,) or None, default=None
-        The numbers of their groups.
-    """
-
-    X: Data
-    rows: NDArray[np.intp] | None
-    classes: NDArray[Any]
-    indices: NDArray[np.int64]
-    weights: NDArray[np.float64] | None
-    groups: NDArray[np.int64] | None = None
-
-    @classmethod
-    def of(
-        cls,
-        X: Data,
-        labels: NDArray[Any],
-        weights: NDArray[np.float64] | None,
-        groups: NDArray[np.int64] | None = None,
-    ) -> Sample:
-        """Leave out the rows without weight, and encode the classes of the others."""
-        rows = None
-        if weights is not None and not weights.all():
-            rows = np.flatnonzero(weights)
-            labels, weights = labels[rows], weights[rows]
-            groups = None if groups is None else groups[rows]
-        return cls(X, rows, *check_classes(labels), weights, groups)
-
-    def numbers_in_X(self, chosen: NDArray[np.int64]) -> NDArray[np.intp]:
-        """Return the row numbers in X of the chosen rows of the sample."""
-        return chosen if self.rows is None else self.rows[chosen]
-
-    def split(
-        self, validation_fraction: float | Literal["auto"], seed: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the rows to train and to validate on; no group is on both sides."""
-        if self.groups is None:
-            return split(self.indices, validation_fraction, seed)
-        return split_by_groups(
-            self.indices, self.groups, self.classes, validation_fraction, seed
-        )
 
 
 class Prepared(NamedTuple):
@@ -211,12 +149,14 @@ def first_fit(
         seed,
     ).fit(sample.X, sample.numbers_in_X(train))
 
+    weighting = estimator.class_weight, estimator.batch_size
+
     def begin(encoder: InputEncoder) -> Beginning:
         settings = _settings_of(estimator, encoder)
         starts = _starts_of(estimator, encoder, len(sample.classes))
         _check_size("start", starts[0], settings)
-        data, all_rows = _training_data(estimator, sample, encoder, train, validation)
-        scorer = _scorer(estimator, sample, data, validation)
+        data, all_rows = sample.training_data(encoder, train, validation, *weighting)
+        scorer = sample.scorer(estimator.scoring, data, validation)
         others = all_rows, scorer, settings, seed, device, clock
         return Beginning(encoder, data, _search(estimator, encoder, data, *others), starts)
 
@@ -336,8 +276,9 @@ def further_fit(
     settings = _settings_of(estimator, encoder)
     train, validation = sample.split(estimator.validation_fraction, seed)
     _check_size("The fitted network", estimator.best_topology_, settings)
-    data, all_rows = _training_data(estimator, sample, encoder, train, validation)
-    scorer = _scorer(estimator, sample, data, validation)
+    weighting = estimator.class_weight, estimator.batch_size
+    data, all_rows = sample.training_data(encoder, train, validation, *weighting)
+    scorer = sample.scorer(estimator.scoring, data, validation)
     search = _search(estimator, encoder, data, all_rows, scorer, settings, seed, device, clock)
     incumbent, history = _incumbent(estimator, data, scorer), estimator.history_
     start = replace(
@@ -496,70 +437,6 @@ def _first_start(estimator: BaseEstimator) -> Ancestor:
         float(first["validation_score"]),
         int(first["n_parameters"]),
         float(trainings["mean_loss"].iloc[0]),
-    )
-
-
-def _training_data(
-    estimator: BaseEstimator,
-    sample: Sample,
-    encoder: InputEncoder,
-    train: NDArray[np.int64],
-    validation: NDArray[np.int64],
-) -> tuple[TrainingData, Rows]:
-    """Return the two sides of the split, and all rows to train on, which share the images."""
-    images = _images(encoder, sample)
-    in_loss = training_weights(
-        sample.weights, estimator.class_weight, sample.classes[sample.indices]
-    )
-    data = TrainingData(
-        _rows(images, sample, in_loss, train),
-        _rows(images, sample, sample.weights, validation),
-        encoder.scaling_,
-        estimator.batch_size,
-    )
-    return data, _rows(images, sample, in_loss, np.concatenate([train, validation]))
-
-
-def _images(encoder: InputEncoder, sample: Sample) -> torch.Tensor | MappedImages:
-    """Return the rows as images, without a copy if possible."""
-    if sparse.issparse(sample.X) or mapping_of(sample.X) is not None:
-        return MappedImages(sample.X, encoder.transform, sample.rows)
-    images = encoder.transform(sample.X, sample.rows)
-    with warnings.catch_warnings():
-        # Nobody writes to them.
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.from_numpy(images)
-
-
-def _rows(
-    images: torch.Tensor | MappedImages,
-    sample: Sample,
-    weights: NDArray[np.float64] | None,
-    chosen: NDArray[np.int64],
-) -> Rows:
-    return Rows(
-        images,
-        torch.from_numpy(sample.indices[chosen]),
-        None if weights is None else torch.from_numpy(weights[chosen].astype(np.float32)),
-        torch.from_numpy(chosen),
-    )
-
-
-def _scorer(
-    estimator: BaseEstimator,
-    sample: Sample,
-    data: TrainingData,
-    validation: NDArray[np.int64],
-) -> Scorer:
-    seen = None
-    if callable(estimator.scoring):  # it may look at the rows
-        seen = next(data.validation.chunks(len(validation))).numpy()
-    return make_scorer(
-        estimator.scoring,
-        seen,
-        sample.indices[validation],
-        sample.classes,
-        None if sample.weights is None else sample.weights[validation],
     )
 
 

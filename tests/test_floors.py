@@ -21,6 +21,7 @@ FLOORS = (
         "displays",
         "export",
         "fingerprint",
+        "sample",
         "fitting",
         "classifier",
         "fitness",

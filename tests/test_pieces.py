@@ -19,6 +19,7 @@ from scipy import sparse
 from test_checkpoint import bits, stopped_after
 
 from skectonas import PAPER_SETTINGS, ECToNASClassifier, Topology, fitting
+from skectonas import sample as rows_of_a_fit
 from skectonas.inputs import ColumnPieces, InputEncoder
 from skectonas.inputs.pieces import FEWEST, MOST, SMALLEST_DEVIATION
 from skectonas.search import Search
@@ -347,14 +348,14 @@ def test_without_time_there_are_no_pieces(
 def test_rows_are_not_cut_into_pieces_if_that_takes_too_long(
     monkeypatch: pytest.MonkeyPatch, trials: list[str]
 ) -> None:
-    images_of, encoded = fitting._images, []
+    images_of, encoded = rows_of_a_fit._images, []
 
     def slow(encoder: InputEncoder, *others: Any) -> Any:
         encoded.append(encoder.column_scaling)
         time.sleep(0.2)
         return images_of(encoder, *others)
 
-    monkeypatch.setattr(fitting, "_images", slow)
+    monkeypatch.setattr(rows_of_a_fit, "_images", slow)
     clf = quick(200, time_limit=8).fit(*bands())
     assert encoded == ["quantile"]  # the other has seven times as many pixels
     assert clf.encoder_.column_scaling == "quantile"
