@@ -6,8 +6,8 @@
 The data are cut from the training rows of those in `worth.py`, or generated with other seeds.
 Each run is a row of ``results/recipe.csv``, written as soon as it is done; runs of which there
 are rows are not repeated. "start" trains the first start alone, "search" searches. The settings
-are written as ``parameter=value``, joined by commas; "decay" is the weight decay. The table has
-means, and the mean difference to the first settings with its standard error.
+are written as ``parameter=value``, joined by commas; "decay" is the weight decay, "shift" and
+"flip" are those of `Augmentation`. The table has means, and the mean difference to the first settings with its standard error.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from sklearn.model_selection import train_test_split
 
 from skectonas import ECToNASClassifier
 from skectonas.topology import suitable_starts
+from skectonas.training import Augmentation
 from skectonas.training.defaults import MOMENTUM
 
 OTHER_SEEDS = 100
@@ -71,6 +72,9 @@ def parameters(settings: str) -> dict[str, Any]:
         params[name] = ast.literal_eval(value)
     if "decay" in params:
         params["optimizer_params"] = {**MOMENTUM, "weight_decay": params.pop("decay")}
+    if "shift" in params:
+        shift, flip = params.pop("shift"), params.pop("flip", False)
+        params["augmentation"] = Augmentation(shift, flip)
     return params
 
 
