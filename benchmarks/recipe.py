@@ -7,7 +7,8 @@ The data are cut from the training rows of those in `worth.py`, or generated wit
 Each run is a row of ``results/recipe.csv``, written as soon as it is done; runs of which there
 are rows are not repeated. "start" trains the first start alone, "search" searches. The settings
 are written as ``parameter=value``, joined by commas; "decay" is the weight decay, "shift" and
-"flip" are those of `Augmentation`. The table has means, and the mean difference to the first settings with its standard error.
+"flip" are those of `Augmentation`. The table has means, and the mean difference to the first
+settings with its standard error.
 """
 
 from __future__ import annotations
