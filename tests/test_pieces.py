@@ -41,9 +41,8 @@ def passed_by_hand(value: float, begin: float, end: float) -> float:
     """Return which share of a piece a value has passed, one case at a time."""
     if value <= begin:
         return 0.0
-    if value >= end:
-        return 1.0
-    return (value / 2 - begin / 2) / (end / 2 - begin / 2)
+    # A piece may be too narrow to divide by its width.
+    return (min(value, end) / 2 - begin / 2) / max(end / 2 - begin / 2, np.finfo(float).tiny)
 
 
 # Pieces
