@@ -160,12 +160,13 @@ def first_fit(
         others = all_rows, scorer, settings, seed, device, clock
         return Beginning(encoder, data, _search(estimator, encoder, data, *others), starts)
 
-    choices, epochs = _encoders(estimator, sample, encoder, train, len(validation)), 0
-    if len(choices) > 1:
+    choices = _encoders(estimator, sample, encoder, train, len(validation))
+    if len(choices) == 1:
+        beginning, epochs = begin(choices[0]), 0
+    else:
         epochs = int(min(LONGEST_TRIAL, TRIAL_SHARE * _budget_of(estimator)))
-    beginning = _chosen_before(estimator, choices, begin, epochs)
-    if beginning is None:
-        beginning = _better_of(choices, begin, epochs, clock)
+        earlier = _chosen_before(estimator, choices, begin, epochs)
+        beginning = earlier or _better_of(choices, begin, epochs, clock)
     state = beginning.state(estimator, epochs)
     basis = Basis(
         beginning.encoder, sample.classes, len(sample.indices), seed, name_of(estimator.scoring)
@@ -217,8 +218,6 @@ def _chosen_before(
 ) -> Beginning | None:
     """Return how the search in a checkpoint has begun, or None if there is none to continue."""
     path = estimator.checkpoint
-    if len(choices) == 1:
-        return begin(choices[0])
     if path is None:
         return None
     if not Path(path).is_dir():

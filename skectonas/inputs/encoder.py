@@ -404,12 +404,9 @@ class InputEncoder:
         ranges = ColumnRanges.of(self._table_of(b) for b in batches_of(X, rows, width))
         if self._tables is not None:
             ranges = ranges.with_one_indicator(self._tables.origin_)
-        sample, method = self._sample(X, rows), self.column_scaling
-        if method == "piecewise":
-            plain = ColumnScaling.fit(sample, "quantile", ranges)
-            self._columns = plain.in_pieces(sample, self._is_measured())
-        else:
-            self._columns = ColumnScaling.fit(sample, method, ranges)
+        self._columns = ColumnScaling.fit(
+            self._sample(X, rows), self.column_scaling, ranges, self._is_measured()
+        )
         return self._fit_layout(X, rows)
 
     def _is_measured(self) -> npt.NDArray[np.bool_] | None:

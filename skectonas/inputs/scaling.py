@@ -251,6 +251,7 @@ class ColumnScaling:
         sample: Array | Callable[[slice], Array],
         method: Method = "quantile",
         ranges: ColumnRanges | None = None,
+        is_cut: NDArray[np.bool_] | None = None,
     ) -> Self:
         """Learn the maps.
 
@@ -263,6 +264,8 @@ class ColumnScaling:
             What values become.
         ranges : ColumnRanges or None, default=None
             Of the whole table, if the sample is not all of it.
+        is_cut : ndarray of shape (n_columns,) or None, default=None
+            Which columns are cut into pieces, if any are; None means all.
 
         Returns
         -------
@@ -296,7 +299,7 @@ class ColumnScaling:
             indicated,
             indicators,
         )
-        return scaling.in_pieces(sample) if method == "piecewise" else scaling
+        return scaling.in_pieces(sample, is_cut) if method == "piecewise" else scaling
 
     def in_pieces(
         self, sample: Callable[[slice], Array], is_cut: NDArray[np.bool_] | None = None
@@ -308,7 +311,7 @@ class ColumnScaling:
         sample : callable
             Returns some columns of a sample, as in `fit`.
         is_cut : ndarray of shape (n_columns,) or None, default=None
-            Which columns are cut; None means all.
+            As in `fit`.
         """
         columns = _columns_of(sample, len(self.knots))
         if is_cut is not None:
