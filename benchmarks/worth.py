@@ -19,6 +19,8 @@ which there are rows are not repeated. CPU seconds are those of the process, in 
 - "start, half as wide", "start, a quarter as wide": the same with fewer channels and units.
 - "random": random topologies of the same space with the same budget. They are trained on and
   halved by their validation loss, until the last one is annealed as in the search.
+- "random, as long": the same with as much less of the budget as it takes for the CPU seconds of
+  the search; random topologies are larger.
 - "MLPClassifier", "HistGradientBoosting": scikit-learn's, with their defaults; the numbers are
   standardised and categories one-hot for the first.
 
@@ -223,21 +225,28 @@ class RandomSearch:
 
 
 Rival = tuple[Callable[[], Any], Callable[[Any], int]]
+Found = dict[str, tuple[str, float]]
 
 
-def rivals(seed: int, X: Any, y: Any, budget: float, found: dict[str, str]) -> dict[str, Rival]:
+def rivals(seed: int, X: Any, y: Any, budget: float, found: Found) -> dict[str, Rival]:
     """Return by name what makes an estimator, and what counts its parameters.
 
-    `found` has the topologies of what was fitted before.
+    `found` has the topologies and the CPU seconds of what was fitted before.
     """
     classes = np.unique(y)
-    encoder = encoder_of(seed, X, y, found.get("search", ""))
+    topology_found = found["search"][0] if "search" in found else ""
+    encoder = encoder_of(seed, X, y, topology_found)
     shape, n = encoder.image_shape_, len(classes)
     narrower = suitable_starts(shape, n, encoder.takes_images, smaller=True)[-2:]
 
     def search(**params: Any) -> Rival:
         params = {"budget": budget, "random_state": seed, **params}
         return lambda: ECToNASClassifier(**params), lambda clf: clf.n_parameters_
+
+    def random(share: Callable[[], float]) -> Rival:
+        return lambda: RandomSearch(
+            share() * budget, encoder, n, seed
+        ), lambda clf: clf.best_.n_parameters_
 
     def by_hand(topology: Callable[[], Topology]) -> Rival:
         return lambda: ByHand(
@@ -265,19 +274,17 @@ def rivals(seed: int, X: Any, y: Any, budget: float, found: dict[str, str]) -> d
         },
         "found, our recipe": (
             lambda: ECToNASClassifier(
-                start=Topology.from_string(found["search"]),
+                start=Topology.from_string(topology_found),
                 final_fraction=1.0,
                 budget=budget,
                 random_state=seed,
             ),
             lambda clf: clf.n_parameters_,
         ),
-        "from nothing": by_hand(lambda: Topology.from_string(found["search"])),
+        "from nothing": by_hand(lambda: Topology.from_string(topology_found)),
         **{name: by_hand(partial(written, *hand)) for name, hand in hands.items()},
-        "random": (
-            lambda: RandomSearch(budget, encoder, n, seed),
-            lambda clf: clf.best_.n_parameters_,
-        ),
+        "random": random(lambda: 1.0),
+        "random, as long": random(lambda: found["search"][1] / found["random"][1]),
         "MLPClassifier": (
             lambda: make_pipeline(flat(X), MLPClassifier(random_state=seed)),
             lambda clf: sum(w.size for w in clf[-1].coefs_ + clf[-1].intercepts_),
@@ -368,14 +375,15 @@ def main() -> None:
     print(groups[values].mean().assign(seeds=groups.size()).round(4).to_string())
 
 
-def rows_of(path: Path, data: str, seed: int, budget: float) -> dict[str, str]:
-    """Return the topologies of the rivals that have been measured, by name."""
+def rows_of(path: Path, data: str, seed: int, budget: float) -> Found:
+    """Return topologies and CPU seconds of the rivals that have been measured, by name."""
     if not path.exists():
         return {}
     table = pd.read_csv(path, keep_default_na=False)
     wanted = {"data": data, "seed": seed, "budget": budget}
     rows = table[np.logical_and.reduce([table[key] == value for key, value in wanted.items()])]
-    return dict(zip(rows["what"], rows["topology"], strict=True))
+    values = zip(rows["topology"], rows["cpu_seconds"], strict=True)
+    return dict(zip(rows["what"], values, strict=True))
 
 
 def measured(
@@ -383,7 +391,7 @@ def measured(
     seed: int,
     budget: float,
     is_wanted: Callable[[str], bool],
-    found: dict[str, str],
+    found: Found,
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for each rival that is not in `found`, and add it there."""
     X_train, y_train, X_test, y_test = DATA[data][0](seed)
@@ -398,7 +406,8 @@ def measured(
             warnings.simplefilter("ignore")
             clf.fit(as_given(name, X_train), y_train)
         seconds = time.process_time() - began
-        found[name] = str(getattr(clf, "best_topology_", getattr(clf, "topology", "")))
+        topology = str(getattr(clf, "best_topology_", getattr(clf, "topology", "")))
+        found[name] = topology, seconds
         row = {
             "data": data,
             "seed": seed,
@@ -407,7 +416,7 @@ def measured(
             "test_accuracy": clf.score(as_given(name, X_test), y_test),
             "n_parameters": size_of(clf),
             "cpu_seconds": round(seconds, 2),
-            "topology": found[name],
+            "topology": topology,
         }
         print(row, flush=True)
         yield row

@@ -32,6 +32,7 @@ from skectonas.search import (
     Greedy,
     Ledger,
     Measure,
+    Printer,
     Random,
     Search,
     SearchState,
@@ -167,6 +168,9 @@ def first_fit(
         epochs = int(min(LONGEST_TRIAL, TRIAL_SHARE * _budget_of(estimator)))
         earlier = _chosen_before(estimator, choices, begin, epochs)
         beginning = earlier or _better_of(choices, begin, epochs, clock)
+        if estimator.verbose and not earlier:
+            is_in_pieces = beginning.encoder is not encoder
+            Printer(type(estimator).__name__).print_trial(2 * epochs, is_in_pieces, clock)
     state = beginning.state(estimator, epochs)
     basis = Basis(
         beginning.encoder, sample.classes, len(sample.indices), seed, name_of(estimator.scoring)

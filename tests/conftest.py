@@ -40,7 +40,7 @@ settings.register_profile(
 settings.register_profile(
     "brief", settings.get_profile("skectonas"), max_examples=USUAL_EXAMPLES // 5
 )
-settings.load_profile(os.environ.get("SKECTONAS_HYPOTHESIS", "skectonas"))
+settings.load_profile(os.environ.get("SKECTONAS_TESTS", "skectonas"))
 
 
 @pytest.fixture(scope="session", autouse=True)

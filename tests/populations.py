@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -25,6 +26,9 @@ ENGINES = (TORCH, *load(LIBRARY).variants)
 
 KINDS = ENGINES[:2]
 """One of each kind: torch, and the best variant of the library if there is one."""
+
+if os.environ.get("SKECTONAS_TESTS") == "brief":  # variants do not depend on other packages
+    ENGINES = KINDS
 
 
 def candidate(index: int, topology: Topology, dtype: torch.dtype = torch.float64) -> Candidate:

@@ -27,7 +27,7 @@ from skectonas.search import SearchState
 from skectonas.search import checkpoint as checkpoints
 from skectonas.search.checkpoint import DIGEST_SIZE, HEAD, Checkpoint
 
-N_KILLS = 20
+N_KILLS = 6
 
 
 def _state_of(path: Path) -> SearchState:
@@ -40,7 +40,7 @@ def test_a_fit_that_is_killed_again_and_again_has_the_same_bits(
     tmp_path: Path, n_jobs: int
 ) -> None:
     killed, random, outcomes = KilledFit(tmp_path, Workers(n_jobs)), Random(0), []
-    while outcomes.count("killed") < N_KILLS // 2 or killed.path.exists():
+    while outcomes.count("killed") < N_KILLS or killed.path.exists():
         outcomes.append(killed.attempt(random))
     assert outcomes[-1] == "finished"
     assert "killed, killed" in ", ".join(outcomes)

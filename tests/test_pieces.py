@@ -182,6 +182,18 @@ def test_pieces_are_used_where_they_help(in_bands: ECToNASClassifier) -> None:
     assert plain.image_shape_ == (3, 3, 1)
 
 
+def test_verbose_tells_of_the_trial(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    params: dict[str, Any] = {"verbose": 1, "checkpoint": str(tmp_path / "search")}
+    first = "[ECToNASClassifier] trial: 20 epochs, columns are "
+    quick(200, **params).fit(*bands())
+    assert capsys.readouterr().out.startswith(first + "cut into pieces; ")
+    quick(200, verbose=1).fit(*noise())
+    assert capsys.readouterr().out.startswith(first + "not cut into pieces; ")
+    for clf in (quick(200, **params), quick(199, verbose=1)):  # neither tries again
+        clf.fit(*bands())
+        assert "trial" not in capsys.readouterr().out
+
+
 def test_the_trial_is_paid_for(in_bands: ECToNASClassifier) -> None:
     for clf in (in_bands, quick(200).fit(*noise())):
         assert 170 < clf.history_["budget_spent"].iloc[-1] <= 180

@@ -311,7 +311,7 @@ from skectonas import ECToNASClassifier
 
 rows, columns = int(sys.argv[1]), int(sys.argv[2])
 clf = ECToNASClassifier(
-    budget=2, warmup_epochs=1, round_epochs=0.2, batch_size=256,
+    budget=1, warmup_epochs=0.3, round_epochs=0.2, batch_size=256, start="small_ffnn",
     morphisms=["identity", "add_units"], random_state=0,
 )
 clf.fit(np.random.default_rng(0).normal(size=(40, columns)), np.arange(40) % 2)
@@ -333,7 +333,7 @@ print(clf.predict_proba(X).shape)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no limit of this kind")
 def test_rows_that_would_not_fit_into_memory_can_be_fitted() -> None:
-    rows, columns = 40_000, 2_000  # half of what they would take as float32 may be allocated
+    rows, columns = 30_000, 2_000  # half of what they would take as float32 may be allocated
     command = [sys.executable, "-c", LIMITED, str(rows), str(columns)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout == f"limited\n({rows}, 2)\n", done.stderr

@@ -111,12 +111,29 @@ class Printer:
             "generation": f" {state.generation}",
             "round": f" {last.round + 1} of {last.phase}",
         }
-        print(  # noqa: T201 (asked for by `verbose`)
-            f"[{self.name}] {task}{numbers.get(task, '')}: {_spent(ledger)}, best "
+        self._print(
+            f"{task}{numbers.get(task, '')}: {_spent(ledger)}, best "
             f"{best.score:.4f}, {best.n_parameters} parameters, {best.topology}; "
-            f"{_speed(ledger, search.clock)}",
-            flush=True,
+            f"{_speed(ledger, search.clock)}"
         )
+
+    def print_trial(self, epochs: int, is_in_pieces: bool, clock: Clock) -> None:
+        """Print the line for the trial that comes before a search.
+
+        Parameters
+        ----------
+        epochs : int
+            Epochs of both of its trainings.
+        is_in_pieces : bool
+            Whether the columns of the table are cut into pieces.
+        clock : Clock
+            The time for all of it.
+        """
+        found = "cut into pieces" if is_in_pieces else "not cut into pieces"
+        self._print(f"trial: {epochs} epochs, columns are {found}; {_seconds(clock.elapsed)}")
+
+    def _print(self, line: str) -> None:
+        print(f"[{self.name}] {line}", flush=True)  # noqa: T201 (asked for by `verbose`)
 
 
 def _spent(ledger: Ledger) -> str:
