@@ -294,7 +294,7 @@ class ECToNASClassifier(
     ... ) > 0.8
     True
     >>> print(clf.lineage_["topology"].iloc[0])
-    8x8x1 > conv 12 avg > ... > 10 classes
+    8x8x1 > conv 12 max > ... > 10 classes
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

@@ -169,9 +169,13 @@ def test_only_the_front_is_kept() -> None:
 @pytest.fixture(scope="module")
 def kept(digits: Any) -> ECToNASClassifier:
     """Return a classifier that has kept its front; tests do not change it."""
-    return quick(170, score_window=1, validation_fraction=0.3, keep_candidates="pareto").fit(
-        *digits
-    )
+    return quick(
+        170,
+        start="small_cnn",
+        score_window=1,
+        validation_fraction=0.3,
+        keep_candidates="pareto",
+    ).fit(*digits)
 
 
 def same(one: ECToNASClassifier, other: ECToNASClassifier) -> bool:
@@ -182,7 +186,7 @@ def same(one: ECToNASClassifier, other: ECToNASClassifier) -> bool:
 
 
 def test_keeping_changes_nothing_else(kept: ECToNASClassifier, digits: Any) -> None:
-    plain = quick(170, score_window=1, validation_fraction=0.3).fit(*digits)
+    plain = quick(170, start="small_cnn", score_window=1, validation_fraction=0.3).fit(*digits)
     assert same(plain, kept)
     for table in ("lineage_", "pareto_front_"):
         pd.testing.assert_frame_equal(getattr(plain, table), getattr(kept, table))
@@ -223,8 +227,10 @@ def test_each_of_the_front_can_be_the_model(kept: ECToNASClassifier, digits: Any
         assert dict(clf.lineage_.iloc[-1]) == {
             name: getattr(row, name) for name in clf.lineage_.columns
         }
-        # With a window of one evaluation, the score is that of the final weights.
-        assert clf.score(X[rows], y[rows]) == pytest.approx(row.validation_score)
+        # With a window of one evaluation, the score is that of the last weights; but the winner
+        # has been trained on these rows since.
+        if row.candidate != kept.lineage_["candidate"].iloc[-1]:
+            assert clf.score(X[rows], y[rows]) == pytest.approx(row.validation_score)
         assert not clf.network_.training
         predictions.append(clf.predict_proba(X))
         clf.network_.output.bias.data += 1
