@@ -27,7 +27,7 @@ from skectonas.search import SearchState
 from skectonas.search import checkpoint as checkpoints
 from skectonas.search.checkpoint import DIGEST_SIZE, HEAD, Checkpoint
 
-N_KILLS = 6
+N_KILLS = 10
 
 
 def _state_of(path: Path) -> SearchState:

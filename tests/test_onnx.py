@@ -83,7 +83,7 @@ def test_columns_of_every_kind(column_scaling: Any, tmp_path: Path) -> None:
 
 
 @given(topologies(), st.integers(0, 1000))
-@examples(5)
+@examples(8)
 def test_any_topology_is_the_same(
     tmp_path_factory: pytest.TempPathFactory, topology: Topology, seed: int
 ) -> None:
