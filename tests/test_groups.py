@@ -20,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 
 from skectonas.inputs.checks import check_groups
+from skectonas.training.data import CALIBRATION_ROWS
 from skectonas.training.holdout import split_by_groups
 
 RNG = np.random.default_rng(0)
@@ -164,6 +165,16 @@ def held_out_rows(clf: Any, **kwargs: Any) -> np.ndarray:
     images[:, 0] = np.column_stack([np.arange(N), np.zeros(N), np.full(N, N)])
     clf.set_params(scoring=scoring).fit(images, Y, **kwargs)
     return np.sort(seen[-1].round().astype(int))
+
+
+def test_running_statistics_are_those_of_all_classes() -> None:
+    """They are computed on the first of the rows to train on, in whatever order X is."""
+    n = 8 * CALIBRATION_ROWS
+    classes, groups = np.repeat(np.arange(8), n // 8), np.repeat(np.arange(n // 16), 16)
+    for rows in split_by_groups(classes, groups, np.arange(8), 0.2, 0):
+        shares = np.bincount(classes[rows[:CALIBRATION_ROWS]], minlength=8) / CALIBRATION_ROWS
+        assert shares.min() > 0.06
+        assert shares.max() < 0.2
 
 
 def test_the_candidates_are_scored_on_whole_groups() -> None:

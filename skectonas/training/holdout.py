@@ -34,7 +34,7 @@ def fraction_to_hold_out(n_rows: int) -> float:
 def split(
     indices: NDArray[np.int64], validation_fraction: float | Literal["auto"], seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows to train and to validate on, stratified.
+    """Return the rows to train and to validate on, stratified and in a random order.
 
     With "auto", the fraction is that of `fraction_to_hold_out`. Each class with at least two
     rows has at least one on each side. A class with a single row is only trained on.
@@ -93,7 +93,8 @@ def split_by_groups(
 
     The rows held out are some of the folds of scikit-learn's `StratifiedGroupKFold`, which come
     closest to the fraction. Then groups change sides until each class is on both, or until no
-    such change helps; all classes are trained on.
+    such change helps; all classes are trained on. As in `split`, the order of the rows is
+    random: running statistics are computed on the first of them.
 
     Raises
     ------
@@ -118,8 +119,8 @@ def split_by_groups(
         )
     is_held_out = _grouped_folds(indices, groups, len(table), validation_fraction, seed)
     _share_classes(is_held_out, table)
-    rows = is_held_out[groups]
-    return np.flatnonzero(~rows), np.flatnonzero(rows)
+    rows = np.random.default_rng(seed).permutation(len(groups))
+    return rows[~is_held_out[groups[rows]]], rows[is_held_out[groups[rows]]]
 
 
 def _grouped_folds(
