@@ -17,7 +17,7 @@ class Evaluation:
     Parameters
     ----------
     train_loss : float
-        Mean cross-entropy over the batches since the previous evaluation.
+        Mean cross-entropy over the batches of the epoch.
     validation_loss : float
         Mean cross-entropy on the validation rows.
     validation_score : float

@@ -89,6 +89,27 @@ def test_every_recipe_equals_the_plain_loop(name: str, eight_bit: bool) -> None:
         assert difference.abs().max() > 1e-6
 
 
+@examples(20)
+@given(rounds(), st.integers(1, 4), st.sampled_from(["sgd", "radam"]))
+def test_evaluations_only_at_the_end(
+    case: tuple[TrainingData, list[Candidate], list[int], int], averaging: int, name: str
+) -> None:
+    data, candidates, n_steps, n_classes = case
+    scorer, optimizer = scorer_for(data, n_classes), resolve_optimizer(name, 0.02)
+    for trainer in (PlainTrainer, FusedTrainer):
+        often, once = (
+            trainer(data, optimizer, scorer, averaging).train(candidates, n_steps, KEY, recipe)
+            for recipe in (Recipe(6), Recipe(6, evaluates_epochs=False))
+        )
+        last = [
+            replace(c, evaluations=before.evaluations + c.evaluations[-1:])
+            if len(c.evaluations) > len(before.evaluations)
+            else c
+            for before, c in zip(candidates, often, strict=True)
+        ]
+        assert_same_bits(once, last)
+
+
 def test_every_optimizer_that_is_offered_is_tested() -> None:
     with pytest.raises(ValueError, match="must be one of") as error:
         resolve_optimizer("no such", 0.1)

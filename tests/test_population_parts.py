@@ -10,7 +10,7 @@ import torch
 from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Candidate
 from skectonas.network import initial_weights
-from skectonas.population.groups.group_training import evaluation_steps
+from skectonas.population.groups.group_training import epoch_ends
 from skectonas.population.groups.grouping import (
     bundles_of,
     common_topology,
@@ -97,6 +97,6 @@ def test_stack_and_back() -> None:
             assert torch.equal(value, members[member].weights[name])
 
 
-def test_evaluation_steps() -> None:
-    assert evaluation_steps([3], per_epoch=5) == [3]
-    assert evaluation_steps([10, 7], per_epoch=5) == [5, 7, 10]
+def test_epoch_ends() -> None:
+    assert epoch_ends([3], per_epoch=5) == [3]
+    assert epoch_ends([10, 7], per_epoch=5) == [5, 7, 10]

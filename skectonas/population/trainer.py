@@ -361,7 +361,10 @@ def _train_together(
     device = data.train.labels.device
     dtype = dtype_of(tasks[0].candidates[0].weights)
     with undisturbed(device), workers.running():
-        groups = [GroupTraining(setup, task) for task in tasks]
+        groups = [
+            GroupTraining(setup, task, evaluates_epochs=recipe.evaluates_epochs)
+            for task in tasks
+        ]
         stops = set().union(*(group.stops for group in groups))
         starts = {i: group.start for i, group in enumerate(groups)}
         loader = Loader(data, dtype)

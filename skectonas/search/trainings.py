@@ -95,6 +95,8 @@ class Trainings:
         recipe = Recipe(
             annealing_steps=max(n_steps) if anneals else 0,
             augmentation=self.settings.augmentation,
+            # With all rows in training, no score says anything.
+            evaluates_epochs=not (is_final and self.final),
         )
         deadline = self.clock.deadline(self._share_of_time(state))
         return trainer.train(candidates, n_steps, key, recipe, deadline)

@@ -62,7 +62,8 @@ class Trainer(Protocol):
         -------
         list of Candidate
             In the same order, with new weights, `n_steps` added up, and an `Evaluation`
-            appended for the end of every epoch and for the end of the training.
+            appended for the end of every epoch, unless the recipe does without, and for the
+            end of the training.
 
         Raises
         ------
@@ -259,7 +260,9 @@ class PlainTrainer:
                 if step in snapshots:
                     rate = 1 / (1 + snapshots.index(step))
                     move_average(averaged.parameters(), network.parameters(), rate)
-            evaluations.append(self._evaluate(averaged, float(losses) / len(rows), dtype))
+            if recipe.evaluates_epochs or begin + len(rows) == len(order):
+                train_loss = float(losses) / len(rows)
+                evaluations.append(self._evaluate(averaged, train_loss, dtype))
         return replace(
             candidate,
             weights=weights_of(averaged),

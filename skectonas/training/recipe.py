@@ -102,6 +102,8 @@ class Recipe:
         it is constant.
     augmentation : Augmentation, default=NO_AUGMENTATION
         How training images are changed.
+    evaluates_epochs : bool, default=True
+        Whether candidates are evaluated after every epoch, or else only at the end.
 
     Examples
     --------
@@ -112,6 +114,7 @@ class Recipe:
 
     annealing_steps: int = 0
     augmentation: Augmentation = NO_AUGMENTATION
+    evaluates_epochs: bool = True
 
     def rates(self, learning_rate: float, n_steps: int) -> NDArray[np.float64]:
         """Return the learning rate of each of the first steps of a training."""

@@ -39,13 +39,13 @@ class GroupTask(NamedTuple):
     n_steps: list[int]
 
 
-def evaluation_steps(n_steps: Sequence[int], per_epoch: int) -> list[int]:
-    """Return the steps after which a candidate is evaluated: full epochs, and its last step.
+def epoch_ends(n_steps: Sequence[int], per_epoch: int) -> list[int]:
+    """Return the steps after which an epoch ends, or the training of a candidate.
 
     Examples
     --------
-    >>> from skectonas.population.groups.group_training import evaluation_steps
-    >>> evaluation_steps([25, 5], per_epoch=10)
+    >>> from skectonas.population.groups.group_training import epoch_ends
+    >>> epoch_ends([25, 5], per_epoch=10)
     [5, 10, 20, 25]
     """
     return sorted({*n_steps, *range(per_epoch, max(n_steps) + 1, per_epoch)})
@@ -75,6 +75,8 @@ class GroupTraining:
         Data, optimiser and scorer.
     task : GroupTask
         The group.
+    evaluates_epochs : bool
+        Whether candidates are evaluated after every epoch, or else only at the end.
 
     Attributes
     ----------
@@ -84,9 +86,11 @@ class GroupTraining:
         The steps after which `handle_stop` has to be called.
     """
 
-    def __init__(self, setup: TrainingSetup, task: GroupTask) -> None:
+    def __init__(
+        self, setup: TrainingSetup, task: GroupTask, *, evaluates_epochs: bool
+    ) -> None:
         topology, self._candidates, self._n_steps = task
-        self._setup = setup
+        self._setup, self._evaluates_epochs = setup, evaluates_epochs
         device = setup.data.train.labels.device
         self.start = stacked(topology, self._candidates, device)
         # Networks of single candidates, which are only evaluated.
@@ -97,10 +101,10 @@ class GroupTraining:
         self._weights: dict[int, dict[str, Tensor]] = {}
         self._per_epoch = setup.data.steps_per_epoch
         self._snapshots = snapshot_steps(self._per_epoch, self._per_epoch, setup.averaging)
-        self._evaluation_steps = set(evaluation_steps(self._n_steps, self._per_epoch))
+        self._epoch_ends = set(epoch_ends(self._n_steps, self._per_epoch))
         epochs = range(0, max(self._n_steps), self._per_epoch)
         snapshots = (begin + step for begin in epochs for step in self._snapshots)
-        self.stops = self._evaluation_steps | {s for s in snapshots if s < max(self._n_steps)}
+        self.stops = self._epoch_ends | {s for s in snapshots if s < max(self._n_steps)}
         # The members of the stack are those candidates that are still trained.
         self._members = list(range(len(self._candidates)))
         self._losses = self.start.flat.new_zeros(len(self.start))
@@ -141,8 +145,8 @@ class GroupTraining:
         self._losses += losses
         means = self._take_snapshot(step_of_epoch, stack)
         finished = [place for place, i in enumerate(self._members) if self._n_steps[i] == step]
-        if step in self._evaluation_steps:
-            self._evaluate_due(step_of_epoch, stack, means, finished)
+        if step in self._epoch_ends:
+            self._end_epoch(step_of_epoch, stack, means, finished)
         return self._remove(finished, stack)
 
     def _take_snapshot(self, step_of_epoch: int, stack: Stack) -> Tensor:
@@ -157,12 +161,12 @@ class GroupTraining:
             self._means = means
         return means
 
-    def _evaluate_due(
+    def _end_epoch(
         self, step_of_epoch: int, stack: Stack, means: Tensor, finished: list[int]
     ) -> None:
         """Evaluate all members at the end of an epoch, or else the finished ones."""
-        epoch_ends = step_of_epoch == self._per_epoch
-        due = list(range(len(stack))) if epoch_ends else finished
+        is_full = step_of_epoch == self._per_epoch
+        due = range(len(stack)) if is_full and self._evaluates_epochs else finished
         train_losses = (self._losses / step_of_epoch).tolist()
         for place in due:
             i = self._members[place]
@@ -172,7 +176,7 @@ class GroupTraining:
             self._evaluations[i].append(self._evaluate(self._networks[i], train_losses[place]))
             if place in finished:
                 self._weights[i] = weights_of(self._networks[i])
-        if epoch_ends:
+        if is_full:
             self._losses.zero_()
 
     def _evaluate(self, network: TopologyNetwork, train_loss: float) -> Evaluation:

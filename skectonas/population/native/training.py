@@ -12,7 +12,7 @@ from torch import Tensor
 
 from skectonas.candidate import Candidate, Evaluation
 from skectonas.network import dtype_of
-from skectonas.population.groups.group_training import TrainingSetup, evaluation_steps
+from skectonas.population.groups.group_training import TrainingSetup, epoch_ends
 from skectonas.population.native.layout import Layout
 from skectonas.population.native.library import Engine
 from skectonas.population.native.rules import TorchOptimizer, rule_of
@@ -93,6 +93,7 @@ class _Training:
         self._setup, self._candidates, self._n_steps = setup, candidates, n_steps
         self._data = data = setup.data.augmented(recipe.augmentation)
         self._rates = recipe.rates(float(setup.optimizer.settings["lr"]), max(n_steps))
+        self._evaluates_epochs = recipe.evaluates_epochs
         self._order = data.batches(max(n_steps), key)
         self._per_epoch = data.steps_per_epoch
         self._snapshots = snapshot_steps(self._per_epoch, self._per_epoch, setup.averaging)
@@ -148,9 +149,9 @@ class _Training:
         )
         with Session(engine, self._members(), settings, calibration, check) as session:
             begin = 0
-            for stop in evaluation_steps(self._n_steps, self._per_epoch):
+            for stop in epoch_ends(self._n_steps, self._per_epoch):
                 self._train(session, begin, stop)
-                self._evaluate(session, stop)
+                self._end_epoch(session, stop)
                 begin = stop
         return [self._trained(i) for i in range(len(self._candidates))]
 
@@ -180,7 +181,7 @@ class _Training:
         return (step - 1) % self._per_epoch + 1
 
     def _train(self, session: Session, begin: int, stop: int) -> None:
-        """Train from one evaluation to the next."""
+        """Train to the next end of an epoch."""
         data, batch = self._data, self._order.shape[1]
         rows = self._order[begin:stop].reshape(-1)
         weights = torch.ones(len(rows), dtype=torch.float64)
@@ -207,15 +208,23 @@ class _Training:
             if rate and step <= n_steps:
                 self._means[part].lerp_(self._flat[part], float(rate))
 
-    def _evaluate(self, session: Session, step: int) -> None:
+    def _end_epoch(self, session: Session, step: int) -> None:
         """Evaluate all candidates at the end of an epoch, or else those that are finished."""
-        rows, step_of_epoch = self._setup.data.validation, self._step_of_epoch(step)
-        epoch_ends = step_of_epoch == self._per_epoch
-        due = [
+        step_of_epoch = self._step_of_epoch(step)
+        is_full = step_of_epoch == self._per_epoch
+        ending = [
             i
             for i, n_steps in enumerate(self._n_steps)
-            if step == n_steps or (epoch_ends and step < n_steps)
+            if step == n_steps or (is_full and step < n_steps)
         ]
+        due = [i for i in ending if self._evaluates_epochs or step == self._n_steps[i]]
+        if due:
+            self._evaluate(session, due, step_of_epoch)
+        for i in ending:
+            session.networks[i].loss = 0.0
+
+    def _evaluate(self, session: Session, due: list[int], step_of_epoch: int) -> None:
+        rows = self._setup.data.validation
         probabilities = session.begin_evaluation(due, len(rows))
         session.calibrate()
         begin = 0
@@ -231,7 +240,6 @@ class _Training:
                 score = float("-inf")
             evaluation = Evaluation(network.loss / step_of_epoch, loss, score)
             self._evaluations[i].append(evaluation)
-            network.loss = 0.0
 
     def _trained(self, i: int) -> Candidate:
         candidate = self._candidates[i]
