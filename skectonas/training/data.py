@@ -13,9 +13,9 @@ from torch import Tensor
 from skectonas.inputs import UNSCALED, MappedImages, PixelScaling
 from skectonas.training.recipe import NO_AUGMENTATION, Augmentation
 
-CALIBRATION_ROWS = 1024
-"""Rows that running statistics and reconnections are computed on: enough for both on the data
-of the paper, and a small part of an epoch."""
+CALIBRATION_ROWS = 512
+"""Rows that running statistics are computed on. On digits and on Fashion-MNIST, networks are
+not more accurate with all training rows."""
 
 
 @dataclass(frozen=True, eq=False)
