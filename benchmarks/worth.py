@@ -237,7 +237,8 @@ def rivals(seed: int, X: Any, y: Any, budget: float, found: Found) -> dict[str, 
     topology_found = found["search"][0] if "search" in found else ""
     encoder = encoder_of(seed, X, y, topology_found)
     shape, n = encoder.image_shape_, len(classes)
-    narrower = suitable_starts(shape, n, encoder.takes_images, smaller=True)[-2:]
+    starts = suitable_starts(shape, n, encoder.takes_images)
+    narrower = suitable_starts(shape, n, encoder.takes_images, smaller=True)[len(starts) :][:2]
 
     def search(**params: Any) -> Rival:
         params = {"budget": budget, "random_state": seed, **params}

@@ -86,11 +86,11 @@ class ECToNASClassifier(
     start : str or Topology, default="auto"
         Where the search begins: "small_ffnn", "medium_ffnn", "large_ffnn", "small_cnn",
         "medium_cnn" or "large_cnn" (the paper's Table 6), or a `Topology` that fits the data.
-        With "auto", several topologies of a size that suits the data are trained in the
-        warm-up, convolutional ones for images and dense ones for tables, and the best of them
-        become the first parents. With `alpha` below 1, there are narrower ones among them. A
-        topology that was found with columns in pieces fits every table with such columns, since
-        the number of pieces depends on the rows.
+        With "auto", topologies of a size that suits the data are trained in the warm-up, a
+        convolutional one for images and two dense ones for tables, and the best of them become
+        the first parents. With `alpha` below 1, there are narrower ones among them, and for
+        tables one without hidden layers. A topology that was found with columns in pieces fits
+        every table with such columns, since the number of pieces depends on the rows.
     scoring : str or callable, default="accuracy"
         The score that candidates are compared by on the validation rows: "accuracy",
         "neg_log_loss", any other name of a classification scorer of scikit-learn, or a callable
@@ -163,7 +163,8 @@ class ECToNASClassifier(
         baseline, a start that is trained alone, after a tenth of the budget for the warm-up.
     score_window : int, default=1
         Number of evaluations over which the score is averaged. There is one evaluation after
-        each epoch and one at the end of each training.
+        each epoch and one at the end of each training; the final training on all rows has that
+        at its end only.
     max_growth : float, default=3.0
         Maximum number of parameters that a child may add, as a multiple of its parent's number.
     max_parameters : int, default=8_000_000

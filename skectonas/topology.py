@@ -373,9 +373,12 @@ STARTS: dict[str, Widths] = {
     "large_cnn": ((3,), (100, 50, 10)),
 }
 
-CELL_STARTS: tuple[Widths, ...] = (((12, 24, 32), ()), ((12, 24), (20,)))
+CELL_STARTS: tuple[Widths, ...] = (((12, 24, 32), ()),)
 DENSE_STARTS: tuple[Widths, ...] = (((), (100, 50)), ((), (64, 32)))
 """What a search begins with by itself, for images and for tables."""
+
+LINEAR_START: Widths = ((), ())
+"""What it also begins with for tables, if small networks are asked for."""
 
 POOLINGS_OF_START: tuple[Pooling, ...] = ("max", "average", "average")
 """How the cells pool. On images of clothes and of digits, this is more accurate than averages
@@ -457,20 +460,29 @@ def suitable_starts(
     is_image : bool
         Whether the images are more than a table that is laid out as pixels.
     smaller : bool, default=False
-        Whether the first of them is also there in a half and a quarter of its width.
+        Whether the first of them is also there in a half and a quarter of its width, and for
+        tables without hidden layers.
 
     Returns
     -------
     list of Topology
-        Networks with cells for images that have room for them; dense ones otherwise.
+        A network with cells for images that have room for them; dense ones otherwise.
 
     Examples
     --------
     >>> from skectonas.topology import suitable_starts
-    >>> for topology in suitable_starts((28, 28, 1), 10, is_image=True):
+    >>> for topology in suitable_starts((28, 28, 1), 10, is_image=True, smaller=True):
     ...     print(topology)
     28x28x1 > conv 12 max > conv 24 avg > conv 32 avg > 10 classes
-    28x28x1 > conv 12 max > conv 24 avg > dense 20 > 10 classes
+    28x28x1 > conv 6 max > conv 12 avg > conv 16 avg > 10 classes
+    28x28x1 > conv 3 max > conv 6 avg > conv 8 avg > 10 classes
+    >>> for topology in suitable_starts((5, 5, 1), 2, is_image=False, smaller=True):
+    ...     print(topology)
+    5x5x1 > dense 100 > dense 50 > 2 classes
+    5x5x1 > dense 64 > dense 32 > 2 classes
+    5x5x1 > dense 50 > dense 25 > 2 classes
+    5x5x1 > dense 25 > dense 12 > 2 classes
+    5x5x1 > 2 classes
     """
     height, width, _ = input_shape
     has_cells = is_image and min(height, width) >= SMALLEST_SIDE_OF_CELLS
@@ -479,6 +491,8 @@ def suitable_starts(
     widths = [(1, shape) for shape in shapes]
     if smaller:
         widths += [(divisor, shapes[0]) for divisor in DIVISORS]
+        if not has_cells:
+            widths.append((1, LINEAR_START))
     starts = [
         Topology(
             input_shape,

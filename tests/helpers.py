@@ -33,6 +33,12 @@ def quick(budget: float = 25, **settings: Any) -> ECToNASClassifier:
     return ECToNASClassifier(budget=budget, **{"random_state": 0, **settings})
 
 
+def as_table(images: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return images as flat rows, for which a search has several starts."""
+    X, y = images
+    return X.reshape(len(X), -1), y
+
+
 def watch_batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that collects the numbers of rows of mapped or sparse batches."""
     taken: list[int] = []

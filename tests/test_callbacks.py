@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import quick
+from helpers import as_table, quick
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -97,11 +97,11 @@ def test_callbacks_change_nothing_and_leave_nothing(digits: Any) -> None:
 def test_each_generation_comes_with_the_model_as_if_fit_had_stopped(digits: Any) -> None:
     watch = Watch()
     settings = {"final_fraction": 0.0, "keep_candidates": "pareto"}
-    clf = quick(90, **settings).set_callbacks(watch).fit(*digits)
+    clf = quick(45, **settings).set_callbacks(watch).fit(*digits)
     assert [task for task, _ in watch.models] == ["warm-up", "generation", "final", "fit"]
     spent = [model.history_["budget_spent"].iloc[-1] for _, model in watch.models]
     assert spent == sorted(spent)
-    assert spent[0] == 10
+    assert spent[0] == 5
     start = watch.models[0][1]
     assert start.lineage_["morphism"].tolist() == ["start"]
     assert start.predict_proba(digits[0]).shape == (300, 10)
@@ -197,14 +197,15 @@ def test_what_a_callback_raises_later_does_not_end_the_search(digits: Any) -> No
 
 
 def test_scoring_monitor_records_a_score_for_each_generation(digits: Any) -> None:
+    X, y = as_table(digits)
     monitor = callback.ScoringMonitor(scoring=["accuracy", "neg_log_loss"])
-    clf = quick(110).set_callbacks(monitor).fit(*digits)
+    clf = quick(90).set_callbacks(monitor).fit(X, y)
     logs = monitor.get_logs().data_as_pandas
     scored = logs.dropna(subset="accuracy")
     tasks = scored["task_name"].tolist()
     assert sorted(tasks) == ["control", "final", "fit", "generation", "warm-up"]
     last = scored[scored["task_name"] == "fit"]
-    assert last["accuracy"].item() == pytest.approx(clf.score(*digits))
+    assert last["accuracy"].item() == pytest.approx(clf.score(X, y))
     assert (scored["neg_log_loss"] < 0).all()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import census, quick
+from helpers import as_table, census, quick
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
 from sklearn.model_selection import train_test_split
@@ -369,13 +369,13 @@ def test_quiet_by_default_and_a_line_a_generation(digits: Any, capsys: Any) -> N
     quick(60).fit(*digits)
     captured = capsys.readouterr()
     assert captured.out == captured.err == ""
-    clf = quick(110, verbose=1).fit(*digits)
+    clf = quick(90, verbose=1).fit(*as_table(digits))
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines] == [
         f"[ECToNASClassifier] {task}"
         for task in ("warm-up", "generation 1", "control", "final")
     ]
-    assert lines[0].startswith("[ECToNASClassifier] warm-up: 10.0 of 110 epochs, best 0.")
+    assert lines[0].startswith("[ECToNASClassifier] warm-up: 10.0 of 90 epochs, best 0.")
     assert f"parameters, {clf.best_topology_}; " in lines[-1]
 
 

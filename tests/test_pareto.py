@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import examples, quick
+from helpers import as_table, examples, quick
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
@@ -256,7 +256,7 @@ def test_by_default_only_the_winner_is_kept(fitted: ECToNASClassifier) -> None:
     copy = fitted.with_candidate(winner)
     assert copy is not fitted
     assert same(copy, fitted)
-    other = next(c for c in fitted.pareto_front_["candidate"] if c != winner)
+    other = next(c for c in fitted.history_["candidate"] if c != winner)
     with pytest.raises(ValueError, match=r"not kept: with keep_candidates=None"):
         fitted.with_candidate(other)
 
@@ -291,7 +291,7 @@ def test_after_ctrl_c_the_front_is_there_too(digits: Any) -> None:
 
 @pytest.mark.parametrize("budget", [6, 11, 45])
 def test_small_budgets(digits: Any, budget: float) -> None:
-    clf = quick(budget, keep_candidates="pareto").fit(*digits)
+    clf = quick(budget, keep_candidates="pareto").fit(*as_table(digits))
     for candidate in clf.pareto_front_["candidate"]:
         clf.with_candidate(candidate)
     if budget < 45:  # a warm-up of two starts, and what trains the better one on

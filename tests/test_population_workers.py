@@ -196,9 +196,9 @@ def test_nothing_is_left_of_killed_processes_of_multiprocessing(
 def test_a_fit_in_processes_leaves_no_file(
     digits: Any, temporary: Path, kind_of_file: str
 ) -> None:
-    expected = quick(30).fit(*digits).predict_proba(digits[0])
+    expected = quick(45).fit(*digits).predict_proba(digits[0])
     with joblib.parallel_config("loky"):
-        found = quick(30, n_jobs=2).fit(*digits).predict_proba(digits[0])
+        found = quick(45, n_jobs=2).fit(*digits).predict_proba(digits[0])
     np.testing.assert_array_equal(found, expected)
     gc.collect()
     assert not our_files(temporary)
@@ -335,13 +335,13 @@ def test_a_memory_map_on_machines(
 ) -> None:
     """Its file has to be there."""
     X, y = digits
-    expected = quick(20).fit(X, y).predict_proba(X)
+    expected = quick(45).fit(X, y).predict_proba(X)
     for folder in (tmp_path, temporary_here):
         np.save(folder / "X.npy", X)
     with joblib.parallel_config("dask"):
-        found = quick(20, n_jobs=2).fit(np.load(tmp_path / "X.npy", mmap_mode="r"), y)
+        found = quick(45, n_jobs=2).fit(np.load(tmp_path / "X.npy", mmap_mode="r"), y)
         with pytest.raises(OSError, match="on another machine needs it at the same place"):
-            quick(20, n_jobs=2).fit(np.load(temporary_here / "X.npy", mmap_mode="r"), y)
+            quick(45, n_jobs=2).fit(np.load(temporary_here / "X.npy", mmap_mode="r"), y)
     np.testing.assert_array_equal(found.predict_proba(X), expected)
     for refusal in machines.run(trespasses).values():
         refusal.unlink(missing_ok=True)
@@ -353,11 +353,11 @@ def trespasses() -> Path:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_search_inside_a_task_may_use_the_cluster(machines: Any, digits: Any) -> None:
-    expected = quick(20).fit(*digits).predict_proba(digits[0])
+    expected = quick(45).fit(*digits).predict_proba(digits[0])
 
     def fit(X: Any, y: Any) -> Any:
         with joblib.parallel_config("dask"):
-            return quick(20, n_jobs=2).fit(X, y).predict_proba(X)
+            return quick(45, n_jobs=2).fit(X, y).predict_proba(X)
 
     found = machines.submit(fit, *digits).result(timeout=100)
     np.testing.assert_array_equal(found, expected)
