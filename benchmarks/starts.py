@@ -1,14 +1,14 @@
-"""Which pooling the cells of a start should have, on rows that no result is measured on.
+"""Which cells a start should have, on rows that no result is measured on.
 
-    python benchmarks/starts.py fashion_5000 --poolings aaa maa mma mmm --budget 60
-    python benchmarks/starts.py digits --poolings aa ma am mm --budget 300 --seeds 10
+    python benchmarks/starts.py fashion_5000 --cells 12a-24a-32a 12m-24a-32a --budget 60
+    python benchmarks/starts.py digits --cells 12a-24a 12m-24a --budget 300 --seeds 10
 
-The start of 12, 24 and 32 channels is trained alone with our recipe. A letter stands for the
-pooling of a cell: "a" for averages, "m" for maxima. Images of Fashion-MNIST are others of the
-training images for each seed, and are tested on 10,000 that are not among them; digits and
-MNIST are split with other seeds than those of `worth.py`. Each run is a row of
+Starts are trained alone with our recipe. Their cells are written as numbers of channels, each
+with a letter for the pooling: "a" for averages, "m" for maxima. Images of Fashion-MNIST are
+others of the training images for each seed, and are tested on 10,000 that are not among them;
+digits and MNIST are split with other seeds than those of `worth.py`. Each run is a row of
 ``results/starts.csv``, written as soon as it is done; runs of which there are rows are not
-repeated. The table has means, and the mean difference to the first poolings with its standard
+repeated. The table has means, and the mean difference to the first start with its standard
 error.
 """
 
@@ -31,9 +31,8 @@ from sklearn.metrics import log_loss
 from skectonas import ConvCell, ECToNASClassifier, Topology
 from skectonas.topology import SHORT
 
-CHANNELS = (12, 24, 32)
 OTHER_SEEDS, FASHION_TEST_ROWS, FASHION_FIRST_ROW = 500, 10_000, 20_000
-KEY = ["data", "poolings", "budget", "seed"]
+KEY = ["data", "cells", "budget", "seed"]
 LETTERS = {pooling[0]: pooling for pooling in SHORT}
 
 
@@ -52,8 +51,7 @@ def load(name: str, seed: int) -> worth.Data:
 def measured(row: dict[str, Any]) -> dict[str, Any]:
     """Return what a run gives."""
     X, y, X_test, y_test = load(row["data"], row["seed"])
-    poolings = [LETTERS[letter] for letter in row["poolings"]]
-    cells = [ConvCell(*cell) for cell in zip(CHANNELS, poolings, strict=False)]
+    cells = [ConvCell(int(cell[:-1]), LETTERS[cell[-1]]) for cell in row["cells"].split("-")]
     start = Topology((*X.shape[1:], 1), cells, [], len(np.unique(y)))
     began = time.process_time()
     clf = ECToNASClassifier(
@@ -70,17 +68,17 @@ def measured(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def summary(table: pd.DataFrame, first: str) -> pd.DataFrame:
-    """Return means, and differences to the first poolings over the runs that both have."""
+    """Return means, and differences to the first start over the runs that both have."""
     rows = []
     for (data, budget), runs in table.groupby(["data", "budget"]):
-        values = runs.pivot_table(["accuracy", "loss"], "seed", "poolings")
-        for poolings, own in runs.groupby("poolings"):
-            row = {"data": data, "budget": budget, "poolings": poolings, "seeds": len(own)}
+        values = runs.pivot_table(["accuracy", "loss"], "seed", "cells")
+        for cells, own in runs.groupby("cells"):
+            row = {"data": data, "budget": budget, "cells": cells, "seeds": len(own)}
             for name in ("accuracy", "loss"):
                 row[name] = own[name].mean()
-                reference = values[name].get(first[: len(poolings)])
+                reference = values[name].get(first)
                 if reference is not None:
-                    gains = (values[name][poolings] - reference).dropna()
+                    gains = (values[name][cells] - reference).dropna()
                     row[f"{name}, gain"], row[f"{name}, se"] = gains.mean(), gains.sem()
             rows.append({**row, "cpu_seconds": own["cpu_seconds"].mean()})
     return pd.DataFrame(rows).round(4)
@@ -89,7 +87,7 @@ def summary(table: pd.DataFrame, first: str) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data", nargs="+", help="digits, mnist, fashion_N")
-    parser.add_argument("--poolings", nargs="+", default=["aaa", "maa"])
+    parser.add_argument("--cells", nargs="+", default=["12a-24a-32a", "12m-24a-32a"])
     parser.add_argument("--budget", type=float, default=60)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
@@ -100,18 +98,13 @@ def main() -> None:
     path = arguments.out / "starts.csv"
     for seed in range(arguments.seeds):
         for data in arguments.data:
-            for poolings in arguments.poolings:
-                row = {
-                    "data": data,
-                    "poolings": poolings,
-                    "budget": arguments.budget,
-                    "seed": seed,
-                }
+            for cells in arguments.cells:
+                row = {"data": data, "cells": cells, "budget": arguments.budget, "seed": seed}
                 known = pd.read_csv(path)[KEY].to_dict("records") if path.exists() else []
                 if row not in known:
                     result = pd.DataFrame([measured(row)])
                     result.to_csv(path, mode="a", header=not path.exists(), index=False)
-    print(summary(pd.read_csv(path), arguments.poolings[0]).to_string(index=False))
+    print(summary(pd.read_csv(path), arguments.cells[0]).to_string(index=False))
 
 
 if __name__ == "__main__":
