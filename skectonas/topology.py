@@ -361,6 +361,29 @@ def _n_weights(shapes: Mapping[str, tuple[int, ...]], layer: str) -> int:
     )
 
 
+def multiplications(topology: Topology, batch: int = 1) -> int:
+    """Return the number of multiplications of the forward pass of a batch.
+
+    Examples
+    --------
+    >>> from skectonas import ConvCell, Dense, Topology
+    >>> from skectonas.topology import multiplications
+    >>> multiplications(Topology((8, 8, 1), [], [Dense(20)], 10))
+    1480
+    >>> multiplications(Topology((8, 8, 1), [ConvCell(3, "max")], [], 10))
+    2208
+    """
+    total = 0
+    for i, cell in enumerate(topology.cells):
+        before, after = topology.channels[i : i + 2]
+        height, width = topology.map_sizes[i + 1]
+        # The mean of a window is that of its convolution with a mean of shifted filters.
+        pixels = 4 if cell.pooling == "max" else 1
+        total += KERNEL**2 * before * after * height * width * pixels
+    total += sum(before * after for before, after in pairwise(topology.widths))
+    return total * batch
+
+
 Widths: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
 """Channels of the cells, and units of the dense layers."""
 

@@ -17,9 +17,10 @@ from test_search import SMALL, STEPS_PER_EPOCH, FakeTrainer, a_search, run
 
 from skectonas import PAPER_SETTINGS, Augmentation, Dense, ECToNASClassifier, Topology
 from skectonas.candidate import Candidate, Evaluation
+from skectonas.morphisms import AddChannels, AddUnits
 from skectonas.network import weights_of
 from skectonas.search import AllRows, Balanced, Greedy, Ledger
-from skectonas.topology import suitable_starts
+from skectonas.topology import multiplications, suitable_starts
 from skectonas.training import (
     NO_AUGMENTATION,
     PlainTrainer,
@@ -304,6 +305,26 @@ def test_starts_of_images_and_tables(digits: Any) -> None:
     assert limited.n_parameters_ <= 3000
     with pytest.raises(ValueError, match="max_parameters=50"):
         ECToNASClassifier(budget=2, max_parameters=50).fit(X, y)
+
+
+@pytest.mark.parametrize("is_table", [True, False])
+def test_no_network_needs_more_than_four_times_the_work(digits: Any, is_table: bool) -> None:
+    X, y = as_table(digits) if is_table else digits
+    widen = AddUnits(fraction=1.5) if is_table else AddChannels(fraction=1.5)
+    clf = quick(60, morphisms=["identity", widen]).fit(X, y)
+    starts = clf.history_.loc[clf.history_["phase"] == "warm-up", "topology"]
+    most = 4 * max(map(work_of, starts))
+    assert max(map(work_of, starts)) < max(map(work_of, clf.history_["topology"])) <= most
+    # The start of a user says nothing about the data.
+    own = quick(60, morphisms=["identity", widen], start=Topology.from_string(starts.iloc[0]))
+    assert max(map(work_of, own.fit(X, y).history_["topology"])) > most
+    # A further fit has the same limit.
+    clf.set_params(warm_start=True).fit(X, y)
+    assert max(map(work_of, clf.history_["topology"])) <= most
+
+
+def work_of(topology: str) -> int:
+    return multiplications(Topology.from_string(topology))
 
 
 @pytest.mark.parametrize("side", [SMALLEST_SHIFTED_SIDE - 1, SMALLEST_SHIFTED_SIDE])

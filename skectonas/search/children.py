@@ -11,6 +11,7 @@ from torch import Tensor
 from skectonas.candidate import Candidate
 from skectonas.morphisms import Activations, Context, Morphism
 from skectonas.search.settings import Settings
+from skectonas.topology import multiplications
 
 
 def children_of(
@@ -61,6 +62,8 @@ def _child(
     new = morphism.rewrite(old, site, context.rng)
     most = (1 + settings.max_growth) * old.n_parameters
     if new.n_parameters > min(most, settings.max_parameters):
+        return None
+    if multiplications(new) > settings.max_multiplications:
         return None
     return replace(
         blank,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,6 +31,8 @@ class Settings:
         What phase 1 is decided by.
     perfect_score : float
         The score above which there is none; inf if none is known.
+    max_multiplications : float, default=inf
+        Maximum number of multiplications that a child needs for an image.
     """
 
     warmup_epochs: float
@@ -46,6 +49,7 @@ class Settings:
     augmentation: Augmentation
     measure: Measure
     perfect_score: float
+    max_multiplications: float = math.inf
 
 
 def check_morphisms(morphisms: Any, known: Sequence[Morphism]) -> tuple[Morphism, ...]:

@@ -11,7 +11,7 @@ import torch
 
 from skectonas.candidate import Candidate
 from skectonas.network import dtype_of
-from skectonas.topology import KERNEL, ConvCell, Dense, Topology
+from skectonas.topology import ConvCell, Dense, Topology, multiplications
 
 CALLS = 2_000_000
 """Multiplications that take about as long as those parts of a group's step that do not depend
@@ -59,18 +59,6 @@ def common_topology(first: Topology, second: Topology) -> Topology:
         ),
         first.n_classes,
     )
-
-
-def multiplications(topology: Topology, batch: int) -> int:
-    """Return the number of multiplications of the forward pass of a batch."""
-    total = 0
-    for i, cell in enumerate(topology.cells):
-        before, after = topology.channels[i : i + 2]
-        height, width = topology.map_sizes[i + 1]
-        pixels = 4 if cell.pooling == "max" else 1
-        total += KERNEL**2 * before * after * height * width * pixels
-    total += sum(before * after for before, after in itertools.pairwise(topology.widths))
-    return total * batch
 
 
 def cost(group: Group, batch: int) -> int:

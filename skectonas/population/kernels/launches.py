@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skectonas.population.groups.grouping import Group, multiplications
+from skectonas.population.groups.grouping import Group
 from skectonas.population.groups.stack import Stack
 from skectonas.population.kernels.compiled import compiled, threads_for
 from skectonas.population.kernels.program import LAYOUT, build_program, fits
 from skectonas.population.run.batches import Batch
 from skectonas.population.run.optimizer import StackOptimizer
+from skectonas.topology import multiplications
 from skectonas.training import OptimizerSpec
 
 # Measured on an H100, with an earlier form of the stacks.

@@ -10,7 +10,6 @@ from enum import IntEnum
 
 import numpy as np
 
-from skectonas.population.groups.grouping import multiplications
 from skectonas.population.groups.stack import Stack
 from skectonas.topology import (
     KERNEL,
@@ -18,6 +17,7 @@ from skectonas.topology import (
     ceil_div,
     conv_name,
     linear_name,
+    multiplications,
     norm_name,
     pooled,
 )
