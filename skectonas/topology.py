@@ -377,7 +377,7 @@ def multiplications(topology: Topology, batch: int = 1) -> int:
     for i, cell in enumerate(topology.cells):
         before, after = topology.channels[i : i + 2]
         height, width = topology.map_sizes[i + 1]
-        # The mean of a window is that of its convolution with a mean of shifted filters.
+        # Averages can be taken before the convolution, which then has a quarter of the places.
         pixels = 4 if cell.pooling == "max" else 1
         total += KERNEL**2 * before * after * height * width * pixels
     total += sum(before * after for before, after in pairwise(topology.widths))
