@@ -199,6 +199,7 @@ class RandomSearch:
         n_rungs = int(np.log2(N_RANDOM))
         for _ in range(n_rungs):
             epochs = (1 - kept) * self.budget / n_rungs / len(pool)
+            epochs = max(epochs, 2 * BATCH / len(y))  # at least a batch
             for clf in pool:
                 clf.set_params(budget=epochs, warmup_epochs=epochs).fit(X, y)
             losses = [clf.history_["mean_loss"].iloc[-1] for clf in pool]
