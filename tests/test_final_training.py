@@ -284,10 +284,11 @@ def test_starts_that_suit_the_data(
     starts = suitable_starts((height, width, channels), n_classes, is_image)
     more = suitable_starts((height, width, channels), n_classes, is_image, smaller=True)
     assert len(starts) == (1 if has_cells else 2)
+    assert len(set(more)) == len(more)
     assert more[: len(starts)] == starts
     first, (half, quarter, *linear) = starts[0], more[len(starts) :]
     assert first.n_parameters > half.n_parameters > quarter.n_parameters
-    assert [len(topology.dense) for topology in linear] == [] if has_cells else [0]
+    assert [len(topology.dense) for topology in linear] == ([] if has_cells else [0])
     for topology in more:
         assert (topology.input_shape, topology.n_classes) == (
             (height, width, channels),

@@ -251,12 +251,13 @@ def test_there_and_back(kept: ECToNASClassifier) -> None:
     assert back.validation_score_ == kept.validation_score_
 
 
-def test_by_default_only_the_winner_is_kept(fitted: ECToNASClassifier) -> None:
+def test_by_default_only_the_winner_is_kept(digits: Any) -> None:
+    fitted = quick(60).fit(*as_table(digits))
     winner = int(fitted.lineage_["candidate"].iloc[-1])
     copy = fitted.with_candidate(winner)
     assert copy is not fitted
     assert same(copy, fitted)
-    other = next(c for c in fitted.history_["candidate"] if c != winner)
+    other = next(c for c in fitted.pareto_front_["candidate"] if c != winner)
     with pytest.raises(ValueError, match=r"not kept: with keep_candidates=None"):
         fitted.with_candidate(other)
 
