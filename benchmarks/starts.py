@@ -4,7 +4,7 @@
     python benchmarks/starts.py digits --cells 12a-24a 12m-24a --budget 300 --seeds 10
 
 Starts are trained alone with our recipe. Their cells are written as numbers of channels, each
-with a letter for the pooling: "a" for averages, "m" for maxima. Images of Fashion-MNIST are
+with a letter for the pooling: "a" for averages, "m" for maxima, "n" for none. Images of Fashion-MNIST are
 others of the training images for each seed, and are tested on 10,000 that are not among them;
 digits and MNIST are split with other seeds than those of `worth.py`. Each run is a row of
 ``results/starts.csv``, written as soon as it is done; runs of which there are rows are not
@@ -29,11 +29,11 @@ from datasets import fashion_mnist
 from sklearn.metrics import log_loss
 
 from skectonas import ConvCell, ECToNASClassifier, Topology
-from skectonas.topology import SHORT
+from skectonas.topology import Pooling
 
 OTHER_SEEDS, FASHION_TEST_ROWS, FASHION_FIRST_ROW = 500, 10_000, 20_000
 KEY = ["data", "cells", "budget", "seed"]
-LETTERS = {pooling[0]: pooling for pooling in SHORT}
+LETTERS: dict[str, Pooling | None] = {"a": "average", "m": "max", "n": None}
 
 
 def load(name: str, seed: int) -> worth.Data:

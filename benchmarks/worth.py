@@ -57,7 +57,7 @@ from torch.nn.functional import cross_entropy
 
 from skectonas import ConvCell, Dense, ECToNASClassifier, Topology, fitting
 from skectonas.network import build, initial_weights
-from skectonas.topology import STARTS, suitable_starts
+from skectonas.topology import POOLINGS, STARTS, suitable_starts
 from skectonas.training import OptimizerSpec, PlainTrainer, Scorer, TrainingData
 
 Data = tuple[Any, Any, Any, Any]
@@ -216,7 +216,8 @@ class RandomSearch:
 
     def _draw(self) -> Topology:
         channels = self._rng.choice([3, 6, 12, 24, 48], self._rng.integers(4))
-        poolings = self._rng.choice(["average", "max"], len(channels))
+        kinds = (*POOLINGS, None)
+        poolings = [kinds[i] for i in self._rng.integers(len(kinds), size=len(channels))]
         cells = [
             ConvCell(int(n), pooling) for n, pooling in zip(channels, poolings, strict=True)
         ]

@@ -82,7 +82,7 @@ TRIAL_SHARE, LONGEST_TRIAL = 0.05, 25
 TRIAL_SHARE_OF_TIME = 0.1
 """The share of a time limit that both may take."""
 
-MOST_WORK = 4
+MOST_WORK = 2
 """How many times the multiplications of the starts a network may need, if they were chosen for
 the data. Without a limit, one of eight searches on digits ended with 727 channels. It took 24
 times as long as with the limit, and was no better."""
@@ -515,7 +515,10 @@ def _settings_of(estimator: BaseEstimator, encoder: InputEncoder, n_classes: int
         ),
         final_fraction=estimator.final_fraction,
         augmentation=usual_augmentation(
-            estimator.augmentation, encoder.image_shape_, encoder.takes_images
+            estimator.augmentation,
+            encoder.image_shape_,
+            encoder.takes_images,
+            n_epochs=estimator.final_fraction * _budget_of(estimator),
         ),
         measure=_measure_of(estimator),
         perfect_score=1.0 if name_of(estimator.scoring) in ACCURACIES else math.inf,

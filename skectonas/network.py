@@ -31,8 +31,10 @@ Weights: TypeAlias = Mapping[str, Tensor]
 BATCH_NORM_EPSILON = 1e-3
 
 
-def pool(maps: Tensor, pooling: Pooling) -> Tensor:
-    """Pool 2x2 windows with stride 2; the last window of an odd side is smaller."""
+def pool(maps: Tensor, pooling: Pooling | None) -> Tensor:
+    """Pool 2x2 windows with stride 2, if at all; the last window of an odd side is smaller."""
+    if pooling is None:
+        return maps
     if pooling == "max":
         return max_pool2d(maps, 2, ceil_mode=True)
     return avg_pool2d(maps, 2, ceil_mode=True)
@@ -50,7 +52,7 @@ def channel_statistics(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Cell(nn.Module):
-    """Convolution, pooling, batch normalisation and relu."""
+    """Convolution, pooling if there is one, batch normalisation and relu."""
 
     def __init__(self, channels_in: int, cell: ConvCell) -> None:
         super().__init__()
@@ -63,7 +65,10 @@ class Cell(nn.Module):
         return pool(self.conv(maps), self.pooling)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Map (n, channels_in, h, w) to (n, channels, ceil(h / 2), ceil(w / 2))."""
+        """Map (n, channels_in, h, w) to (n, channels, ceil(h / 2), ceil(w / 2)).
+
+        Without pooling, height and width stay the same.
+        """
         return torch.relu(self.norm(self.convolve(maps)))
 
     def calibrate(self, maps: Tensor) -> Tensor:

@@ -48,32 +48,44 @@ class ConvCell:
     """Convolution, pooling, batch normalisation and relu, added or removed together.
 
     The convolution is 3x3 with stride 1 and zero padding to the same size. It has no bias,
-    which the batch normalisation would cancel. The pooling is 2x2 with stride 2, rounding up.
+    which the batch normalisation would cancel. The pooling is 2x2 with stride 2, rounding up;
+    a cell can be without it.
 
     Parameters
     ----------
     channels : int
         Number of output channels of the convolution.
-    pooling : {"average", "max"}, default="average"
+    pooling : {"average", "max"} or None, default="average"
         How each 2x2 window is pooled. Windows beyond the edge of a map with an odd side only
-        count the pixels inside.
+        count the pixels inside. With None, maps keep their size.
 
     Examples
     --------
     >>> from skectonas import ConvCell
     >>> ConvCell(3, "max")
     ConvCell(channels=3, pooling='max')
+    >>> print(ConvCell(3, "max"), "and", ConvCell(3, None))
+    conv 3 max and conv 3
     """
 
     channels: int
-    pooling: Pooling = "average"
+    pooling: Pooling | None = "average"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", _positive("ConvCell.channels", self.channels))
-        if self.pooling not in POOLINGS:
+        if self.pooling not in (*POOLINGS, None):
             raise ValueError(
-                f"ConvCell.pooling must be one of {list(POOLINGS)}, got {self.pooling!r}."
+                f"ConvCell.pooling must be one of {list(POOLINGS)} or None, "
+                f"got {self.pooling!r}."
             )
+
+    def __str__(self) -> str:
+        pooling = f" {SHORT[self.pooling]}" if self.pooling else ""
+        return f"conv {self.channels}{pooling}"
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width of the output for an input of some size."""
+        return (pooled(height), pooled(width)) if self.pooling else (height, width)
 
 
 @dataclass(frozen=True)
@@ -116,7 +128,8 @@ class Topology:
     input_shape : tuple of int
         Height, width and channels of the images, channels last.
     cells : sequence of ConvCell
-        Convolutional cells, first to last. The input of each has at least 2x2 pixels.
+        Convolutional cells, first to last. The input of each that pools has at least 2x2
+        pixels.
     dense : sequence of Dense
         Dense layers between flatten and the output layer.
     n_classes : int
@@ -183,21 +196,22 @@ class Topology:
                 raise ValueError(
                     f"Topology.{name} must hold {kind.__name__} objects, got {wrong[0]!r}."
                 )
-        for index, sides in enumerate(self.map_sizes[:-1]):
-            if min(sides) < 2:
+        n_poolings = 0
+        for index, (cell, sides) in enumerate(zip(self.cells, self.map_sizes, strict=False)):
+            if cell.pooling and min(sides) < 2:
                 raise ValueError(
                     f"Cell {index} has no 2x2 pixels left to pool: its input is "
-                    f"{sides[0]}x{sides[1]} after {index} poolings of a "
-                    f"{shape[0]}x{shape[1]} image; use at most {index} cells."
+                    f"{sides[0]}x{sides[1]} after {n_poolings} poolings of a "
+                    f"{shape[0]}x{shape[1]} image; use at most {n_poolings} cells that pool."
                 )
+            n_poolings += cell.pooling is not None
 
     @property
     def map_sizes(self) -> tuple[tuple[int, int], ...]:
         """Height and width of the input of every cell, and of the output of the last."""
         sizes = [self.input_shape[:2]]
-        for _ in self.cells:
-            height, width = sizes[-1]
-            sizes.append((pooled(height), pooled(width)))
+        for cell in self.cells:
+            sizes.append(cell.output_size(*sizes[-1]))
         return tuple(sizes)
 
     @property
@@ -229,7 +243,9 @@ class Topology:
         for i, (channels, sizes) in enumerate(
             zip(self.channels[1:], self.map_sizes[1:], strict=True)
         ):
-            kind = f"conv 3x3, {self.cells[i].pooling} pooling, batch norm, relu"
+            pooling = self.cells[i].pooling
+            parts = ("conv 3x3", f"{pooling} pooling" if pooling else "", "batch norm, relu")
+            kind = ", ".join(filter(None, parts))
             name = cell_name(i)
             rows.append(Layer(name, kind, (*sizes, channels), _n_weights(shapes, name)))
         for i, units in enumerate(self.widths[1:]):
@@ -302,8 +318,12 @@ class Topology:
         ValueError
             If the line does not describe a topology.
         """
-        poolings = {short: pooling for pooling, short in SHORT.items()}
-        cell, layer = rf" > conv (\d+) ({'|'.join(poolings)})", r" > dense (\d+)"
+        poolings: dict[str, Pooling | None] = {"": None}
+        poolings |= {f" {short}": pooling for pooling, short in SHORT.items()}
+        cell, layer = (
+            rf" > conv (\d+)({'|'.join(sorted(poolings, reverse=True))})",
+            r" > dense (\d+)",
+        )
         found = re.fullmatch(
             r"(\d+)x(\d+)x(\d+)"
             rf"(?P<cells>(?:{cell})*)(?P<dense>(?:{layer})*) > (?P<n>\d+) classes",
@@ -320,7 +340,7 @@ class Topology:
 
     def __str__(self) -> str:
         parts = ["x".join(map(str, self.input_shape))]
-        parts += [f"conv {cell.channels} {SHORT[cell.pooling]}" for cell in self.cells]
+        parts += map(str, self.cells)
         parts += [f"dense {layer.units}" for layer in self.dense]
         parts.append(f"{self.n_classes} classes")
         return " > ".join(parts)
@@ -378,7 +398,7 @@ def multiplications(topology: Topology, batch: int = 1) -> int:
         before, after = topology.channels[i : i + 2]
         height, width = topology.map_sizes[i + 1]
         # Averages can be taken before the convolution, which then has a quarter of the places.
-        pixels = 4 if cell.pooling == "max" else 1
+        pixels = 4 if cell.pooling == "max" else 1  # for each of the output
         total += KERNEL**2 * before * after * height * width * pixels
     total += sum(before * after for before, after in pairwise(topology.widths))
     return total * batch
@@ -396,16 +416,16 @@ STARTS: dict[str, Widths] = {
     "large_cnn": ((3,), (100, 50, 10)),
 }
 
-CELL_STARTS: tuple[Widths, ...] = (((12, 24, 32), ()),)
+CELL_STARTS: tuple[Widths, ...] = (((12, 12, 24, 32), ()),)
 DENSE_STARTS: tuple[Widths, ...] = (((), (100, 50)), ((), (64, 32)))
 """What a search begins with by itself, for images and for tables."""
 
 LINEAR_START: Widths = ((), ())
 """What it also begins with for tables, if small networks are asked for."""
 
-POOLINGS_OF_START: tuple[Pooling, ...] = ("max", "average", "average")
+POOLINGS_OF_START: tuple[Pooling | None, ...] = ("max", None, "average", "average")
 """How the cells pool. On images of clothes and of digits, this is more accurate than averages
-alone, and the maxima of later cells would take longer to compute."""
+alone, or without the second cell. Maxima in later cells would take longer to compute."""
 
 DIVISORS = (2, 4)
 """What the widths of the first start are divided by, if small networks are asked for."""
@@ -496,9 +516,9 @@ def suitable_starts(
     >>> from skectonas.topology import suitable_starts
     >>> for topology in suitable_starts((28, 28, 1), 10, is_image=True, smaller=True):
     ...     print(topology)
-    28x28x1 > conv 12 max > conv 24 avg > conv 32 avg > 10 classes
-    28x28x1 > conv 6 max > conv 12 avg > conv 16 avg > 10 classes
-    28x28x1 > conv 3 max > conv 6 avg > conv 8 avg > 10 classes
+    28x28x1 > conv 12 max > conv 12 > conv 24 avg > conv 32 avg > 10 classes
+    28x28x1 > conv 6 max > conv 6 > conv 12 avg > conv 16 avg > 10 classes
+    28x28x1 > conv 3 max > conv 3 > conv 6 avg > conv 8 avg > 10 classes
     >>> for topology in suitable_starts((5, 5, 1), 2, is_image=False, smaller=True):
     ...     print(topology)
     5x5x1 > dense 100 > dense 50 > 2 classes
@@ -509,7 +529,8 @@ def suitable_starts(
     """
     height, width, _ = input_shape
     has_cells = is_image and min(height, width) >= SMALLEST_SIDE_OF_CELLS
-    n_cells = max(1, int(math.log2(min(height, width))) - 1) if has_cells else 0
+    n_poolings = max(1, int(math.log2(min(height, width))) - 1)
+    n_cells = min(n_poolings + 1, len(POOLINGS_OF_START))  # one of them does not pool
     shapes = CELL_STARTS if has_cells else DENSE_STARTS
     widths = [(1, shape) for shape in shapes]
     if smaller:

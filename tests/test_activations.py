@@ -25,6 +25,7 @@ TOPOLOGIES = [
     Topology((8, 12, 2), [ConvCell(3), ConvCell(4, "max")], [Dense(6), Dense(4)], 3),
     Topology((13, 7, 1), [ConvCell(4, "max"), ConvCell(5), ConvCell(2)], [Dense(6)], 3),
     Topology((16, 16, 3), [ConvCell(20), ConvCell(4, "max"), ConvCell(5)], [], 4),
+    Topology((7, 10, 1), [ConvCell(4, None), ConvCell(3), ConvCell(5, None)], [Dense(6)], 3),
 ]
 DEEP = TOPOLOGIES[3]
 EACH_TOPOLOGY = pytest.mark.parametrize("topology", TOPOLOGIES, ids=str)
@@ -146,10 +147,10 @@ def test_only_the_very_same_cells_are_shared(cell: int) -> None:
     st.integers(1, 9),
     st.integers(1, 3),
     st.integers(1, 3),
-    st.sampled_from(["average", "max"]),
+    st.sampled_from(["average", "max", None]),
 )
 def test_pooled_convolution_is_convolution_and_pooling(
-    height: int, width: int, before: int, after: int, pooling: str
+    height: int, width: int, before: int, after: int, pooling: str | None
 ) -> None:
     rng = np.random.default_rng([height, width, before, after])
     maps = torch.from_numpy(rng.normal(size=(5, before, height, width)))

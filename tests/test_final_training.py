@@ -337,9 +337,16 @@ def test_which_images_are_changed(monkeypatch: Any, side: int, given: Any) -> No
     monkeypatch.setattr("skectonas.search.Search.run", lambda *args: searches.append(args[0]))
     with pytest.raises(AttributeError):  # there is no outcome
         quick(2, augmentation=given).fit(X, y)
-    automatic = Augmentation(1) if side == SMALLEST_SHIFTED_SIDE else NO_AUGMENTATION
-    expected = {"auto": automatic, None: NO_AUGMENTATION}.get(given, given)
-    assert searches[0].settings.augmentation == expected
+    with pytest.raises(AttributeError):
+        quick(200, final_fraction=0.5, augmentation=given).fit(X, y)
+    erased = round(0.4 * side)
+    for search, automatic in zip(
+        searches, (Augmentation(1), Augmentation(1, erase=erased)), strict=True
+    ):
+        if side < SMALLEST_SHIFTED_SIDE:
+            automatic = NO_AUGMENTATION
+        expected = {"auto": automatic, None: NO_AUGMENTATION}.get(given, given)
+        assert search.settings.augmentation == expected
 
 
 @pytest.mark.parametrize("n_rows", [1999, 2000, 2001, 5000])

@@ -36,10 +36,15 @@ TOPOLOGIES = {name: starting_topology(name, (9, 12, 2), 4) for name in STARTS} |
     "mixed": Topology((13, 7, 1), [ConvCell(4, "max"), ConvCell(5)], [Dense(6)], 3),
     "no_dense": Topology((6, 6, 3), [ConvCell(4, "max")], [], 2),
     "narrow": Topology((4, 4, 1), [ConvCell(1)], [Dense(1), Dense(1)], 2),
+    "unpooled": Topology(
+        (9, 6, 1), [ConvCell(4, None), ConvCell(5, "max"), ConvCell(4, None)], [Dense(6)], 3
+    ),
 }
+ALL = {"max", "average", None}
+MANY = (*MORPHISMS, AddCell(extra=(0, 2), poolings=(None,)))
 SITES = [
-    pytest.param(morphism, name, site, id=f"{morphism.name}-{name}-{site}")
-    for morphism in MORPHISMS
+    pytest.param(morphism, name, site, id=f"{morphism.name}-{name}-{site}-{i}")
+    for i, morphism in enumerate(MANY)
     for name, topology in TOPOLOGIES.items()
     for site in morphism.sites(topology)
 ]
@@ -228,12 +233,31 @@ def test_adding_and_removing_a_cell_changes_sizes_and_weights_back() -> None:
         assert RemoveCell().rewrite(more, site, rng) == topology
 
 
-def test_both_poolings_and_widths_are_drawn() -> None:
+def test_all_poolings_and_widths_are_drawn() -> None:
     rng = np.random.default_rng(0)
     topology = TOPOLOGIES["small_ffnn"]
-    drawn = {AddCell().rewrite(topology, 0, rng).cells[0] for _ in range(50)}
-    assert {cell.pooling for cell in drawn} == {"max", "average"}
-    assert {cell.channels for cell in drawn} == {3, 9}
+    for known, poolings in ((PAPER_MORPHISMS, {"max", "average"}), (MORPHISMS, ALL)):
+        [add_cell] = [morphism for morphism in known if isinstance(morphism, AddCell)]
+        drawn = {add_cell.rewrite(topology, 0, rng).cells[0] for _ in range(70)}
+        assert {cell.pooling for cell in drawn} == poolings
+        assert {cell.channels for cell in drawn} == {3, 9}
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_a_cell_without_pooling_after_another_changes_nothing(train: bool) -> None:
+    """On the images of the morphism, whose statistics the copied channels have."""
+    topology = TOPOLOGIES["mixed"]
+    images = images_for(topology)
+    network = build(topology, trained(topology))
+    network.calibrate(images)
+    weights = weights_of(network)
+    morphism = AddCell(extra=(0, 3), poolings=(None,))
+    expected = outputs(topology, weights, images, train)
+    for site in (1, 2):
+        new, child = changed(morphism, topology, weights, site)
+        assert new.map_sizes[-1] == topology.map_sizes[-1]
+        found = outputs(new, child, images, train)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
 def test_fresh_units_and_channels_learn() -> None:

@@ -64,9 +64,18 @@ def setup_of(
 
 
 @st.composite
+def wide_cells(draw: st.DrawFn, side: int) -> list[ConvCell]:
+    """Up to two cells that pool maps of this side, and two that do not, in any order."""
+    pooled = st.lists(st.sampled_from(["average", "max"]), max_size=min(side - 1, 2))
+    unpooled = st.lists(st.none(), max_size=2)
+    poolings = draw(st.permutations(draw(pooled) + draw(unpooled)))
+    return [ConvCell(draw(st.integers(1, 15)), pooling) for pooling in poolings]
+
+
+@st.composite
 def wide_rounds(draw: st.DrawFn) -> tuple[TrainingData, list[Candidate], list[int], int]:
     """Networks wider than all tiles of the library, up to 40 classes, batches of any size."""
-    side = st.integers(2, 9)
+    side = st.integers(1, 9)
     shape = draw(st.tuples(side, side, st.integers(1, 5)))
     n_classes = draw(st.integers(2, 40))
     data = training_data(
@@ -77,11 +86,9 @@ def wide_rounds(draw: st.DrawFn) -> tuple[TrainingData, list[Candidate], list[in
         weighted=draw(st.booleans()),
         eight_bit=draw(st.booleans()),
     )
-    most = 2 if min(shape[:2]) > 2 else 1
-    cell = st.builds(ConvCell, st.integers(1, 15), st.sampled_from(["average", "max"]))
     dense = st.lists(st.builds(Dense, st.integers(1, 35)), max_size=3)
     topologies = [
-        Topology(shape, draw(st.lists(cell, max_size=most)), draw(dense), n_classes)
+        Topology(shape, draw(wide_cells(min(shape[:2]))), draw(dense), n_classes)
         for _ in range(draw(st.integers(1, 3)))
     ]
     steps = st.integers(1, min(2 * data.steps_per_epoch, 6))
@@ -179,10 +186,11 @@ def test_a_rate_for_each_step(
     data = training_data((7, 6, 2), n_rows=60, batch_size=9)
     topologies = [
         Topology((7, 6, 2), [ConvCell(3, "max"), ConvCell(2)], [Dense(4)], 3),
+        Topology((7, 6, 2), [ConvCell(2, None), ConvCell(3, None)], [], 3),
         Topology((7, 6, 2), [], [Dense(5)], 3),
     ]
     candidates = [candidate(i, topology) for i, topology in enumerate(topologies)]
-    n_steps = [11, 8]
+    n_steps = [11, 8, 7]
     recipe = Recipe(annealing_steps=11)
     rates = recipe.rates(0.01, 11)
     setup = setup_of(data, optimizer)
@@ -213,6 +221,7 @@ POPULATION = [
     candidate(0, Topology((6, 5, 2), [ConvCell(3)], [Dense(4)], 3), torch.float32),
     candidate(1, Topology((6, 5, 2), [ConvCell(3, "max")], [], 3), torch.float32),
     candidate(2, Topology((6, 5, 2), [], [Dense(4)], 3), torch.float32),
+    candidate(3, Topology((6, 5, 2), [ConvCell(3, None)], [], 3), torch.float32),
 ]
 
 
@@ -221,7 +230,7 @@ def trained_on(train: Rows, validation: Rows, variant: Engine) -> list[Candidate
     data = replace(data, train=train, validation=validation)
     setup = setup_of(training_data((6, 5, 2)))
     return train_natively(
-        replace(setup, data=data), POPULATION, [7, 5, 6], KEY, PLAIN_RECIPE, variant, 1
+        replace(setup, data=data), POPULATION, [7, 5, 6, 4], KEY, PLAIN_RECIPE, variant, 1
     )
 
 
@@ -270,7 +279,7 @@ def test_images_wherever_they_are(
 def test_more_threads_than_there_is_to_do(variant: Engine) -> None:
     setup = setup_of(training_data((6, 5, 2)))
     found, expected = (
-        train_natively(setup, POPULATION, [7, 5, 6], KEY, PLAIN_RECIPE, variant, n)
+        train_natively(setup, POPULATION, [7, 5, 6, 4], KEY, PLAIN_RECIPE, variant, n)
         for n in (2**40, 1)
     )
     assert_same_bits(found, expected)
@@ -295,7 +304,7 @@ def test_a_check_ends_a_training_that_would_take_hours(variant: Engine, n_thread
         train_natively(
             setup_of(data),
             POPULATION,
-            [10**7] * 3,
+            [10**7] * len(POPULATION),
             KEY,
             PLAIN_RECIPE,
             variant,

@@ -51,7 +51,7 @@ NAMES = [
 def topologies(draw: st.DrawFn) -> Topology:
     height, width = draw(st.integers(1, 9)), draw(st.integers(1, 9))
     n_cells = draw(st.integers(0, min(2, (min(height, width) - 1).bit_length())))
-    cell = st.builds(ConvCell, st.integers(1, 4), st.sampled_from(["average", "max"]))
+    cell = st.builds(ConvCell, st.integers(1, 4), st.sampled_from(["average", "max", None]))
     cells = draw(st.lists(cell, min_size=n_cells, max_size=n_cells))
     dense = draw(st.lists(st.builds(Dense, st.integers(1, 5)), max_size=2))
     shape = (height, width, draw(st.integers(1, 3)))
@@ -74,7 +74,7 @@ def some_images(topology: Topology, n: int, seed: int) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).normal(size=(n, *topology.input_shape)))
 
 
-def pooled_convolution(maps: Array, kernel: Array, pooling: str) -> Array:
+def pooled_convolution(maps: Array, kernel: Array, pooling: str | None) -> Array:
     """Convolve and pool (n, h, w, c), pixel by pixel and window by window."""
     n, height, width, _ = maps.shape
     padded = np.zeros((n, height + 2, width + 2, maps.shape[3]))
@@ -84,6 +84,8 @@ def pooled_convolution(maps: Array, kernel: Array, pooling: str) -> Array:
         for x in range(width):
             patch = padded[:, y : y + 3, x : x + 3]  # n, 3, 3, c
             convolved[:, y, x] = np.einsum("nyxc,ocyx->no", patch, kernel)
+    if pooling is None:
+        return convolved
     rows = []
     for y in range(0, height, 2):
         windows = [convolved[:, y : y + 2, x : x + 2] for x in range(0, width, 2)]

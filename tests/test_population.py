@@ -81,7 +81,7 @@ def test_every_recipe_equals_the_plain_loop(name: str, eight_bit: bool) -> None:
     plain = PlainTrainer(data, optimizer, scorer, 2)
     fused = FusedTrainer(data, optimizer, scorer, 2)
     constant = plain.train(candidates, n_steps, KEY)
-    for recipe in (Recipe(8), Recipe(20, Augmentation(1, flip=True))):
+    for recipe in (Recipe(8), Recipe(20, Augmentation(1, True, erase=2))):
         expected = plain.train(candidates, n_steps, KEY, recipe)
         assert_close(fused.train(candidates, n_steps, KEY, recipe), expected)
         name_of_weight = "output.weight"
@@ -166,7 +166,8 @@ def test_candidates_and_threads_are_left_as_they_were() -> None:
     candidates = networks((6, 6, 1), 3, MIXED)
     before = [{k: v.clone() for k, v in c.weights.items()} for c in candidates]
     threads = torch.get_num_threads()
-    found = FusedTrainer(data, SGD, scorer_for(data)).train(candidates, [3] * 10, KEY)
+    n_steps = [3] * len(candidates)
+    found = FusedTrainer(data, SGD, scorer_for(data)).train(candidates, n_steps, KEY)
     assert torch.get_num_threads() == threads
     for old, weights in zip(candidates, before, strict=True):
         assert not old.evaluations

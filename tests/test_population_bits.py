@@ -50,15 +50,15 @@ def rounds(draw: st.DrawFn) -> Round:
     shape = draw(st.tuples(side, side, st.integers(1, 3)))
     n_classes, n_rows = draw(st.integers(2, 6)), draw(st.integers(20, 200))
     batch_size = draw(st.integers(4, 60))
-    pooling = draw(st.sampled_from(["average", "max", None]))
+    first = draw(st.sampled_from(["average", "max", None, "no cells"]))
     most = 2 if min(shape[:2]) > 8 else 1
-    later = st.builds(ConvCell, st.integers(1, 6), st.sampled_from(["average", "max"]))
+    later = st.builds(ConvCell, st.integers(1, 6), st.sampled_from(["average", "max", None]))
     dense = st.lists(st.builds(Dense, st.integers(1, 20)), max_size=2)
     topologies = []
     for _ in range(draw(st.integers(2, 6))):
         cells: list[ConvCell] = []
-        if pooling:
-            cells = [ConvCell(draw(st.integers(1, 9)), pooling)]
+        if first != "no cells":
+            cells = [ConvCell(draw(st.integers(1, 9)), first)]
             cells += draw(st.lists(later, max_size=most - 1))
         topologies.append(Topology(shape, cells, draw(dense), n_classes))
     per_epoch = -(-n_rows // batch_size)

@@ -22,6 +22,7 @@ from skectonas.population.groups.stack import Stack
 from skectonas.population.kernels import compiled, program
 from skectonas.population.kernels.launches import is_built_in, split_for_kernels
 from skectonas.population.kernels.program import LAYOUT, OpKind, build_program, fits
+from skectonas.topology import POOLINGS
 from skectonas.training.plain import resolve_optimizer
 
 
@@ -50,7 +51,11 @@ def test_the_source_has_the_same_kinds_and_sizes() -> None:
 
 @examples(30)
 @given(
-    st.lists(st.tuples(topologies((9, 12, 2), 3), st.integers(1, 3)), min_size=1, max_size=4),
+    st.lists(
+        st.tuples(topologies((9, 12, 2), 3, POOLINGS), st.integers(1, 3)),
+        min_size=1,
+        max_size=4,
+    ),
     st.integers(1, 40),
 )
 def test_every_candidate_has_a_whole_step_and_memory_of_its_own(drawn, batch) -> None:
@@ -124,6 +129,8 @@ def test_large_candidates_are_left_to_stacks_unless_there_are_many() -> None:
     assert split_for_kernels(many, 32) == (many, [])
     deep = Group(Topology((28, 28, 1), [], [Dense(3)] * 40, 10), (0,))
     assert split_for_kernels([deep], 32) == ([], [deep])
+    unpooled = Group(Topology((8, 8, 1), [ConvCell(3), ConvCell(3, None)], [], 3), (0,))
+    assert split_for_kernels([unpooled], 32) == ([], [unpooled])
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import torch
 from helpers import examples, quick
 from hypothesis import given
 from hypothesis import strategies as st
-from populations import KEY, MIXED, SGD, assert_same_bits, networks, scorer_for, training_data
+from populations import KEY, POOLED, SGD, assert_same_bits, networks, scorer_for, training_data
 
 from skectonas import Dense, Topology
 from skectonas.candidate import Candidate
@@ -184,7 +184,7 @@ N_STEPS = [10, 5, 7, 10, 1, 10, 3, 5, 6, 10]  # an epoch has five
 def trained(n_jobs: int = 1, optimizer: Any = SGD) -> list[Candidate]:
     data = training_data(SHAPE, weighted=True)
     trainer = FusedTrainer(data, optimizer, scorer_for(data), 2, n_jobs)
-    return trainer.train(networks(SHAPE, 3, MIXED), N_STEPS, KEY)
+    return trainer.train(networks(SHAPE, 3, POOLED), N_STEPS, KEY)
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def needs_of_all(n_jobs: int, optimizer: Any) -> list[Need]:
     """Return what the groups of the round need."""
     data = training_data(SHAPE, weighted=True)
     trainer = FusedTrainer(data, optimizer, scorer_for(data), 2, n_jobs)
-    candidates = networks(SHAPE, 3, MIXED)
+    candidates = networks(SHAPE, 3, POOLED)
     this = trainers._Round(candidates, N_STEPS, KEY, trainers.PLAIN_RECIPE, math.inf, 8)
     planned = trainer._plan(this, range(len(candidates)))
     return list(map(trainer._need_of(this, n_jobs), planned))

@@ -37,13 +37,13 @@ def test_every_candidate_is_in_one_group_of_its_skeleton() -> None:
         *(dense(n, 4) for n in (2, 9)),
         *(
             Topology((8, 8, 1), [ConvCell(n, pooling)], [], 3)
-            for pooling in ("average", "max")
+            for pooling in ("average", "max", None)
             for n in (2, 3)
         ),
     )
     groups = group_candidates(members, range(len(members)), 8)
     assert sorted(i for group in groups for i in group.members) == list(range(len(members)))
-    assert len(groups) == 4
+    assert len(groups) == 5
     for group in groups:
         for i in group.members:
             own = members[i].topology

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from populations import (
     KEY,
-    MIXED,
+    POOLED,
     assert_close,
     candidate,
     networks,
@@ -36,6 +36,7 @@ from skectonas.population.kernels.program import LAYOUT, OpKind, Program, build_
 from skectonas.population.native.library import TORCH, VARIABLE
 from skectonas.population.run.batches import Loader
 from skectonas.surroundings import one_thread
+from skectonas.topology import POOLINGS
 from skectonas.training.data import TrainingData
 from skectonas.training.plain import OptimizerSpec, PlainTrainer, resolve_optimizer
 
@@ -106,7 +107,7 @@ def assert_equal_to_the_plain_loop(
 @st.composite
 def populations(draw: st.DrawFn) -> tuple[TrainingData, list[Candidate], list[int], int]:
     """A population with relatives, which are stacked and padded, and a few steps for each."""
-    data, candidates, n_steps, n_classes = draw(rounds())
+    data, candidates, n_steps, n_classes = draw(rounds(POOLINGS))
     kinds = [c.topology for c in candidates[:3]]
     for kind in list(kinds):
         if draw(st.booleans()):
@@ -128,16 +129,16 @@ def test_random_populations_equal_the_plain_loop(population, rule, threads) -> N
 @pytest.mark.parametrize("rule", RULES)
 def test_gradient_descent_over_several_launches(rule) -> None:
     data = training_data((6, 6, 1), weighted=True)
-    n_steps = [7 + i % 3 for i in range(len(MIXED))]
+    n_steps = [7 + i % 3 for i in range(len(POOLED))]
     optimizer = resolve_optimizer("SGD", 0.02, rule)
-    assert_equal_to_the_plain_loop(data, networks((6, 6, 1), 3, MIXED), n_steps, optimizer)
+    assert_equal_to_the_plain_loop(data, networks((6, 6, 1), 3, POOLED), n_steps, optimizer)
 
 
 @pytest.mark.parametrize("name", ["Adam", "NAdam"])
 def test_other_optimizers_take_the_gradients(name) -> None:
     data = training_data((6, 6, 1))
-    n_steps = [7 + i % 3 for i in range(len(MIXED))]
-    candidates = networks((6, 6, 1), 3, MIXED)
+    n_steps = [7 + i % 3 for i in range(len(POOLED))]
+    candidates = networks((6, 6, 1), 3, POOLED)
     assert_equal_to_the_plain_loop(data, candidates, n_steps, resolve_optimizer(name, 0.01))
 
 

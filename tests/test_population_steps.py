@@ -27,6 +27,7 @@ from skectonas.population.groups.grouping import group_candidates
 from skectonas.population.groups.stack import Stack, stacked
 from skectonas.population.kernels import launches
 from skectonas.population.kernels.launches import KernelComputation
+from skectonas.population.kernels.program import fits
 from skectonas.population.native.library import TORCH, VARIABLE
 from skectonas.population.run import computation, graph
 from skectonas.population.run.batches import Batch, Loader
@@ -41,7 +42,7 @@ SIDES = [(2, 2), (2, 3), (3, 2), (5, 4), (7, 7), (8, 6)]
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-@pytest.mark.parametrize("pooling", ["average", "max"])
+@pytest.mark.parametrize("pooling", ["average", "max", None])
 @pytest.mark.parametrize(("height", "width"), SIDES)
 def test_pooled_convolution(pooling: Any, height: int, width: int, groups: int) -> None:
     generator = torch.Generator().manual_seed(height * 10 + width)
@@ -152,6 +153,8 @@ def test_every_step_has_a_rate(
     rates = [0.02, 0.01, 0.03, 0.0, 0.005]
     spec = resolve_optimizer(name, 1.0, params)  # never used, except where the state begins
     candidates = networks((7, 6, 1), 3, MIXED)
+    if by_kernel:
+        candidates = [candidate for candidate in candidates if fits(candidate.topology)]
     batches = first_batches(training_data((7, 6, 1), weighted=True), len(rates))
     stacks, members = stacks_of(candidates)
     made: Computation

@@ -58,6 +58,54 @@ def test_variants_are_those_by_hand(augmentation: Augmentation, images: np.ndarr
         assert own == variants_by_hand(image, augmentation)
 
 
+def erased_by_hand(image: np.ndarray, side: int, number: int) -> np.ndarray:
+    """Return an image without a square, whose centre is one of 16x16 places."""
+    height, width, channels = image.shape
+    row, column = (number // 16 + 0.5) / 16 * height, (number % 16 + 0.5) / 16 * width
+    top, left = int(row) - side // 2, int(column) - side // 2
+    made = image.copy()
+    for channel in range(channels):
+        mean = image[..., channel].astype(float).mean()
+        mean = mean if image.dtype.kind == "f" else np.round(mean)
+        for y in range(max(top, 0), min(top + side, height)):
+            for x in range(max(left, 0), min(left + side, width)):
+                made[y, x, channel] = mean
+    return made
+
+
+@examples(60)
+@given(
+    images=IMAGES,
+    side=st.integers(1, 9),
+    moves=st.tuples(st.integers(0, 2), st.booleans()),
+    numbers=st.tuples(*[st.integers(0, 16**2)] * 3),
+    is_float=st.booleans(),
+    data=st.data(),
+)
+def test_a_square_is_erased(
+    images: np.ndarray,
+    side: int,
+    moves: tuple[int, bool],
+    numbers: tuple[int, ...],
+    is_float: bool,
+    data: st.DataObject,
+) -> None:
+    """After an image was moved."""
+    tensor = torch.from_numpy(images / 7 if is_float else images)
+    plain, augmentation = Augmentation(*moves), Augmentation(*moves, erase=side)
+    assert augmentation.n_variants == 257 * plain.n_variants
+    own = data.draw(st.tuples(*[st.integers(0, plain.n_variants - 1)] * 3))
+    before = tensor.clone()
+    moved = plain.apply(tensor, torch.tensor(own)).numpy()
+    variants = torch.tensor(own) + plain.n_variants * torch.tensor(numbers)
+    made = augmentation.apply(tensor, variants).numpy()
+    for image, number, found in zip(moved, numbers, made, strict=True):
+        expected = erased_by_hand(image, side, number - 1) if number else image
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=0)
+    assert torch.equal(tensor, before)
+    assert np.array_equal(made[1:], augmentation.apply(tensor[1:], variants[1:]).numpy())
+
+
 def test_each_image_has_its_own_variant() -> None:
     images = torch.arange(2 * 3).view(2, 1, 3, 1)
     made = Augmentation(flip=True).apply(images, torch.tensor([1, 0]))
@@ -117,7 +165,8 @@ def test_rates() -> None:
     assert Recipe(annealing_steps=10).rates(0.5, 4).tolist() == rates[:4].tolist()
 
 
-@pytest.mark.parametrize("shift", [-1, 0.5, "1", None])
-def test_shifts_are_whole_numbers(shift: Any) -> None:
-    with pytest.raises(ValueError, match="shift must be a whole number"):
-        Augmentation(shift)
+@pytest.mark.parametrize("name", ["shift", "erase"])
+@pytest.mark.parametrize("value", [-1, 0.5, "1", None])
+def test_pixels_are_whole_numbers(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be a whole number"):
+        Augmentation(**{name: value})

@@ -625,7 +625,10 @@ def test_fitted_again_in_another_process(digits: Any, tmp_path: Path, module: st
 
 
 def test_augmentations_and_paths_are_kept(tmp_path: Path, digits: Any) -> None:
-    given = {"augmentation": Augmentation(1, flip=True), "checkpoint": tmp_path / "search"}
+    given = {
+        "augmentation": Augmentation(1, flip=True, erase=3),
+        "checkpoint": tmp_path / "search",
+    }
     quick(3, **given).fit(*digits).save(tmp_path / "file")
     loaded = ECToNASClassifier.load(tmp_path / "file")
     assert {name: loaded.get_params()[name] for name in given} == given

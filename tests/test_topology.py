@@ -22,6 +22,7 @@ RELAXED = examples(60)
 
 WIDTHS = st.integers(1, 6)
 CELLS = st.builds(ConvCell, WIDTHS, st.sampled_from(POOLINGS))
+UNPOOLED = st.builds(ConvCell, WIDTHS, st.none())
 EXAMPLE = Topology((28, 28, 1), [ConvCell(3), ConvCell(6, "max")], [Dense(10)], 10)
 
 
@@ -37,6 +38,7 @@ def most_cells(height: int, width: int) -> int:
 def topologies(draw: st.DrawFn) -> Topology:
     shape = (draw(st.integers(1, 17)), draw(st.integers(1, 17)), draw(st.integers(1, 3)))
     cells = draw(st.lists(CELLS, max_size=min(3, most_cells(*shape[:2]))))
+    cells = draw(st.permutations([*cells, *draw(st.lists(UNPOOLED, max_size=2))]))
     dense = draw(st.lists(st.builds(Dense, WIDTHS), max_size=3))
     return Topology(shape, cells, dense, draw(st.integers(2, 5)))
 
@@ -104,8 +106,8 @@ def test_it_survives_being_written_down(topology: Topology) -> None:
 @given(topologies())
 def test_the_line_tells_all(topology: Topology) -> None:
     first, *middle, last = str(topology).split(" > ")
-    poolings = {"avg": "average", "max": "max"}
-    cells = [part.split()[1:] for part in middle if part.startswith("conv ")]
+    poolings = {"avg": "average", "max": "max", "": None}
+    cells = [(part + " ").split(" ")[1:3] for part in middle if part.startswith("conv ")]
     dense = [part.split()[1:] for part in middle if part.startswith("dense ")]
     assert len(cells) + len(dense) == len(middle)
     read = Topology(
@@ -143,9 +145,14 @@ def test_example() -> None:
 
 
 def test_poolings_change_the_value() -> None:
-    one, two = (Topology((4, 4, 1), [ConvCell(2, pooling)], [], 2) for pooling in POOLINGS)
+    one, two, three = (
+        Topology((4, 4, 1), [ConvCell(2, pooling)], [], 2) for pooling in (*POOLINGS, None)
+    )
     assert one != two
     assert one.n_parameters == two.n_parameters
+    assert three.n_flat == 4 * one.n_flat
+    assert three.layers[0].kind == "conv 3x3, batch norm, relu"
+    assert str(three) == "4x4x1 > conv 2 > 2 classes"
 
 
 @pytest.mark.parametrize("side", range(1, 40))
@@ -178,7 +185,7 @@ def test_values_are_frozen() -> None:
             for value in (0, -7, 2.5, False, None)
         ),
         (lambda: ConvCell(3, "mean"), "ConvCell.pooling .*'average', 'max'.* 'mean'"),
-        (lambda: ConvCell(3, None), "ConvCell.pooling .* None"),
+        (lambda: ConvCell(3, "none"), "ConvCell.pooling .* or None, got 'none'"),
         (lambda: Topology((4, 4), [], [], 2), r"input_shape .* \(4, 4\)"),
         (lambda: Topology((4, 4, 1, 1), [], [], 2), "input_shape .*channels"),
         (lambda: Topology((4, 0, 1), [], [], 2), "input_shape .* 0"),
@@ -197,6 +204,10 @@ def test_values_are_frozen() -> None:
             "Cell 2 .* 1x3 after 2 poolings of a 4x9 image; use at most 2 cells",
         ),
         (lambda: Topology((1, 9, 1), [ConvCell(1)], [], 2), "Cell 0 .* 1x9"),
+        (
+            lambda: Topology((3, 9, 1), [ConvCell(1, None), *[ConvCell(1)] * 3], [], 2),
+            "Cell 3 .* 1x3 after 2 poolings of a 3x9 image; use at most 2 cells that pool",
+        ),
     ],
 )
 def test_an_error_names_what_is_wrong(make: Callable[[], object], message: str) -> None:
@@ -275,7 +286,7 @@ def test_from_dict_says_what_is_wrong(plain: Any, message: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["", "8x8 > 10 classes", "8x8x1 > conv 3 > 10 classes", "8x8x1 > conv 3 mean > 10 classes",
+    ["", "8x8 > 10 classes", "8x8x1 > conv > 10 classes", "8x8x1 > conv 3 mean > 10 classes",
      "8x8x1 > dense 10 > conv 3 avg > 10 classes", "8x8x1 > dense 10", "8x8x1 > 10 classes ",
      "8x8x1 > dense 0 > 10 classes", "1x1x1 > conv 3 avg > 2 classes", None],
 )  # fmt: skip

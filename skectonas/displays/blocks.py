@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 from skectonas.displays.style import BLUE, GREY, ORANGE, PALE
-from skectonas.topology import SHORT, Topology
+from skectonas.topology import Topology
 
 Point: TypeAlias = tuple[float, float]
 
@@ -73,9 +73,7 @@ def blocks_of(topology: Topology) -> list[Block]:
     >>> [block.height for block in blocks_of(Topology((8, 8, 1), [ConvCell(3)], [], 10))]
     [8, 4, 10]
     """
-    kinds = [
-        (f"conv {cell.channels}, {SHORT[cell.pooling]}", ORANGE) for cell in topology.cells
-    ]
+    kinds = [(str(cell), ORANGE) for cell in topology.cells]
     kinds += [(f"dense {layer.units}", BLUE) for layer in topology.dense]
     return [
         Block("input", topology.input_shape, None, PALE),

@@ -160,8 +160,8 @@ def _n_common_cells(one: Activations, other: Activations) -> int:
     return n
 
 
-def pooled_convolution(maps: Tensor, weight: Tensor, pooling: Pooling) -> Tensor:
-    """Convolve with zero padding to the same size, and pool, as a cell does.
+def pooled_convolution(maps: Tensor, weight: Tensor, pooling: Pooling | None) -> Tensor:
+    """Convolve with zero padding to the same size, and pool if a cell does so.
 
     Parameters
     ----------
@@ -169,12 +169,13 @@ def pooled_convolution(maps: Tensor, weight: Tensor, pooling: Pooling) -> Tensor
         The maps; the channels-last memory format is fastest.
     weight : Tensor of shape (channels, channels_in, 3, 3)
         The filters.
-    pooling : {"average", "max"}
+    pooling : {"average", "max"} or None
         How each 2x2 window is pooled.
 
     Returns
     -------
     Tensor of shape (n, channels, ceil(height / 2), ceil(width / 2))
+        Without pooling, height and width are those of `maps`.
 
     Notes
     -----
@@ -190,9 +191,9 @@ def pooled_convolution(maps: Tensor, weight: Tensor, pooling: Pooling) -> Tensor
     return torch.cat(parts)
 
 
-def fast_pool(maps: Tensor, pooling: Pooling) -> Tensor:
+def fast_pool(maps: Tensor, pooling: Pooling | None) -> Tensor:
     """Return the result of `skectonas.network.pool`, faster for the maximum."""
-    if pooling == "average" or maps.shape[2] % 2 or maps.shape[3] % 2:
+    if pooling != "max" or maps.shape[2] % 2 or maps.shape[3] % 2:
         return pool(maps, pooling)
     rows = torch.maximum(maps[..., ::2, :], maps[..., 1::2, :])
     return torch.maximum(rows[..., ::2], rows[..., 1::2])

@@ -19,7 +19,15 @@ from skectonas.morphisms.base import (
 )
 from skectonas.morphisms.reconnect import reconnect_first_dense, ridge_regression
 from skectonas.network import BATCH_NORM_EPSILON, Weights, glorot, identity_norm, pool
-from skectonas.topology import KERNEL, POOLINGS, ConvCell, Topology, cell_name, linear_name
+from skectonas.topology import (
+    KERNEL,
+    POOLINGS,
+    ConvCell,
+    Pooling,
+    Topology,
+    cell_name,
+    linear_name,
+)
 
 
 @dataclass(frozen=True)
@@ -29,18 +37,22 @@ class AddCell:
     The first channels of the new cell copy its input channels, and their batch normalisation
     is the identity on the data. Additional channels have outgoing weights of zero. The first
     dense layer compensates for the pooling: its weights are summed over each window, which is
-    exact for constant maps, and the layer is then fitted to its previous outputs.
+    exact for constant maps, and the layer is then fitted to its previous outputs. A cell
+    without pooling after another one changes nothing but the statistics of a batch.
 
     Parameters
     ----------
     extra : tuple of int, default=(1, 7)
         Numbers of additional channels, of which one is drawn. A narrow cell makes most networks
         smaller; a wide one adds capacity.
+    poolings : tuple of {"average", "max"} or None, default=("average", "max")
+        Poolings of the cell, of which one is drawn; None is a cell without pooling.
     recovery_epochs : float, default=0.25
         Epochs of training before the competition.
     """
 
     extra: tuple[int, ...] = (1, 7)
+    poolings: tuple[Pooling | None, ...] = POOLINGS
     recovery_epochs: float = 0.25
     name = "add_cell"
     preserves_function = False
@@ -55,7 +67,8 @@ class AddCell:
     def rewrite(self, topology: Topology, site: int, rng: np.random.Generator) -> Topology:
         """Return the topology with one more cell; its pooling and its width are drawn."""
         extra = self.extra[rng.integers(len(self.extra))]
-        cell = ConvCell(topology.channels[site] + extra, POOLINGS[rng.integers(2)])
+        pooling = self.poolings[rng.integers(len(self.poolings))]
+        cell = ConvCell(topology.channels[site] + extra, pooling)
         cells = (*topology.cells[:site], cell, *topology.cells[site:])
         return replace(topology, cells=cells)
 
@@ -73,7 +86,8 @@ class AddCell:
         cell = self._cell_weights(before.maps_after(site), new.cells[site], context.rng)
         child |= {f"{cell_name(site)}.{name}": value.to(like) for name, value in cell.items()}
         first = f"{linear_name(new, 0)}.weight"
-        child[first] = _summed_over_windows(child[first], old.map_sizes[-1])
+        if new.cells[site].pooling:
+            child[first] = _summed_over_windows(child[first], old.map_sizes[-1])
         return reconnect_first_dense(child, new, before)
 
     def _cell_weights(
@@ -100,9 +114,9 @@ class RemoveCell:
     """Remove a convolutional cell (paper, sections 3.2 and A.2).
 
     The cell is replaced by the linear map of its channels that approximates it best on the
-    data, and that map is merged into the next layer. Because the maps get larger, each weight
-    of the first dense layer is distributed over its window, and the layer is then fitted to
-    its previous outputs.
+    data, and that map is merged into the next layer. If the cell pools, the maps get larger.
+    Then each weight of the first dense layer is distributed over its window. The layer is
+    fitted to its previous outputs.
 
     Parameters
     ----------
@@ -138,16 +152,18 @@ class RemoveCell:
             # If the reader is a convolution, the running mean takes up the constant.
             lost = torch.einsum("y,oyr->o", constant, reading)
             child[f"{first}.bias"] = weights[f"{first}.bias"] + lost.to(like)
-        child[f"{first}.weight"] = _distributed_over_windows(
-            child[f"{first}.weight"], old.map_sizes[-1], new.map_sizes[-1]
-        )
+        if old.cells[site].pooling:
+            child[f"{first}.weight"] = _distributed_over_windows(
+                child[f"{first}.weight"], old.map_sizes[-1], new.map_sizes[-1]
+            )
         child = renumbered(child, "cells", site + 1, -1)
         return reconnect_first_dense(child, new, before)
 
 
 def _linear_approximation(before: Activations, cell: int) -> tuple[Tensor, Tensor]:
     """Return the matrix (channels in, channels out) and the constant closest to a cell."""
-    ins, outs = pool(before.maps_after(cell), "average"), before.maps_after(cell + 1)
+    pooling: Pooling | None = "average" if before.topology.cells[cell].pooling else None
+    ins, outs = pool(before.maps_after(cell), pooling), before.maps_after(cell + 1)
     x, y = (maps.movedim(1, -1).flatten(0, -2).double() for maps in (ins, outs))
     x_mean, y_mean = x.mean(0), y.mean(0)
     mixing = ridge_regression(x - x_mean, y - y_mean, 1e-6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from skectonas.morphisms.base import Morphism
 from skectonas.morphisms.cells import AddCell, RemoveCell
 from skectonas.morphisms.deepen import AddDense
@@ -9,6 +11,10 @@ from skectonas.morphisms.identity import Identity
 from skectonas.morphisms.narrow import RemoveChannels, RemoveUnits
 from skectonas.morphisms.shallow import RemoveDense
 from skectonas.morphisms.widen import AddChannels, AddUnits
+from skectonas.topology import POOLINGS, Pooling
+
+# The paper has no cells without pooling.
+ALL_POOLINGS: tuple[Pooling | None, ...] = (*POOLINGS, None)
 
 MORPHISMS: tuple[Morphism, ...] = (
     Identity(),
@@ -16,7 +22,7 @@ MORPHISMS: tuple[Morphism, ...] = (
     RemoveDense(),
     AddUnits(),
     RemoveUnits(),
-    AddCell(),
+    AddCell(poolings=ALL_POOLINGS),
     RemoveCell(),
     AddChannels(),
     RemoveChannels(),
@@ -24,7 +30,7 @@ MORPHISMS: tuple[Morphism, ...] = (
 
 # For a search by score alone. It has no narrow new cells, which only save weights.
 GREEDY_MORPHISMS: tuple[Morphism, ...] = tuple(
-    AddCell(extra=(15,)) if isinstance(morphism, AddCell) else morphism
+    replace(morphism, extra=(15,)) if isinstance(morphism, AddCell) else morphism
     for morphism in MORPHISMS
 )
 

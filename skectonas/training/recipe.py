@@ -11,6 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+ERASED_PLACES = 16
+"""Places of the centre of a square that is erased, along each side of an image."""
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -26,11 +29,20 @@ class Augmentation:
         at the edge repeats the pixels there.
     flip : bool, default=False
         Whether half of the images are mirrored from left to right.
+    erase : int, default=0
+        Side in pixels of a square that is erased: its pixels are set to the mean of the image,
+        for each channel. Its centre can be anywhere, so that a part of it may be outside. One
+        of 257 images stays whole.
 
     Raises
     ------
     ValueError
-        If `shift` is not a whole number from 0 on.
+        If `shift` or `erase` is not a whole number from 0 on.
+
+    References
+    ----------
+    T. DeVries and G. W. Taylor, "Improved regularization of convolutional neural networks with
+    cutout", 2017, arXiv:1708.04552.
 
     Examples
     --------
@@ -46,14 +58,21 @@ class Augmentation:
 
     shift: int = 0
     flip: bool = False
+    erase: int = 0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.shift, Integral) or self.shift < 0:
-            raise ValueError(f"shift must be a whole number from 0 on, got {self.shift!r}.")
+        for name in ("shift", "erase"):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < 0:
+                raise ValueError(f"{name} must be a whole number from 0 on, got {value!r}.")
 
     @property
     def n_variants(self) -> int:
         """Number of variants of an image."""
+        return self._n_moves * (1 + ERASED_PLACES**2 if self.erase else 1)
+
+    @property
+    def _n_moves(self) -> int:
         return (1 + self.flip) * (2 * self.shift + 1) ** 2
 
     def apply(self, images: Tensor, variants: Tensor) -> Tensor:
@@ -67,8 +86,36 @@ class Augmentation:
             Numbers from 0 to below `n_variants`.
         """
         n, height, width, channels = images.shape
-        places = _places(self, height, width, channels).to(images.device)[variants]
-        return images.reshape(n, -1).gather(1, places).view(images.shape)
+        moved = _places(self, height, width, channels).to(images.device)
+        places = moved[variants % self._n_moves]
+        made = images.reshape(n, -1).gather(1, places).view(images.shape)
+        if self.erase:
+            numbers = variants // self._n_moves
+            [kept] = (numbers == 0).nonzero(as_tuple=True)
+            whole = made[kept]
+            self._erase(made, numbers - 1)
+            made[kept] = whole
+        return made
+
+    def _erase(self, images: Tensor, places: Tensor) -> None:
+        """Erase a square of each image, at one of the places."""
+        _, height, width, channels = images.shape
+        pixels, is_float = images.flatten(1, 2), images.is_floating_point()
+        sums = pixels.movedim(1, 2).sum(2, dtype=torch.float64 if is_float else torch.int64)
+        means = sums.double() / pixels.shape[1]
+        means = (means if is_float else means.round()).to(images.dtype)
+        rows = self._erased(places // ERASED_PLACES, height)
+        columns = self._erased(places % ERASED_PLACES, width)
+        erased = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)
+        erased = erased[:, :, None].expand(-1, -1, channels)
+        pixels.scatter_(1, erased, means[:, None].expand_as(erased))
+
+    def _erased(self, places: Tensor, side: int) -> Tensor:
+        """Return the rows or columns that the square covers, for each of its places."""
+        centres = (2 * places + 1) * side // (2 * ERASED_PLACES)
+        offsets = torch.arange(self.erase, device=places.device) - self.erase // 2
+        # What is outside counts as the edge, which the square covers then.
+        return (centres[:, None] + offsets).clamp(0, side - 1)
 
 
 @functools.lru_cache(maxsize=8)

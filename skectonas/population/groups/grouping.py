@@ -69,7 +69,7 @@ def cost(group: Group, batch: int) -> int:
 def max_members(topology: Topology, batch: int) -> int:
     """Return the maximum number of candidates of a group of this topology."""
     maps = [
-        channels * math.prod(sides)  # of a convolution, before the pooling
+        channels * math.prod(sides)  # of a convolution, before any pooling
         for channels, sides in zip(topology.channels[1:], topology.map_sizes, strict=False)
     ]
     largest = max(batch * max([*maps, *topology.widths[1:]]), topology.n_parameters)

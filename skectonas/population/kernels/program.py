@@ -296,7 +296,12 @@ class _StageBuilder:
 
 
 def fits(topology: Topology) -> bool:
-    """Return whether the operations of a candidate fit in the memory reserved for them."""
+    """Return whether the kernel can train a candidate.
+
+    All of its cells have to pool, and its operations to fit in the memory reserved for them.
+    """
+    if any(cell.pooling is None for cell in topology.cells):
+        return False
     n_ops = 8 * len(topology.cells) + 5 * (len(topology.dense) + 1) + 1
     return n_ops <= MAX_OPS
 

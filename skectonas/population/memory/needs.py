@@ -166,7 +166,7 @@ def values_in_training(topology: Topology, batch: int) -> int:
         unpooled = cell.channels * math.prod(topology.map_sizes[i])
         # Means of the input or the convolution before its pooling; then, of the pooled ones,
         # the convolution or the places of the maxima, the batch norm and the relu.
-        whole = unpooled if cell.pooling == "max" else max(inputs, unpooled)
+        whole = max(inputs, unpooled) if cell.pooling == "average" else unpooled
         kept += whole + 4 * pooled
         largest = max(largest, 2 * (inputs + whole))
     kept += 4 * sum(topology.widths)

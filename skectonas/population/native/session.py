@@ -22,6 +22,9 @@ Array: TypeAlias = NDArray[Any]
 PIXEL_TYPES = (torch.uint8, torch.float32, torch.float64)
 """Types of pixels that the library reads, in the order of their numbers in interface.h."""
 
+POOLINGS = ("average", "max", None)
+"""How a cell pools, in the order of the numbers in interface.h."""
+
 SECONDS_BETWEEN_SIGNALS = 0.05
 """How often Python can handle Ctrl-C while the library computes."""
 
@@ -45,7 +48,7 @@ class _Input(ctypes.Structure):
 class _Network(ctypes.Structure):
     _fields_ = [
         *((name, _int) for name in ("n_cells", "n_layers")),
-        *((name, _pointer) for name in ("channels", "maxima", "units", "places")),
+        *((name, _pointer) for name in ("channels", "poolings", "units", "places")),
         ("size", _long),
         *((name, _pointer) for name in ("weights", "means", "gradient", "statistics")),
         ("n_steps", _long),
@@ -204,7 +207,7 @@ def bytes_of_session(
     -------
     tuple of int
         Those of each thread, and those that the session takes once for all networks that read
-        the same: average pooling, max pooling or a dense layer first.
+        the same: average pooling, another cell or a dense layer first.
     """
     assert engine.library is not None
     topology, integers = layout.topology, _integers_of(layout)
@@ -230,7 +233,7 @@ def _integers_of(layout: Layout) -> list[Array]:
     cells: Sequence[ConvCell] = layout.topology.cells
     return [
         np.array([cell.channels for cell in cells], np.int32),
-        np.array([cell.pooling == "max" for cell in cells], np.int32),
+        np.array([POOLINGS.index(cell.pooling) for cell in cells], np.int32),
         np.array(layout.topology.widths[1:], np.int32),
         np.array(list(layout.places.values()), np.int64),
     ]

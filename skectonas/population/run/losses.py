@@ -63,7 +63,9 @@ def logits_of(topology: Topology, weights: Mapping[str, Tensor], images: Tensor)
     return x
 
 
-def pooled_convolution(maps: Tensor, kernel: Tensor, pooling: Pooling, groups: int) -> Tensor:
+def pooled_convolution(
+    maps: Tensor, kernel: Tensor, pooling: Pooling | None, groups: int
+) -> Tensor:
     """Return the pooled convolution of maps (rows, channels, height, width).
 
     Convolution and average pooling are linear. On maps with even sides the pooling comes first,

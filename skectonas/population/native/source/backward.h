@@ -79,7 +79,7 @@ template <class T, int B> INLINE void backward_layers(Net<T> &net, const Batch<T
 template <class T, int B> INLINE void through_relu(const Cell<T> &c, const Cell<T> &next, int block) {
     const size_t windows = c.g.n_windows(), at = (size_t)block * c.outputs * windows * B;
     const int columns = c.g.columns;
-    const size_t size = (size_t)(next.is_maximum ? next.g.pad_size() : next.g.box_size()) * B;
+    const size_t size = (size_t)next.map_size() * B;
     for (int o = 0; o < c.outputs; o++) {
         const T mean = c.mean[o], factor = c.factor[o], shift = c.shift[o];
         const T *z = c.z + at + o * windows * B, *d = next.din + ((size_t)block * c.outputs + o) * size;
@@ -92,7 +92,7 @@ template <class T, int B> INLINE void through_relu(const Cell<T> &c, const Cell<
             sum += kept;
             product += kept * (own - mean);
         };
-        if (next.is_maximum) {
+        if (next.reads_padded()) {
             for (int r = 0; r < c.g.rows; r++)
                 for (int q = 0; q < columns; q++)
                     UNROLL(8)
@@ -147,8 +147,8 @@ template <class T, int B> INLINE void fill_dz(const Cell<T> &c, const T *live, i
         const auto value = [&](int v) __attribute__((always_inline)) { return (s.factor * load(g + v) + (s.a * load(z + v) + s.b)) * lanes[v / W]; };
         for (int r = 0; r < rows; r++)
             for (int q = 0; q < columns; q++, z += B, g += B) {
-                T *out = c.is_maximum ? c.dz + (map * windows + (size_t)r * columns + q) * B
-                                      : c.dz + (map * c.g.slot_size() + (size_t)(c.g.slot_row(r) + 1) * c.g.slot_line() + c.g.slot_column(q) + 1) * B;
+                T *out = c.pooling == MAX_POOLING ? c.dz + (map * windows + (size_t)r * columns + q) * B
+                                                  : c.dz + (map * c.g.slot_size() + (size_t)(c.g.slot_row(r) + 1) * c.g.slot_line() + c.g.slot_column(q) + 1) * B;
                 UNROLL(8)
                 for (int v = 0; v < B; v += W) store(out + v, value(v));
             }
@@ -179,18 +179,20 @@ template <class T, int B> INLINE void backward_maximum(Net<T> &net, Cell<T> &c, 
     }
 }
 
-template <class T, int B> INLINE void backward_average(Net<T> &net, Cell<T> &c, const Batch<T> &b, bool is_first, T *gradient, T count) {
+// With average pooling or none.
+template <class T, int B, bool POOLS> INLINE void backward_linear(Net<T> &net, Cell<T> &c, const Batch<T> &b, bool is_first, T *gradient, T count) {
     constexpr int W = WIDTH<T>;
     const size_t windows = c.g.n_windows();
     const int columns = c.g.columns;
     if (!is_first) {
         const T *weight = net.weights + c.weight;
-        T *k = c.packed_back;
-        in_parts<AVERAGE_INPUTS>(c.inputs, [&](int first, auto n) {
-            for (int o = 0; o < c.outputs; o++)
-                for (int t = 0; t < TAPS; t++)
-                    for (int i = 0; i < n; i++) *k++ = T(.25) * weight[((size_t)o * c.inputs + first + i) * TAPS + t];
-        });
+        const int distance = c.inputs * TAPS;
+        if (POOLS)
+            pack_taps<AVERAGE_INPUTS>(weight, c.packed_back, c.inputs, TAPS, c.outputs, distance, T(.25));
+        else if (c.by_places)
+            pack_places(weight, c.packed_back, c.inputs, TAPS, c.outputs, distance, true);
+        else
+            pack_taps<PATCH_OUTPUTS>(weight, c.packed_back, c.inputs, TAPS, c.outputs, distance, T(1), true);
     }
     for (int k = 0; k < b.n_blocks; k++) {
         const T *in = input_of<T, B>(c, b, is_first, k);
@@ -198,11 +200,13 @@ template <class T, int B> INLINE void backward_average(Net<T> &net, Cell<T> &c, 
         if (is_first) {  // nothing else needs dz, so it is not stored
             Vector<T> lanes[B / W];
             for (int v = 0; v < B / W; v++) lanes[v] = load(b.live + k * B + v * W);
-            in_parts<AVERAGE_KERNELS>(c.outputs, [&](int o, auto n) {
+            in_parts<POOLS ? AVERAGE_KERNELS : PATCH_KERNELS>(c.outputs, [&](int o, auto n) {
                 Slope<T> slopes[n()];
                 for (int j = 0; j < n; j++) slopes[j] = slope_of(c, o + j, count);
                 const T *z = c.z + (map + o) * windows * B, *g = c.g_out + (map + o) * windows * B;
-                average_kernels<T, B, n()>(c.g, in, gradient + (size_t)o * c.inputs * TAPS, c.inputs, [&](int j, int r, int q, int v) __attribute__((always_inline)) {
+                T *own = gradient + (size_t)o * c.inputs * TAPS;
+                linear_kernels<T, B, n(), POOLS>(c.g, in, own, c.inputs, [&](int j, int r, int q, int v) __attribute__((always_inline)) -> Vector<T> {
+                    if (!POOLS && (r >= c.g.rows || q >= columns)) return Vector<T>{};
                     const size_t i = (j * windows + (size_t)r * columns + q) * B + v;
                     return (slopes[j].factor * load(g + i) + (slopes[j].a * load(z + i) + slopes[j].b)) * lanes[v / W];
                 });
@@ -211,18 +215,22 @@ template <class T, int B> INLINE void backward_average(Net<T> &net, Cell<T> &c, 
         }
         fill_dz<T, B>(c, b.live + k * B, k, count);
         const size_t slots = (size_t)c.g.slot_size() * B;
-        in_parts<AVERAGE_KERNELS>(c.outputs, [&](int o, auto n) {
+        in_parts<POOLS ? AVERAGE_KERNELS : PATCH_KERNELS>(c.outputs, [&](int o, auto n) {
             const T *dz = c.dz + (map + o) * slots;
-            average_kernels<T, B, n()>(c.g, in, gradient + (size_t)o * c.inputs * TAPS, c.inputs, [&](int j, int r, int q, int v) __attribute__((always_inline)) {
+            linear_kernels<T, B, n(), POOLS>(c.g, in, gradient + (size_t)o * c.inputs * TAPS, c.inputs, [&](int j, int r, int q, int v) __attribute__((always_inline)) {
                 return load(dz + j * slots + ((size_t)(c.g.slot_row(r) + 1) * c.g.slot_line() + c.g.slot_column(q) + 1) * B + v);
             });
         });
-        const T *kernel = c.packed_back;
-        const size_t box = (size_t)c.g.box_size() * B;
-        in_parts<AVERAGE_INPUTS>(c.inputs, [&](int first, auto n) {
-            average_backward<T, B, n()>(c.g, c.dz + map * slots, kernel, c.din + ((size_t)k * c.inputs + first) * box, c.outputs);
-            kernel += (size_t)TAPS * c.outputs * n();
-        });
+        const T *kernel = c.packed_back, *dz = c.dz + map * slots;
+        const size_t size = (size_t)c.map_size() * B;
+        T *din = c.din + (size_t)k * c.inputs * size;
+        if (POOLS)
+            in_parts<AVERAGE_INPUTS>(c.inputs, [&](int first, auto n) {
+                average_backward<T, B, n()>(c.g, dz, kernel, din + first * size, c.outputs);
+                kernel += (size_t)TAPS * c.outputs * n();
+            });
+        else  // a convolution of the gradient of z, which has a border of zeros as well
+            convolve_padded<T, B>(c, dz, kernel, (T *)nullptr, c.outputs, c.inputs, KeepAll<T, B>{c.g, din + (c.g.pad_line() + 1) * B, c.g.pad_line(), c.g.pad_size()});
     }
 }
 
@@ -241,10 +249,12 @@ template <class T, int B> INLINE void backward_cells(Net<T> &net, const Batch<T>
         T *gradient = step.gradient + c.weight;
         const int size = c.outputs * c.inputs * TAPS;
         __builtin_memset(gradient, 0, size * sizeof(T));
-        if (c.is_maximum)
+        if (c.pooling == MAX_POOLING)
             backward_maximum<T, B>(net, c, b, !i, gradient, count);
+        else if (c.pooling == AVERAGE_POOLING)
+            backward_linear<T, B, true>(net, c, b, !i, gradient, count);
         else
-            backward_average<T, B>(net, c, b, !i, gradient, count);
+            backward_linear<T, B, false>(net, c, b, !i, gradient, count);
         for (int o = 0; o < c.outputs; o++) {
             step.gradient[c.gamma + o] = c.sum_gz[o] * c.inverse[o];
             step.gradient[c.beta + o] = c.sum_g[o];

@@ -1,4 +1,4 @@
-// Convolutions with pooling. Maps are [block][channel][row][column][lane], lanes are rows of the
+// Convolutions, with pooling or without. Maps are [block][channel][row][column][lane], lanes are rows of the
 // batch, so that every load is aligned and no columns are copied.
 #pragma once
 
@@ -16,7 +16,20 @@ template <class T, int B> constexpr int PAIR = B / WIDTH<T> >= 2 ? 2 : 1;
 constexpr int AVERAGE_OUTPUTS = MANY_REGISTERS ? 6 : 5;
 constexpr int AVERAGE_KERNELS = MANY_REGISTERS ? 3 : 1;
 constexpr int AVERAGE_INPUTS = MANY_REGISTERS ? 3 : 2;
-constexpr int MAXIMUM_OUTPUTS = MANY_REGISTERS ? 3 : 1;
+constexpr int PATCH_OUTPUTS = MANY_REGISTERS ? 3 : 1;
+constexpr int PATCH_KERNELS = MANY_REGISTERS ? 2 : 1;
+
+// Kernels as [tile][summed][tap][of the tile]; the distances are those of channels in `weight`. For a
+// gradient they are turned: what was the first tap is the last.
+template <int TILE, class T>
+INLINE void pack_taps(const T *weight, T *packed, int channels, int distance, int summed, int summed_distance, T scale, bool is_turned = false) {
+    in_parts<TILE>(channels, [&](int first, auto size) {
+        for (int s = 0; s < summed; s++)
+            for (int t = 0; t < TAPS; t++)
+                for (int j = 0; j < size; j++)
+                    *packed++ = scale * weight[(size_t)(first + j) * distance + (size_t)s * summed_distance + (is_turned ? TAPS - 1 - t : t)];
+    });
+}
 
 // ------------------------------------------------------------------- average pooling
 // The mean over a window commutes with the convolution: it is a convolution of stride 2 of the box map.
@@ -88,7 +101,7 @@ INLINE void average_kernels(const Geometry &g, const T *box, T *gradient, int in
                     for (int o = 0; o < OUTPUTS; o++) s[o] = slope(o, r, q, v);
                     UNROLL(9)
                     for (int t = 0; t < TAPS; t++) {
-                        const Vector<T> x = load(corner + (t / 3) * line + (t % 3) * B + v);
+                        const Vector<T> own = load(corner + (t / 3) * line + (t % 3) * B + v), x = OUTPUTS > 1 ? held(own) : own;
                         UNROLL(4)
                         for (int o = 0; o < OUTPUTS; o++) a[o][t] += s[o] * x;
                     }
@@ -139,32 +152,61 @@ INLINE void average_backward(const Geometry &g, const T *dz, const T *kernel, T 
             }
 }
 
-// ------------------------------------------------------------------- max pooling
-// Four outputs of the convolution are computed for each window. Two masks keep the first of the
-// largest: whether it is in the lower row, and whether it is on the right.
+// ------------------------------------------------------------------- max pooling, or none
+// Four outputs of the convolution are computed for each 2x2 pixels. `finish(a, o, r, q, v)` stores what
+// becomes of a vector of them, and returns its sum.
 
-// Stores the largest of four outputs and which it is; returns it. Those that are cut do not count.
-template <class T> INLINE Vector<T> keep_largest(Vector<T> *a, bool no_right, bool no_below, Mask<T> &lower, Mask<T> &right, T *z) {
-    const Vector<T> nothing = all(-T(__builtin_inf()));
-    if (no_right) a[1] = a[3] = nothing;
-    if (no_below) a[2] = a[3] = nothing;
-    const Mask<T> is_right_above = greater(a[1], a[0]), is_right_below = greater(a[3], a[2]);
-    const Vector<T> above = larger(a[1], a[0]), below = larger(a[3], a[2]);
-    const Mask<T> is_below = greater(below, above);
-    const Vector<T> most = larger(below, above);
-    lower = is_below;
-    right = choose_mask(is_below, is_right_below, is_right_above);
-    store(z, most);
-    return most;
-}
+// Keeps the largest. Two masks keep which is the first of them: whether it is in the lower row, and
+// whether it is on the right. Those that are cut do not count.
+template <class T, int B> struct KeepLargest {
+    const Geometry &g;
+    T *z;
+    Mask<T> *lower, *right;
 
-template <class T, int B, int OUTPUTS>
-INLINE void maximum_forward(const Geometry &g, const T *pad, const T *kernel, T *z, Mask<T> *lower, Mask<T> *right, T *sums, int inputs) {
+    INLINE_MEMBER Vector<T> operator()(Vector<T> *a, int o, int r, int q, int v) const {
+        const size_t at = (((size_t)o * g.rows + r) * g.columns + q) * (B / WIDTH<T>) + v / WIDTH<T>;
+        const Vector<T> nothing = all(-T(__builtin_inf()));
+        if (g.odd_width && q == g.columns - 1) a[1] = a[3] = nothing;
+        if (g.odd_height && r == g.rows - 1) a[2] = a[3] = nothing;
+        const Mask<T> is_right_above = greater(a[1], a[0]), is_right_below = greater(a[3], a[2]);
+        const Vector<T> above = larger(a[1], a[0]), below = larger(a[3], a[2]);
+        const Mask<T> is_below = greater(below, above);
+        const Vector<T> most = larger(below, above);
+        lower[at] = is_below;
+        right[at] = choose_mask(is_below, is_right_below, is_right_above);
+        store(z + at * WIDTH<T>, most);
+        return most;
+    }
+};
+
+// Keeps all four, but those that are cut, in maps whose lines and sizes are given in pixels.
+template <class T, int B> struct KeepAll {
+    const Geometry &g;
+    T *maps;
+    int line, size;
+
+    INLINE_MEMBER Vector<T> operator()(const Vector<T> *a, int o, int r, int q, int v) const {
+        T *p = maps + ((size_t)o * size + 2 * r * line + 2 * q) * B + v;
+        const bool has_right = 2 * q + 1 < g.width, has_below = 2 * r + 1 < g.height;
+        Vector<T> sum{};
+        UNROLL(4)
+        for (int i = 0; i < 4; i++) {
+            if ((i % 2 && !has_right) || (i / 2 && !has_below)) continue;
+            store(p + (i / 2 * line + i % 2) * B, a[i]);
+            sum += a[i];
+        }
+        return sum;
+    }
+};
+
+// Computes some outputs, and their sums over all rows if asked for; `kernel` is [input][tap][output].
+template <class T, int B, int OUTPUTS, class Finish>
+INLINE void patch_forward(const Geometry &g, const T *pad, const T *kernel, T *sums, int inputs, int first, const Finish &finish) {
     constexpr int W = WIDTH<T>, N = B / W;
-    const int line = g.pad_line() * B, size = g.pad_size() * B, n = g.n_windows();
+    const int line = g.pad_line() * B, size = g.pad_size() * B;
     Vector<T> totals[OUTPUTS] = {};
-    for (int r = 0; r < g.rows; r++)
-        for (int q = 0; q < g.columns; q++)
+    for (int r = 0; r < g.patch_rows(); r++)
+        for (int q = 0; q < g.patch_columns(); q++)
             for (int v = 0; v < N; v++) {
                 Vector<T> a[OUTPUTS][4] = {};
                 const T *p = pad + (size_t)2 * r * line + 2 * q * B + v * W, *k = kernel;
@@ -185,14 +227,56 @@ INLINE void maximum_forward(const Geometry &g, const T *pad, const T *kernel, T 
                         }
                     }
                 }
-                const bool no_right = g.odd_width && q == g.columns - 1, no_below = g.odd_height && r == g.rows - 1;
                 UNROLL(4)
-                for (int o = 0; o < OUTPUTS; o++) {
-                    const size_t at = ((size_t)o * n + r * g.columns + q) * N + v;
-                    totals[o] += keep_largest<T>(a[o], no_right, no_below, lower[at], right[at], z + at * W);
-                }
+                for (int o = 0; o < OUTPUTS; o++) totals[o] += finish(a[o], first + o, r, q, v * W);
             }
-    for (int o = 0; o < OUTPUTS; o++) sums[o] += sum_of<T>(totals[o]);
+    if (sums)
+        for (int o = 0; o < OUTPUTS; o++) sums[first + o] += sum_of<T>(totals[o]);
+}
+
+// Gradients of the kernels of some outputs without pooling. `slope(o, r, q, v)` is a vector of the
+// gradient of z, and zero where that is cut.
+template <class T, int B, int OUTPUTS, class Slope>
+INLINE void patch_kernels(const Geometry &g, const T *pad, T *gradient, int inputs, Slope &&slope) {
+    constexpr int W = WIDTH<T>;
+    const int line = g.pad_line() * B, rows = g.patch_rows(), columns = g.patch_columns();
+    for (int c = 0; c < inputs; c++) {
+        const T *map = pad + (size_t)c * g.pad_size() * B;
+        Vector<T> a[OUTPUTS][TAPS] = {};
+        for (int r = 0; r < rows; r++)
+            for (int q = 0; q < columns; q++)
+                for (int v = 0; v < B; v += W) {
+                    const T *p = map + (size_t)2 * r * line + 2 * q * B + v;
+                    Vector<T> s[OUTPUTS][4];
+                    UNROLL(4)
+                    for (int o = 0; o < OUTPUTS; o++) {
+                        UNROLL(4)
+                        for (int i = 0; i < 4; i++) s[o][i] = slope(o, 2 * r + i / 2, 2 * q + i % 2, v);
+                    }
+                    UNROLL(16)
+                    for (int i = 0; i < 16; i++) {
+                        const Vector<T> x = held(load(p + (i / 4) * line + (i % 4) * B));
+                        UNROLL(4)
+                        for (int j = 0; j < 4; j++) {
+                            const int row = i / 4 - j / 2, column = i % 4 - j % 2;
+                            if (row < 0 || row > 2 || column < 0 || column > 2) continue;
+                            UNROLL(4)
+                            for (int o = 0; o < OUTPUTS; o++) a[o][3 * row + column] += s[o][j] * x;
+                        }
+                    }
+                }
+        for (int o = 0; o < OUTPUTS; o++)
+            for (int t = 0; t < TAPS; t++) gradient[(o * inputs + c) * TAPS + t] += sum_of<T>(a[o][t]);
+    }
+}
+
+// Those of either kind.
+template <class T, int B, int OUTPUTS, bool POOLS, class Slope>
+INLINE void linear_kernels(const Geometry &g, const T *in, T *gradient, int inputs, Slope &&slope) {
+    if constexpr (POOLS)
+        average_kernels<T, B, OUTPUTS>(g, in, gradient, inputs, slope);
+    else
+        patch_kernels<T, B, OUTPUTS>(g, in, gradient, inputs, slope);
 }
 
 // Gradients of the kernels of one output. `slope(r, q, v)` is a vector of the gradient of z.

@@ -31,11 +31,11 @@ template <class T, int B> struct Engine {
         int height = in.height, width = in.width, channels = in.channels;
         for (int i = 0; i < n.n_cells; i++) {
             Cell<T> &c = net.cells[i];
-            c.g = geometry_of(height, width);
+            c.pooling = (Pooling)n.poolings[i];
+            c.g = geometry_of(height, width, c.pooling != NO_POOLING);
             c.inputs = channels;
             c.outputs = channels = n.channels[i];
-            c.is_maximum = n.maxima[i];
-            c.by_places = c.is_maximum && c.inputs >= FEWEST_CHANNELS && c.outputs >= FEWEST_CHANNELS;
+            c.by_places = c.reads_padded() && c.inputs >= FEWEST_CHANNELS && c.outputs >= FEWEST_CHANNELS;
             c.weight = *place++;
             c.gamma = *place++;
             c.beta = *place++;
@@ -82,14 +82,14 @@ template <class T, int B> struct Engine {
         return memory.used;
     }
 
-    static int32_t inputs_of(const Network &n) { return n.n_cells ? (n.maxima[0] ? PADDED : BOXES) : PIXELS; }
+    static int32_t inputs_of(const Network &n) { return n.n_cells ? (n.poolings[0] == AVERAGE_POOLING ? BOXES : PADDED) : PIXELS; }
 
     static double cost(void *memory) {
         const Net<T> &net = *(Net<T> *)memory;
         double total = 0;
         for (int i = 0; i < net.n_cells; i++) {
             const Cell<T> &c = net.cells[i];
-            total += (c.is_maximum ? 4. : 1.) * (i ? 3 : 2) * TAPS * c.inputs * c.outputs * c.g.n_windows();
+            total += (c.pooling == MAX_POOLING ? 4. : 1.) * (i ? 3 : 2) * TAPS * c.inputs * c.outputs * c.g.n_windows();
         }
         for (int i = 0; i < net.n_layers; i++) total += 3. * net.layers[i].inputs * net.layers[i].units;
         return total;

@@ -7,32 +7,35 @@ namespace skectonas {
 namespace SKECTONAS_ISA {
 
 template <class T, int B> INLINE void pack(Cell<T> &c, const T *weight) {
-    T *k = c.packed;
-    const auto pack_part = [&](int first, int n, T scale) __attribute__((always_inline)) {
-        for (int i = 0; i < c.inputs; i++)
-            for (int t = 0; t < TAPS; t++)
-                for (int o = 0; o < n; o++) *k++ = scale * weight[((size_t)(first + o) * c.inputs + i) * TAPS + t];
-    };
+    const int distance = c.inputs * TAPS;
     if (c.by_places)
-        pack_places(weight, c.packed, c.outputs, c.inputs * TAPS, c.inputs, TAPS);
-    else if (c.is_maximum)
-        in_parts<MAXIMUM_OUTPUTS>(c.outputs, [&](int o, auto n) { pack_part(o, n, T(1)); });
+        pack_places(weight, c.packed, c.outputs, distance, c.inputs, TAPS);
+    else if (c.reads_padded())
+        pack_taps<PATCH_OUTPUTS>(weight, c.packed, c.outputs, distance, c.inputs, TAPS, T(1));
     else
-        in_parts<AVERAGE_OUTPUTS>(c.outputs, [&](int o, auto n) { pack_part(o, n, T(.25)); });
+        pack_taps<AVERAGE_OUTPUTS>(weight, c.packed, c.outputs, distance, c.inputs, TAPS, T(.25));
+}
+
+// The convolution of one block of a padded map: see `patch_forward`.
+template <class T, int B, class Finish>
+INLINE void convolve_padded(const Cell<T> &c, const T *in, const T *kernels, T *sums, int inputs, int outputs, const Finish &finish) {
+    if (c.by_places)
+        winograd_forward<T, B>(c.g, in, kernels, sums, inputs, outputs, c.values, c.products, finish);
+    else
+        in_parts<PATCH_OUTPUTS>(outputs, [&](int o, auto size) {
+            patch_forward<T, B, size()>(c.g, in, kernels, sums, inputs, o, finish);
+            kernels += (size_t)TAPS * inputs * size();
+        });
 }
 
 // Computes z of one block; adds its sums to those of the cell.
 template <class T, int B> INLINE void convolve(Cell<T> &c, const T *in, T *z, size_t mask) {
     const size_t n = (size_t)c.g.n_windows() * B;
     const T *k = c.packed;
-    if (c.by_places)
-        winograd_forward<T, B>(c.g, in, k, z, c.lower + mask, c.right + mask, c.sums, c.inputs, c.outputs, c.values, c.products);
-    else if (c.is_maximum)
-        in_parts<MAXIMUM_OUTPUTS>(c.outputs, [&](int o, auto size) {
-            const size_t at = mask + o * n / WIDTH<T>;
-            maximum_forward<T, B, size()>(c.g, in, k, z + o * n, c.lower + at, c.right + at, c.sums + o, c.inputs);
-            k += (size_t)TAPS * c.inputs * size();
-        });
+    if (c.pooling == MAX_POOLING)
+        convolve_padded<T, B>(c, in, k, c.sums, c.inputs, c.outputs, KeepLargest<T, B>{c.g, z, c.lower + mask, c.right + mask});
+    else if (c.pooling == NO_POOLING)
+        convolve_padded<T, B>(c, in, k, c.sums, c.inputs, c.outputs, KeepAll<T, B>{c.g, z, c.g.columns, c.g.n_windows()});
     else
         in_parts<AVERAGE_OUTPUTS>(c.outputs, [&](int o, auto size) {
             average_forward<T, B, size()>(c.g, in, k, z + o * n, c.sums + o, c.inputs);
@@ -77,7 +80,7 @@ template <class T, int B> INLINE void normalise(const Cell<T> &c, const T *z, co
             for (int i = 0; i < rows * columns; i++, out += B)
                 UNROLL(8)
                 for (int v = 0; v < B; v += W) store(out + v, value(z + (size_t)i * B, v));
-        } else if (next->is_maximum) {
+        } else if (next->reads_padded()) {
             for (int r = 0; r < rows; r++) {
                 T *p = out + ((size_t)(r + 1) * next->g.pad_line() + 1) * B;
                 const T *own = z + (size_t)r * columns * B;
@@ -97,13 +100,13 @@ template <class T, int B> INLINE void normalise(const Cell<T> &c, const T *z, co
 template <class T, int B> INLINE T *output_of(Net<T> &net, int i, int block) {
     if (i + 1 == net.n_cells) return net.layers[0].x + (size_t)block * net.layers[0].inputs * B;
     const Cell<T> &next = net.cells[i + 1];
-    return next.in + (size_t)block * next.inputs * (next.is_maximum ? next.g.pad_size() : next.g.box_size()) * B;
+    return next.in + (size_t)block * next.inputs * next.map_size() * B;
 }
 
 // Where cell i reads one block of its input.
 template <class T, int B> INLINE const T *input_of(const Cell<T> &c, const Batch<T> &b, bool is_first, int block) {
-    const size_t size = (size_t)c.inputs * (c.is_maximum ? c.g.pad_size() : c.g.box_size()) * B;
-    return (is_first ? (c.is_maximum ? b.padded : b.boxes) : c.in) + block * size;
+    const size_t size = (size_t)c.inputs * c.map_size() * B;
+    return (is_first ? (c.reads_padded() ? b.padded : b.boxes) : c.in) + block * size;
 }
 
 template <class T, int B> INLINE void forward_layers(Net<T> &net, const Batch<T> &b, const T *weights) {

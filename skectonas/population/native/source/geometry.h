@@ -11,34 +11,45 @@ namespace SKECTONAS_ISA {
 // Pooling takes windows of 2x2 pixels. If a side is odd, the last window is cut. Its sums differ
 // from those of the others, so the box map keeps them apart: the windows lie in slots, and there is
 // an empty slot before the one that is cut.
+//
+// Without pooling, a window is one pixel and a slot as well, up to the end of the last 2x2 pixels.
 struct Geometry {
     int height, width;            // of the input
     int rows, columns;            // of the output
-    bool odd_height, odd_width;   // whether the last window is cut
+    int pad_rows, pad_columns;    // of the input, up to the end of the last 2x2 pixels
+    bool pools;
+    bool odd_height, odd_width;   // whether the last 2x2 pixels are cut
     int slot_rows, slot_columns;
 
     INLINE_MEMBER int n_windows() const { return rows * columns; }
-    INLINE_MEMBER int slot_row(int r) const { return r + (odd_height && r == rows - 1); }
-    INLINE_MEMBER int slot_column(int q) const { return q + (odd_width && q == columns - 1); }
+    INLINE_MEMBER int slot_row(int r) const { return r + (pools && odd_height && r == rows - 1); }
+    INLINE_MEMBER int slot_column(int q) const { return q + (pools && odd_width && q == columns - 1); }
     // Sums of 2x2 pixels of the input with its border of zeros.
     INLINE_MEMBER int box_line() const { return 2 * slot_columns + 1; }
     INLINE_MEMBER int box_size() const { return (2 * slot_rows + 1) * box_line(); }
-    // The input with its border of zeros, up to the end of the last window.
-    INLINE_MEMBER int pad_line() const { return 2 * columns + 2; }
-    INLINE_MEMBER int pad_size() const { return (2 * rows + 2) * pad_line(); }
+    // The 2x2 pixels of the input; each has a patch of 4x4 pixels around it.
+    INLINE_MEMBER int patch_rows() const { return pad_rows / 2; }
+    INLINE_MEMBER int patch_columns() const { return pad_columns / 2; }
+    INLINE_MEMBER int n_patches() const { return patch_rows() * patch_columns(); }
+    // The input with its border of zeros.
+    INLINE_MEMBER int pad_line() const { return pad_columns + 2; }
+    INLINE_MEMBER int pad_size() const { return (pad_rows + 2) * pad_line(); }
     // Gradients of the windows in their slots, with a border of zeros.
     INLINE_MEMBER int slot_line() const { return slot_columns + 2; }
     INLINE_MEMBER int slot_size() const { return (slot_rows + 2) * slot_line(); }
 };
 
-INLINE Geometry geometry_of(int height, int width) {
+INLINE Geometry geometry_of(int height, int width, bool pools = true) {
     Geometry g;
     g.height = height;
     g.width = width;
-    g.rows = (height + 1) / 2;
-    g.columns = (width + 1) / 2;
+    g.pools = pools;
     g.odd_height = height % 2;
     g.odd_width = width % 2;
+    g.pad_rows = height + g.odd_height;
+    g.pad_columns = width + g.odd_width;
+    g.rows = pools ? g.pad_rows / 2 : height;
+    g.columns = pools ? g.pad_columns / 2 : width;
     g.slot_rows = g.rows + g.odd_height;
     g.slot_columns = g.columns + g.odd_width;
     return g;

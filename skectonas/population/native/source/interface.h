@@ -25,22 +25,25 @@ struct Input {
     const double *offset, *scale;  // of each channel
 };
 
+// How a cell pools. In Python: `session.POOLINGS`.
+enum Pooling : int32_t { AVERAGE_POOLING = 0, MAX_POOLING = 1, NO_POOLING = 2 };
+
 // A network, and where its results go. In Python: `session.Network`.
 struct Network {
-    int32_t n_cells, n_layers;         // layers: the dense ones and the output
-    const int32_t *channels, *maxima;  // of each cell: its channels; 1 for max pooling
-    const int32_t *units;              // of each layer
-    const int64_t *places;             // of weight, gamma, beta of each cell; weight, bias of each layer
-    int64_t size;                      // values of the flat weights
-    void *weights, *means, *gradient;  // flat
-    void *statistics;                  // mean and variance of all channels of all cells
-    int64_t n_steps;                   // of the whole training
-    double last_rate;                  // weight of the last step in the mean
-    double loss;                       // sum of the losses since it was set to zero
-    void *probabilities;               // of the validation rows
+    int32_t n_cells, n_layers;           // layers: the dense ones and the output
+    const int32_t *channels, *poolings;  // of each cell: its channels; a `Pooling`
+    const int32_t *units;                // of each layer
+    const int64_t *places;               // of weight, gamma, beta of each cell; weight, bias of each layer
+    int64_t size;                        // values of the flat weights
+    void *weights, *means, *gradient;    // flat
+    void *statistics;                    // mean and variance of all channels of all cells
+    int64_t n_steps;                     // of the whole training
+    double last_rate;                    // weight of the last step in the mean
+    double loss;                         // sum of the losses since it was set to zero
+    void *probabilities;                 // of the validation rows
     double validation_loss;
-    int32_t is_finite;                 // whether all validation logits were
-    int32_t is_due;                    // whether it is evaluated at the end of this part
+    int32_t is_finite;                   // whether all validation logits were
+    int32_t is_due;                      // whether it is evaluated at the end of this part
 };
 
 // Rows of images in some order. In Python: `session.Rows`.

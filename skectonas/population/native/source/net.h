@@ -17,7 +17,8 @@ constexpr double BATCH_NORM_EPSILON = 1e-3;  // as in network.py
 template <class T> struct Cell {
     Geometry g;
     int inputs, outputs;
-    bool is_maximum, by_places;   // by_places: with the functions of winograd.h
+    Pooling pooling;
+    bool by_places;               // with the functions of winograd.h
     int64_t weight, gamma, beta;  // places in the flat weights
     int channel;                  // place of its first channel in the statistics
     T *packed, *packed_back;      // kernels in the order in which they are read
@@ -27,8 +28,11 @@ template <class T> struct Cell {
     T *z;                         // [block][output][row][column][lane]
     Mask<T> *lower, *right;       // in the order of z
     T *g_out;                     // gradient of the output before the relu, in the order of z
-    T *dz;                        // gradient of z: in slots for average pooling, else like z
+    T *dz;                        // gradient of z: like z for max pooling, else in slots
     T *in, *din;                  // box or padded map and its gradient, except for the first cell
+
+    INLINE_MEMBER bool reads_padded() const { return pooling != AVERAGE_POOLING; }
+    INLINE_MEMBER int map_size() const { return reads_padded() ? g.pad_size() : g.box_size(); }
 };
 
 template <class T> struct Layer {
@@ -76,7 +80,7 @@ template <class T, int B> INLINE size_t place_net(Net<T> &net, void *scratch) {
         c.g_out = memory.take<T>(n);
         c.lower = c.right = nullptr;
         c.dz = c.in = c.din = nullptr;
-        if (c.is_maximum) {
+        if (c.pooling == MAX_POOLING) {
             c.lower = memory.take<Mask<T>>(n / WIDTH<T>);
             c.right = memory.take<Mask<T>>(n / WIDTH<T>);
             c.dz = memory.take<T>(n);
@@ -86,10 +90,10 @@ template <class T, int B> INLINE size_t place_net(Net<T> &net, void *scratch) {
             blank(net, c.dz, slots);
         }
         if (i) {
-            const size_t map = blocks * c.inputs * (c.is_maximum ? c.g.pad_size() : c.g.box_size()) * B;
+            const size_t map = blocks * c.inputs * c.map_size() * B;
             c.in = memory.take<T>(map);
             c.din = memory.take<T>(map);
-            if (c.is_maximum) blank(net, c.in, map);
+            if (c.reads_padded()) blank(net, c.in, map);
         }
     }
     for (int i = 0; i < net.n_layers; i++) {

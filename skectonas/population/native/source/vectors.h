@@ -55,6 +55,15 @@ template <class T> INLINE Vector<T> all(T x) { return x - Vector<T>{}; }
 template <class T> INLINE Vector<T> load(const T *p) { return *(const Vector<T> *)p; }
 template <class T> INLINE Vector<T> load_any(const T *p) { return *(const typename Types<T>::Unaligned *)p; }
 template <class T> INLINE void store(T *p, Vector<T> x) { *(Vector<T> *)p = x; }
+// A vector that stays in a register: gcc would load it again for each of several products.
+template <class V> INLINE V held(V x) {
+#if defined(__x86_64__)
+    asm("" : "+v"(x));
+#elif defined(__aarch64__)
+    asm("" : "+w"(x));
+#endif
+    return x;
+}
 // The second one if either is nan.
 template <class V> INLINE V larger(V a, V b) { return a > b ? a : b; }
 template <class V> INLINE V relu(V x) { return larger(V{}, x); }

@@ -1,4 +1,4 @@
-// Convolutions with max pooling of many channels, by the minimal filtering of Winograd, F(2x2, 3x3):
+// Convolutions of many channels with max pooling or none, by the minimal filtering of Winograd, F(2x2, 3x3):
 // the four outputs of a window take 16 multiplications for each input instead of 36. Patches,
 // kernels and gradients are transformed; what is summed over channels are products of equal places.
 #pragma once
@@ -10,7 +10,7 @@ namespace SKECTONAS_ISA {
 
 constexpr int PLACES = 16;
 
-// A tile of the products: some channels, and some vectors of windows.
+// A tile of the products: some channels, and some vectors of patches.
 constexpr int TILE_CHANNELS = MANY_REGISTERS ? 6 : 5;
 constexpr int TILE_VECTORS = MANY_REGISTERS ? 4 : 2;
 
@@ -39,13 +39,15 @@ template <class T> INLINE void kernel_places(const T *kernel, T *places) {
     }
 }
 
-// All kernels as [tile][place][summed][of the tile]; the distances are those of channels in `weight`.
-template <class T> INLINE void pack_places(const T *weight, T *packed, int channels, int distance, int summed, int summed_distance) {
+// As `pack_taps`, as [tile][place][summed][of the tile].
+template <class T> INLINE void pack_places(const T *weight, T *packed, int channels, int distance, int summed, int summed_distance, bool is_turned = false) {
     in_parts<TILE_CHANNELS>(channels, [&](int first, auto size) {
         for (int j = 0; j < size; j++)
             for (int s = 0; s < summed; s++) {
-                T places[PLACES];
-                kernel_places(weight + (size_t)(first + j) * distance + (size_t)s * summed_distance, places);
+                T taps[TAPS], places[PLACES];
+                const T *kernel = weight + (size_t)(first + j) * distance + (size_t)s * summed_distance;
+                for (int t = 0; t < TAPS; t++) taps[t] = kernel[is_turned ? TAPS - 1 - t : t];
+                kernel_places(taps, places);
                 for (int p = 0; p < PLACES; p++) packed[((size_t)p * summed + s) * size + j] = places[p];
             }
         packed += (size_t)PLACES * summed * size;
@@ -95,35 +97,34 @@ template <class V> INLINE void patch_gradient(V &a, V &b, V &c, V &d) {
     d = -d;
 }
 
-// The vectors of all windows of a channel are taken in strips, one after the other.
+// The vectors of all patches of a channel are taken in strips, one after the other.
 template <class T, int B> struct Strip {
     static constexpr int N = B / WIDTH<T>;
     int first, end, columns;
 
-    // Calls `f(j, window, row, column, v)` for each vector of the strip.
+    // Calls `f(j, row, column, v)` for each vector of the strip.
     template <class F> INLINE_MEMBER void each(F &&f) const {
         for (int j = 0; j < TILE_VECTORS && first + j < end; j++) {
-            const int window = (first + j) / N;
-            f(j, window, window / columns, window % columns, (first + j) % N * WIDTH<T>);
+            const int patch = (first + j) / N;
+            f(j, patch / columns, patch % columns, (first + j) % N * WIDTH<T>);
         }
     }
 };
 
 template <class T, int B, class F> INLINE void in_strips(const Geometry &g, F &&f) {
-    const int end = g.n_windows() * Strip<T, B>::N;
-    for (int first = 0; first < end; first += TILE_VECTORS) f(Strip<T, B>{first, end, g.columns});
+    const int end = g.n_patches() * Strip<T, B>::N;
+    for (int first = 0; first < end; first += TILE_VECTORS) f(Strip<T, B>{first, end, g.patch_columns()});
 }
 
-// As `maximum_forward`, for all outputs.
-template <class T, int B>
-INLINE void winograd_forward(const Geometry &g, const T *pad, const T *kernels, T *z, Mask<T> *lower, Mask<T> *right, T *sums, int inputs, int outputs, T *values,
-                             T *products) {
+// As `patch_forward`, for all outputs.
+template <class T, int B, class Finish>
+INLINE void winograd_forward(const Geometry &g, const T *pad, const T *kernels, T *sums, int inputs, int outputs, T *values, T *products, const Finish &finish) {
     constexpr int W = WIDTH<T>, N = TILE_VECTORS;
     const int line = g.pad_line() * B;
-    const size_t size = (size_t)g.pad_size() * B, n = (size_t)g.n_windows() * (B / W), stride = place_stride<T>(inputs);
+    const size_t size = (size_t)g.pad_size() * B, stride = place_stride<T>(inputs);
     in_strips<T, B>(g, [&](const Strip<T, B> &strip) __attribute__((always_inline)) {
         for (int c = 0; c < inputs; c++)
-            strip.each([&](int j, int, int r, int q, int v) __attribute__((always_inline)) {
+            strip.each([&](int j, int r, int q, int v) __attribute__((always_inline)) {
                 const T *p = pad + c * size + (size_t)2 * r * line + 2 * q * B + v;
                 T *out = values + (c * N + j) * W;
                 Vector<T> x[16];
@@ -142,9 +143,8 @@ INLINE void winograd_forward(const Geometry &g, const T *pad, const T *kernels, 
             multiply_places<T, C>(k, values, products, inputs);
             k += (size_t)PLACES * inputs * C;
             for (int c = 0; c < C; c++) {
-                const size_t own = (first + c) * n + strip.first;
                 Vector<T> total{};
-                strip.each([&](int j, int, int r, int q, int) __attribute__((always_inline)) {
+                strip.each([&](int j, int r, int q, int v) __attribute__((always_inline)) {
                     const T *m = products + (c * N + j) * W;
                     Vector<T> a[4], half[2][4];
                     UNROLL(4)
@@ -158,9 +158,9 @@ INLINE void winograd_forward(const Geometry &g, const T *pad, const T *kernels, 
                         a[2 * i] = half[i][0] + half[i][1] + half[i][2];
                         a[2 * i + 1] = half[i][1] - half[i][2] - half[i][3];
                     }
-                    total += keep_largest<T>(a, g.odd_width && q == g.columns - 1, g.odd_height && r == g.rows - 1, lower[own + j], right[own + j], z + (own + j) * W);
+                    total += finish(a, first + c, r, q, v);
                 });
-                sums[first + c] += sum_of<T>(total);
+                if (sums) sums[first + c] += sum_of<T>(total);
             }
         });
     });
@@ -175,7 +175,7 @@ INLINE void winograd_backward(const Geometry &g, const T *dz, const Mask<T> *low
     const size_t size = (size_t)g.pad_size() * B, n = (size_t)g.n_windows() * (B / W), stride = place_stride<T>(outputs);
     in_strips<T, B>(g, [&](const Strip<T, B> &strip) __attribute__((always_inline)) {
         for (int o = 0; o < outputs; o++)
-            strip.each([&](int j, int, int, int, int) __attribute__((always_inline)) {
+            strip.each([&](int j, int, int, int) __attribute__((always_inline)) {
                 const size_t at = o * n + strip.first + j;
                 T *out = values + (o * N + j) * W;
                 const Vector<T> s = load(dz + at * W), on_right = keep(right[at], s);
@@ -195,7 +195,7 @@ INLINE void winograd_backward(const Geometry &g, const T *dz, const Mask<T> *low
             multiply_places<T, C>(k, values, products, outputs);
             k += (size_t)PLACES * outputs * C;
             for (int c = 0; c < C; c++)
-                strip.each([&](int j, int, int r, int q, int v) __attribute__((always_inline)) {
+                strip.each([&](int j, int r, int q, int v) __attribute__((always_inline)) {
                     const T *m = products + (c * N + j) * W;
                     T *p = dpad + (first + c) * size + (size_t)2 * r * line + 2 * q * B + v;
                     Vector<T> d[16];
