@@ -4,12 +4,12 @@
     python benchmarks/starts.py digits --cells 12a-24a 12m-24a --budget 300 --seeds 10
 
 Starts are trained alone with our recipe. Their cells are written as numbers of channels, each
-with a letter for the pooling: "a" for averages, "m" for maxima, "n" for none. Images of Fashion-MNIST are
-others of the training images for each seed, and are tested on 10,000 that are not among them;
-digits and MNIST are split with other seeds than those of `worth.py`. Each run is a row of
-``results/starts.csv``, written as soon as it is done; runs of which there are rows are not
-repeated. The table has means, and the mean difference to the first start with its standard
-error.
+with a letter for the pooling: "a" for averages, "m" for maxima, "n" for none. Images of
+Fashion-MNIST are others of the training images for each seed, and are tested on 10,000 that are
+not among them; digits and MNIST are split with other seeds than those of `worth.py`. Each run
+is a row of ``results/starts.csv``, written as soon as it is done; runs of which there are rows
+are not repeated. The table has means, and the mean difference to the first start with its
+standard error.
 """
 
 from __future__ import annotations

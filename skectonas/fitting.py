@@ -82,7 +82,7 @@ TRIAL_SHARE, LONGEST_TRIAL = 0.05, 25
 TRIAL_SHARE_OF_TIME = 0.1
 """The share of a time limit that both may take."""
 
-MOST_WORK = 2
+MOST_WORK, MOST_WORK_FOR_IMAGES = 4, 2
 """How many times the multiplications of the starts a network may need, if they were chosen for
 the data. Without a limit, one of eight searches on digits ended with 727 channels. It took 24
 times as long as with the limit, and was no better."""
@@ -531,7 +531,8 @@ def _most_work(estimator: BaseEstimator, encoder: InputEncoder, n_classes: int) 
     if not _is_auto(estimator.start):
         return math.inf
     starts = suitable_starts(encoder.image_shape_, n_classes, encoder.takes_images)
-    return MOST_WORK * max(map(multiplications, starts))
+    most = MOST_WORK_FOR_IMAGES if starts[0].is_cnn else MOST_WORK
+    return most * max(map(multiplications, starts))
 
 
 def _measure_of(estimator: BaseEstimator) -> Measure:
