@@ -74,8 +74,8 @@ def parameters(settings: str) -> dict[str, Any]:
     if "decay" in params:
         params["optimizer_params"] = {**MOMENTUM, "weight_decay": params.pop("decay")}
     if "shift" in params:
-        shift, flip = params.pop("shift"), params.pop("flip", False)
-        params["augmentation"] = Augmentation(shift, flip)
+        others = (params.pop(name, 0) for name in ("flip", "erase"))
+        params["augmentation"] = Augmentation(params.pop("shift"), *others)
     return params
 
 

@@ -235,10 +235,13 @@ def test_adding_and_removing_a_cell_changes_sizes_and_weights_back() -> None:
 
 def test_all_poolings_and_widths_are_drawn() -> None:
     rng = np.random.default_rng(0)
-    topology = TOPOLOGIES["small_ffnn"]
-    for known, poolings in ((PAPER_MORPHISMS, {"max", "average"}), (MORPHISMS, ALL)):
+    for known, name, poolings in (
+        (PAPER_MORPHISMS, "small_cnn", {"max", "average"}),
+        (MORPHISMS, "small_ffnn", {"max", "average"}),
+        (MORPHISMS, "small_cnn", ALL),
+    ):
         [add_cell] = [morphism for morphism in known if isinstance(morphism, AddCell)]
-        drawn = {add_cell.rewrite(topology, 0, rng).cells[0] for _ in range(70)}
+        drawn = {add_cell.rewrite(TOPOLOGIES[name], 0, rng).cells[0] for _ in range(70)}
         assert {cell.pooling for cell in drawn} == poolings
         assert {cell.channels for cell in drawn} == {3, 9}
 

@@ -46,7 +46,8 @@ class AddCell:
         Numbers of additional channels, of which one is drawn. A narrow cell makes most networks
         smaller; a wide one adds capacity.
     poolings : tuple of {"average", "max"} or None, default=("average", "max")
-        Poolings of the cell, of which one is drawn; None is a cell without pooling.
+        Poolings of the cell, of which one is drawn. None is a cell without pooling, which is
+        not drawn for a network without cells: its first dense layer would become huge.
     recovery_epochs : float, default=0.25
         Epochs of training before the competition.
     """
@@ -67,7 +68,8 @@ class AddCell:
     def rewrite(self, topology: Topology, site: int, rng: np.random.Generator) -> Topology:
         """Return the topology with one more cell; its pooling and its width are drawn."""
         extra = self.extra[rng.integers(len(self.extra))]
-        pooling = self.poolings[rng.integers(len(self.poolings))]
+        poolings = [p for p in self.poolings if p or topology.cells] or self.poolings
+        pooling = poolings[rng.integers(len(poolings))]
         cell = ConvCell(topology.channels[site] + extra, pooling)
         cells = (*topology.cells[:site], cell, *topology.cells[site:])
         return replace(topology, cells=cells)
