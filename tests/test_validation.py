@@ -120,7 +120,8 @@ def test_morphisms() -> None:
     assert check_morphisms("all", MORPHISMS) == MORPHISMS
     wide = AddUnits(fraction=1.0)
     assert check_morphisms(["identity", wide], MORPHISMS) == (MORPHISMS[0], wide)
-    assert check_morphisms("add_cell", GREEDY_MORPHISMS) == (AddCell(extra=(15,)),)
+    wide_cell = AddCell(extra=(15,), poolings=("average", "max", None))
+    assert check_morphisms("add_cell", GREEDY_MORPHISMS) == (wide_cell,)
     for bad in (["no_such"], [3], [AddUnits], [], ["identity", "identity"]):
         with pytest.raises(ValueError, match="morphisms"):
             check_morphisms(bad, MORPHISMS)
