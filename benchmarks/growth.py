@@ -31,6 +31,7 @@ from skectonas.morphisms.base import (
     reader_of_dense,
     restore_shape,
 )
+from skectonas.morphisms.registry import ALL_POOLINGS
 from skectonas.network import build
 from skectonas.topology import dense_name
 
@@ -82,7 +83,7 @@ class ChosenChannels(AddChannels):
 INSTEAD = {
     "add_units": ChosenUnits(),
     "add_channels": ChosenChannels(),
-    "add_cell": AddCell(extra=(15,)),
+    "add_cell": AddCell(extra=(15,), poolings=ALL_POOLINGS),
 }
 search_of = fitting._search
 

@@ -73,9 +73,9 @@ def parameters(settings: str) -> dict[str, Any]:
         params[name] = ast.literal_eval(value)
     if "decay" in params:
         params["optimizer_params"] = {**MOMENTUM, "weight_decay": params.pop("decay")}
-    if "shift" in params:
-        others = (params.pop(name, 0) for name in ("flip", "erase"))
-        params["augmentation"] = Augmentation(params.pop("shift"), *others)
+    changes = {name: params.pop(name) for name in ("shift", "flip", "erase") if name in params}
+    if changes:
+        params["augmentation"] = Augmentation(**changes)
     return params
 
 

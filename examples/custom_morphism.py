@@ -43,8 +43,8 @@ class SwapPooling:
     preserves_function = False
 
     def sites(self, topology: Topology) -> Sequence[int]:
-        """Return the cells."""
-        return range(len(topology.cells))
+        """Return the cells that pool."""
+        return [i for i, cell in enumerate(topology.cells) if cell.pooling is not None]
 
     def rewrite(self, topology: Topology, site: int, rng: np.random.Generator) -> Topology:
         """Return the topology with the other pooling."""

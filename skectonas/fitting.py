@@ -84,8 +84,8 @@ TRIAL_SHARE_OF_TIME = 0.1
 
 MOST_WORK, MOST_WORK_FOR_IMAGES = 4, 2
 """How many times the multiplications of the starts a network may need, if they were chosen for
-the data. Without a limit, one of eight searches on digits ended with 727 channels. It took 24
-times as long as with the limit, and was no better."""
+the data. The start for images needs more of them. Without a limit, one of eight searches on
+digits ended with 727 channels. It took 24 times as long as with one, and was no better."""
 
 SCALING = "the scaling of the columns"
 """What the fingerprint of a search calls it."""

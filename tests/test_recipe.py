@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+import skectonas.training.recipe
 from skectonas.training import (
     NO_AUGMENTATION,
     PLAIN_RECIPE,
@@ -76,7 +78,7 @@ def erased_by_hand(image: np.ndarray, side: int, number: int) -> np.ndarray:
 @examples(60)
 @given(
     images=IMAGES,
-    side=st.integers(1, 9),
+    side=st.integers(1, 9) | st.integers(100, 10**9),
     moves=st.tuples(st.integers(0, 2), st.booleans()),
     numbers=st.tuples(*[st.integers(0, 16**2)] * 3),
     is_float=st.booleans(),
@@ -104,6 +106,14 @@ def test_a_square_is_erased(
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=0)
     assert torch.equal(tensor, before)
     assert np.array_equal(made[1:], augmentation.apply(tensor[1:], variants[1:]).numpy())
+    with mock.patch.object(skectonas.training.recipe, "VALUES_AT_ONCE", 1):
+        assert np.array_equal(made, augmentation.apply(tensor, variants).numpy())
+
+
+def test_large_values_have_a_mean() -> None:
+    images = torch.full((1, 2, 2, 1), 1e308, dtype=torch.float64)
+    made = Augmentation(erase=1).apply(images, torch.tensor([5]))
+    torch.testing.assert_close(made, images)
 
 
 def test_each_image_has_its_own_variant() -> None:

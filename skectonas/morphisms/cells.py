@@ -38,14 +38,14 @@ class AddCell:
     is the identity on the data. Additional channels have outgoing weights of zero. The first
     dense layer compensates for the pooling: its weights are summed over each window, which is
     exact for constant maps, and the layer is then fitted to its previous outputs. A cell
-    without pooling after another one changes nothing but the statistics of a batch.
+    without pooling after another one keeps what the network computes on the data.
 
     Parameters
     ----------
     extra : tuple of int, default=(1, 7)
         Numbers of additional channels, of which one is drawn. A narrow cell makes most networks
         smaller; a wide one adds capacity.
-    poolings : tuple of {"average", "max"} or None, default=("average", "max")
+    poolings : tuple of {"average", "max", None}, default=("average", "max")
         Poolings of the cell, of which one is drawn. None is a cell without pooling, which is
         not drawn for a network without cells: its first dense layer would become huge.
     recovery_epochs : float, default=0.25

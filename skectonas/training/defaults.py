@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -13,10 +14,12 @@ SMALLEST_SHIFTED_SIDE = 16
 """Pixels of the shorter side from which on images are shifted by a pixel. On the 8x8 pixels of
 digits, a shift costs half a point of accuracy."""
 
-ERASED_SHARE, FEWEST_EPOCHS_TO_ERASE = 0.4, 100
-"""Side of the square that is erased in these images, as a share of their shorter side, and from
-how many epochs of the final training on. A network that sees each image less often overfits
-less, and then the erased squares cost accuracy."""
+ERASED_SHARE = 0.4
+"""Side of the square that is erased in these images, as a share of their shorter side."""
+
+FEWEST_EPOCHS_TO_ERASE = 100
+"""Epochs of the final training from which on squares are erased. A network that sees each image
+less often overfits less, and then the squares cost accuracy."""
 
 MOMENTUM = {"momentum": 0.9, "nesterov": True}
 
@@ -46,7 +49,7 @@ def usual_augmentation(
     is_image : bool
         Whether the images are more than a table that is laid out as pixels.
     n_epochs : float
-        Epochs of the final training.
+        Epochs of the final training; inf if they are not known.
 
     Returns
     -------
@@ -65,7 +68,7 @@ def usual_augmentation(
     height, width, _ = image_shape
     is_large = min(height, width) >= SMALLEST_SHIFTED_SIDE
     if augmentation == "auto" and is_image and is_large:
-        erases = n_epochs >= FEWEST_EPOCHS_TO_ERASE
+        erases = FEWEST_EPOCHS_TO_ERASE <= n_epochs < math.inf
         erased = round(ERASED_SHARE * min(height, width)) if erases else 0
         return Augmentation(shift=1, erase=erased)
     return NO_AUGMENTATION

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -10,6 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+VALUES_AT_ONCE = 2**20
+"""Values of images that are changed at once; their places in memory take eight bytes each."""
 
 ERASED_PLACES = 16
 """Places of the centre of a square that is erased, along each side of an image."""
@@ -85,51 +89,60 @@ class Augmentation:
         variants : Tensor of shape (n,)
             Numbers from 0 to below `n_variants`.
         """
-        n, height, width, channels = images.shape
-        moved = _places(self, height, width, channels).to(images.device)
-        places = moved[variants % self._n_moves]
-        made = images.reshape(n, -1).gather(1, places).view(images.shape)
+        n_rows = max(VALUES_AT_ONCE // math.prod(images.shape[1:]), 1)
+        pieces = zip(images.split(n_rows), variants.split(n_rows), strict=True)
+        return torch.cat([self._apply(*piece) for piece in pieces])
+
+    def _apply(self, images: Tensor, variants: Tensor) -> Tensor:
+        n, *sides = images.shape
+        places = _places(self.shift, self.flip, *sides).to(images.device)
+        flat = images.reshape(n, -1).gather(1, places[variants % self._n_moves])
+        made = flat.view(images.shape)
         if self.erase:
-            numbers = variants // self._n_moves
-            [kept] = (numbers == 0).nonzero(as_tuple=True)
-            whole = made[kept]
-            self._erase(made, numbers - 1)
-            made[kept] = whole
+            self._erase(made, variants // self._n_moves)
         return made
 
-    def _erase(self, images: Tensor, places: Tensor) -> None:
-        """Erase a square of each image, at one of the places."""
+    def _erase(self, images: Tensor, numbers: Tensor) -> None:
+        """Erase a square of each image, whose place has this number; 0 is none."""
         _, height, width, channels = images.shape
-        pixels, is_float = images.flatten(1, 2), images.is_floating_point()
-        sums = pixels.movedim(1, 2).sum(2, dtype=torch.float64 if is_float else torch.int64)
-        means = sums.double() / pixels.shape[1]
-        means = (means if is_float else means.round()).to(images.dtype)
+        places = (numbers - 1).clamp(min=0)
         rows = self._erased(places // ERASED_PLACES, height)
         columns = self._erased(places % ERASED_PLACES, width)
         erased = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)
         erased = erased[:, :, None].expand(-1, -1, channels)
-        pixels.scatter_(1, erased, means[:, None].expand_as(erased))
+        pixels = images.flatten(1, 2)
+        own, means = pixels.gather(1, erased), _means(pixels)[:, None]
+        pixels.scatter_(1, erased, torch.where((numbers == 0)[:, None, None], own, means))
 
     def _erased(self, places: Tensor, side: int) -> Tensor:
         """Return the rows or columns that the square covers, for each of its places."""
         centres = (2 * places + 1) * side // (2 * ERASED_PLACES)
-        offsets = torch.arange(self.erase, device=places.device) - self.erase // 2
+        size = min(self.erase, 2 * side)  # a larger square covers no more
+        offsets = torch.arange(size, device=places.device) - size // 2
         # What is outside counts as the edge, which the square covers then.
         return (centres[:, None] + offsets).clamp(0, side - 1)
 
 
+def _means(pixels: Tensor) -> Tensor:
+    """Return the mean of each channel of images (n, pixels, channels), in their type."""
+    channels, n = pixels.movedim(1, 2), pixels.shape[1]
+    if pixels.is_floating_point():
+        return (channels.double() / n).sum(2).to(pixels.dtype)
+    return (channels.sum(2, dtype=torch.int64).double() / n).round().to(pixels.dtype)
+
+
 @functools.lru_cache(maxsize=8)
-def _places(augmentation: Augmentation, height: int, width: int, channels: int) -> Tensor:
+def _places(shift: int, flip: bool, height: int, width: int, channels: int) -> Tensor:
     """Return where each value of each variant is in the flattened image."""
-    steps = sorted(range(-augmentation.shift, augmentation.shift + 1), key=abs)
+    steps = sorted(range(-shift, shift + 1), key=abs)
     all_rows, all_columns = torch.arange(height), torch.arange(width)
     variants = []
-    for flip in (False, True) if augmentation.flip else (False,):
+    for is_flipped in (False, True) if flip else (False,):
         for down in steps:
             for right in steps:
                 rows = (all_rows - down).clamp(0, height - 1)
                 columns = (all_columns - right).clamp(0, width - 1)
-                pixels = rows[:, None] * width + (columns.flip(0) if flip else columns)
+                pixels = rows[:, None] * width + (columns.flip(0) if is_flipped else columns)
                 values = pixels[:, :, None] * channels + torch.arange(channels)
                 variants.append(values.flatten())
     return torch.stack(variants)

@@ -12,7 +12,8 @@ namespace SKECTONAS_ISA {
 // from those of the others, so the box map keeps them apart: the windows lie in slots, and there is
 // an empty slot before the one that is cut.
 //
-// Without pooling, a window is one pixel and a slot as well, up to the end of the last 2x2 pixels.
+// Without pooling, a window is one pixel, and so is a slot. Slots go on to the end of the last 2x2
+// pixels.
 struct Geometry {
     int height, width;            // of the input
     int rows, columns;            // of the output
