@@ -16,7 +16,7 @@ import torch
 from helpers import examples, quick
 from hypothesis import given
 from hypothesis import strategies as st
-from populations import KEY, POOLED, SGD, assert_same_bits, networks, scorer_for, training_data
+from populations import KEY, MIXED, SGD, assert_same_bits, networks, scorer_for, training_data
 
 from skectonas import Dense, Topology
 from skectonas.candidate import Candidate
@@ -178,13 +178,13 @@ def test_parts_that_failed_are_divided_to_the_end(
 # --- the trainer -----------------------------------------------------------------------------
 
 
-N_STEPS = [10, 5, 7, 10, 1, 10, 3, 5, 6, 10]  # an epoch has five
+N_STEPS = [10, 5, 7, 10, 1, 10, 3, 5, 6, 10, 7, 10]  # an epoch has five
 
 
 def trained(n_jobs: int = 1, optimizer: Any = SGD) -> list[Candidate]:
     data = training_data(SHAPE, weighted=True)
     trainer = FusedTrainer(data, optimizer, scorer_for(data), 2, n_jobs)
-    return trainer.train(networks(SHAPE, 3, POOLED), N_STEPS, KEY)
+    return trainer.train(networks(SHAPE, 3, MIXED), N_STEPS, KEY)
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def needs_of_all(n_jobs: int, optimizer: Any) -> list[Need]:
     """Return what the groups of the round need."""
     data = training_data(SHAPE, weighted=True)
     trainer = FusedTrainer(data, optimizer, scorer_for(data), 2, n_jobs)
-    candidates = networks(SHAPE, 3, POOLED)
+    candidates = networks(SHAPE, 3, MIXED)
     this = trainers._Round(candidates, N_STEPS, KEY, trainers.PLAIN_RECIPE, math.inf, 8)
     planned = trainer._plan(this, range(len(candidates)))
     return list(map(trainer._need_of(this, n_jobs), planned))
@@ -281,7 +281,7 @@ def test_a_lack_of_memory_in_a_round(
     expected = trained()
     raising(monkeypatch, error, lambda tasks: len(tasks) > 2 or hopeless(tasks))
     parts.clear()
-    with pytest.warns(UserWarning, match=f"{LACK} 1 of 10"):
+    with pytest.warns(UserWarning, match=f"{LACK} 1 of 12"):
         found = trained(n_jobs)
     assert found[6].n_steps == 0
     assert found[6].loss == np.inf
