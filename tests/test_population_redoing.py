@@ -149,10 +149,11 @@ def killing_all(workers: Sequence[int], once: Path) -> Scorer:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # those of its own dependencies
 def test_workers_of_dask_that_are_killed(client: Any, tmp_path: Path) -> None:
     expected = trained(mean)
-    with joblib.parallel_config("dask"), warnings.catch_warnings():
-        # Dask does the task again if the other worker has the rows, and forgets it if not.
-        warnings.filterwarnings("ignore", DEATH, UserWarning)
+    with joblib.parallel_config("dask"), warnings.catch_warnings(record=True) as warned:
+        warnings.filterwarnings("always", DEATH, UserWarning)
         found = trained(killing(tmp_path, 1), n_jobs=2)
+    # Dask does the task again if the other worker has the rows, and forgets it if not.
+    assert reasons(warned) in ([], ["new workers"])
     assert len(list(tmp_path.iterdir())) == 1
     assert_same_bits(found, expected)
     client.wait_for_workers(2, timeout=60)
