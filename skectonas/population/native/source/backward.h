@@ -147,8 +147,8 @@ template <class T, int B> INLINE void fill_dz(const Cell<T> &c, const T *live, i
         const auto value = [&](int v) __attribute__((always_inline)) { return (s.factor * load(g + v) + (s.a * load(z + v) + s.b)) * lanes[v / W]; };
         for (int r = 0; r < rows; r++)
             for (int q = 0; q < columns; q++, z += B, g += B) {
-                T *out = c.pooling == MAX_POOLING ? c.dz + (map * windows + (size_t)r * columns + q) * B
-                                                  : c.dz + (map * c.g.slot_size() + (size_t)(c.g.slot_row(r) + 1) * c.g.slot_line() + c.g.slot_column(q) + 1) * B;
+                T *out = c.pooling == NO_POOLING ? c.dz + (map * c.g.slot_size() + (size_t)(r + 1) * c.g.slot_line() + q + 1) * B
+                                                 : c.dz + (map * windows + (size_t)r * columns + q) * B;
                 UNROLL(8)
                 for (int v = 0; v < B; v += W) store(out + v, value(v));
             }
@@ -188,7 +188,7 @@ template <class T, int B, bool POOLS> INLINE void backward_linear(Net<T> &net, C
         const T *weight = net.weights + c.weight;
         const int distance = c.inputs * TAPS;
         if (POOLS)
-            pack_taps<AVERAGE_INPUTS>(weight, c.packed_back, c.inputs, TAPS, c.outputs, distance, T(.25));
+            pack_taps<1>(weight, c.packed_back, c.inputs, TAPS, c.outputs, distance, T(.25));
         else if (c.by_places)
             pack_places(weight, c.packed_back, c.inputs, TAPS, c.outputs, distance, true);
         else
@@ -214,23 +214,20 @@ template <class T, int B, bool POOLS> INLINE void backward_linear(Net<T> &net, C
             continue;
         }
         fill_dz<T, B>(c, b.live + k * B, k, count);
-        const size_t slots = (size_t)c.g.slot_size() * B;
+        const size_t of_output = (POOLS ? windows : (size_t)c.g.slot_size()) * B;
+        const T *dz = c.dz + map * of_output;
         in_parts<POOLS ? AVERAGE_KERNELS : PATCH_KERNELS>(c.outputs, [&](int o, auto n) {
-            const T *dz = c.dz + (map + o) * slots;
+            const T *own = dz + o * of_output;
             linear_kernels<T, B, n(), POOLS>(c.g, in, gradient + (size_t)o * c.inputs * TAPS, c.inputs, [&](int j, int r, int q, int v) __attribute__((always_inline)) {
-                return load(dz + j * slots + ((size_t)(c.g.slot_row(r) + 1) * c.g.slot_line() + c.g.slot_column(q) + 1) * B + v);
+                const size_t i = POOLS ? (size_t)r * columns + q : (size_t)(r + 1) * c.g.slot_line() + q + 1;
+                return load(own + j * of_output + i * B + v);
             });
         });
-        const T *kernel = c.packed_back, *dz = c.dz + map * slots;
-        const size_t size = (size_t)c.map_size() * B;
-        T *din = c.din + (size_t)k * c.inputs * size;
+        T *din = c.din + (size_t)k * c.inputs * c.map_size() * B;
         if (POOLS)
-            in_parts<AVERAGE_INPUTS>(c.inputs, [&](int first, auto n) {
-                average_backward<T, B, n()>(c.g, dz, kernel, din + first * size, c.outputs);
-                kernel += (size_t)TAPS * c.outputs * n();
-            });
+            average_backward<T, B>(c.g, dz, c.packed_back, din, c.outputs, c.inputs, c.values);
         else  // a convolution of the gradient of z, which has a border of zeros as well
-            convolve_padded<T, B>(c, dz, kernel, (T *)nullptr, c.outputs, c.inputs, KeepAll<T, B>{c.g, din + (c.g.pad_line() + 1) * B, c.g.pad_line(), c.g.pad_size()});
+            convolve_padded<T, B>(c, dz, c.packed_back, (T *)nullptr, c.outputs, c.inputs, KeepAll<T, B>{c.g, din + (c.g.pad_line() + 1) * B, c.g.pad_line(), c.g.pad_size()});
     }
 }
 

@@ -15,7 +15,6 @@ template <class T, int B> constexpr int PAIR = B / WIDTH<T> >= 2 ? 2 : 1;
 // Sizes of the tiles of accumulators.
 constexpr int AVERAGE_OUTPUTS = MANY_REGISTERS ? 6 : 5;
 constexpr int AVERAGE_KERNELS = MANY_REGISTERS ? 3 : 1;
-constexpr int AVERAGE_INPUTS = MANY_REGISTERS ? 3 : 2;
 constexpr int PATCH_OUTPUTS = MANY_REGISTERS ? 3 : 1;
 constexpr int PATCH_KERNELS = MANY_REGISTERS ? 2 : 1;
 
@@ -108,45 +107,50 @@ INLINE void average_kernels(const Geometry &g, const T *box, T *gradient, int in
                 }
             }
         }
+        T sums[OUTPUTS * TAPS];
+        sums_of<T, OUTPUTS * TAPS>(a[0], sums);
         for (int o = 0; o < OUTPUTS; o++)
-            for (int t = 0; t < TAPS; t++) gradient[(o * inputs + c) * TAPS + t] += T(.25) * sum_of<T>(a[o][t]);
+            for (int t = 0; t < TAPS; t++) gradient[(o * inputs + c) * TAPS + t] += T(.25) * sums[o * TAPS + t];
     }
 }
 
-// Gradient of the box map for some inputs; `dz` lies in slots, `kernel` is [output][tap][input].
-template <class T, int B, int INPUTS>
-INLINE void average_backward(const Geometry &g, const T *dz, const T *kernel, T *dbox, int outputs) {
-    constexpr int W = WIDTH<T>;
-    const int line = g.box_line() * B, size = g.box_size() * B, slots = g.slot_line() * B, z_size = g.slot_size() * B;
-    for (int r = 0; r <= g.slot_rows; r++)
-        for (int q = 0; q <= g.slot_columns; q++)
-            for (int v = 0; v < B; v += W) {
-                Vector<T> a[INPUTS][4] = {};
-                const T *d = dz + (size_t)(r + 1) * slots + (q + 1) * B + v, *k = kernel;
-                for (int o = 0; o < outputs; o++, d += z_size, k += TAPS * INPUTS) {
-                    const Vector<T> here = load(d), left = load(d - B), above = load(d - slots), diagonal = load(d - slots - B);
-                    UNROLL(4)
-                    for (int c = 0; c < INPUTS; c++) {
-                        a[c][0] += k[0 * INPUTS + c] * here;
-                        a[c][1] += k[1 * INPUTS + c] * here;
-                        a[c][2] += k[3 * INPUTS + c] * here;
-                        a[c][3] += k[4 * INPUTS + c] * here;
-                        a[c][0] += k[2 * INPUTS + c] * left;
-                        a[c][2] += k[5 * INPUTS + c] * left;
-                        a[c][0] += k[6 * INPUTS + c] * above;
-                        a[c][1] += k[7 * INPUTS + c] * above;
-                        a[c][0] += k[8 * INPUTS + c] * diagonal;
-                    }
+// Gradient of the box map. `dz` is in the order of z, `kernels` is [input][output][tap], and `values` has
+// room for the gradients of a window, which are read once for each input.
+template <class T, int B>
+INLINE void average_backward(const Geometry &g, const T *dz, const T *kernels, T *dbox, int outputs, int inputs, T *values) {
+    constexpr int W = WIDTH<T>, P = MANY_REGISTERS ? PAIR<T, B> : 1;
+    const int line = g.box_line() * B, size = g.box_size() * B, z_size = g.n_windows() * B;
+    __builtin_memset(dbox, 0, (size_t)inputs * size * sizeof(T));
+    for (int r = 0; r < g.rows; r++)
+        for (int q = 0; q < g.columns; q++)
+            for (int v = 0; v < B; v += P * W) {
+                const T *d = dz + (size_t)(r * g.columns + q) * B + v, *kernel = kernels;
+                for (int o = 0; o < outputs; o++, d += z_size) {
+                    UNROLL(2)
+                    for (int j = 0; j < P; j++) store(values + (o * P + j) * W, load(d + j * W));
                 }
-                T *out = dbox + (size_t)2 * r * line + 2 * q * B + v;
-                const bool has_right = q < g.slot_columns, has_below = r < g.slot_rows;
-                UNROLL(4)
-                for (int c = 0; c < INPUTS; c++, out += size) {
-                    store(out, a[c][0]);
-                    if (has_right) store(out + B, a[c][1]);
-                    if (has_below) {
-                        store(out + line, a[c][2]);
-                        if (has_right) store(out + line + B, a[c][3]);
+                T *corner = dbox + (size_t)2 * g.slot_row(r) * line + 2 * g.slot_column(q) * B + v;
+                for (int c = 0; c < inputs; c++, corner += size) {
+                    Vector<T> a[TAPS][P] = {};
+                    const T *x = values;
+                    for (int o = 0; o < outputs; o++, kernel += TAPS, x += P * W) {
+                        Vector<T> own[P];
+                        UNROLL(2)
+                        for (int j = 0; j < P; j++) own[j] = load(x + j * W);
+                        UNROLL(9)
+                        for (int t = 0; t < TAPS; t++) {
+                            const Vector<T> k = all(kernel[t]);
+                            UNROLL(2)
+                            for (int j = 0; j < P; j++) a[t][j] += k * own[j];
+                        }
+                    }
+                    UNROLL(9)
+                    for (int t = 0; t < TAPS; t++) {
+                        UNROLL(2)
+                        for (int j = 0; j < P; j++) {
+                            T *to = corner + (t / 3) * line + (t % 3) * B + j * W;
+                            store(to, load(to) + a[t][j]);
+                        }
                     }
                 }
             }
@@ -265,8 +269,10 @@ INLINE void patch_kernels(const Geometry &g, const T *pad, T *gradient, int inpu
                         }
                     }
                 }
+        T sums[OUTPUTS * TAPS];
+        sums_of<T, OUTPUTS * TAPS>(a[0], sums);
         for (int o = 0; o < OUTPUTS; o++)
-            for (int t = 0; t < TAPS; t++) gradient[(o * inputs + c) * TAPS + t] += sum_of<T>(a[o][t]);
+            for (int t = 0; t < TAPS; t++) gradient[(o * inputs + c) * TAPS + t] += sums[o * TAPS + t];
     }
 }
 
@@ -307,7 +313,9 @@ INLINE void maximum_kernels(const Geometry &g, const T *pad, const Mask<T> *lowe
                     }
                 }
         }
-        for (int t = 0; t < TAPS; t++) gradient[c * TAPS + t] += sum_of<T>(a[t]);
+        T sums[TAPS];
+        sums_of<T, TAPS>(a, sums);
+        for (int t = 0; t < TAPS; t++) gradient[c * TAPS + t] += sums[t];
     }
 }
 

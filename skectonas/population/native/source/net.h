@@ -22,13 +22,13 @@ template <class T> struct Cell {
     int64_t weight, gamma, beta;  // places in the flat weights
     int channel;                  // place of its first channel in the statistics
     T *packed, *packed_back;      // kernels in the order in which they are read
-    T *values, *products;         // of winograd.h
+    T *values, *products;         // of winograd.h; values: also of `average_backward`
     double *totals;               // sums over all calibration rows
     T *sums, *mean, *inverse, *factor, *shift, *sum_g, *sum_gz;  // of each output
     T *z;                         // [block][output][row][column][lane]
     Mask<T> *lower, *right;       // in the order of z
     T *g_out;                     // gradient of the output before the relu, in the order of z
-    T *dz;                        // gradient of z: like z for max pooling, else in slots
+    T *dz;                        // gradient of z: in the order of z, or in slots without pooling
     T *in, *din;                  // box or padded map and its gradient, except for the first cell
 
     INLINE_MEMBER bool reads_padded() const { return pooling != AVERAGE_POOLING; }
@@ -84,6 +84,9 @@ template <class T, int B> INLINE size_t place_net(Net<T> &net, void *scratch) {
             c.lower = memory.take<Mask<T>>(n / WIDTH<T>);
             c.right = memory.take<Mask<T>>(n / WIDTH<T>);
             c.dz = memory.take<T>(n);
+        } else if (i && c.pooling == AVERAGE_POOLING) {
+            c.dz = memory.take<T>(n);
+            c.values = memory.take<T>((size_t)c.outputs * B);
         } else if (i) {
             const size_t slots = blocks * c.outputs * c.g.slot_size() * B;
             c.dz = memory.take<T>(slots);

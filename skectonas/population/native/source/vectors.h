@@ -108,24 +108,54 @@ template <class M, class V> INLINE V keep(M m, V x) { return (V)(m & (M)x); }
 template <class M> INLINE M choose_mask(M m, M yes, M no) { return (m & yes) | (~m & no); }
 #endif
 
-// Transposes a square block, by exchanging halves, quarters and so on.
-template <class T, int S, int... L> INLINE void exchange(Vector<T> *rows, std::integer_sequence<int, L...>) {
+// Exchanges parts of two vectors: the lanes whose number has the bit S are those of `a` before, and the
+// others are those of `b` after.
+template <class T, int S, int... L> INLINE void exchange_parts(Vector<T> &a, Vector<T> &b, std::integer_sequence<int, L...>) {
     constexpr int N = WIDTH<T>;
-    UNROLL(16)
-    for (int k = 0; k < N; k++)
-        if (!(k & S)) {
-            const Vector<T> a = rows[k], b = rows[k + S];
+    const Vector<T> first = a, second = b;
 #if defined(__clang__) || __GNUC__ >= 12
-            rows[k] = __builtin_shufflevector(a, b, ((L & S) ? N + L - S : L)...);
-            rows[k + S] = __builtin_shufflevector(a, b, ((L & S) ? N + L : L + S)...);
+    a = __builtin_shufflevector(first, second, ((L & S) ? N + L - S : L)...);
+    b = __builtin_shufflevector(first, second, ((L & S) ? N + L : L + S)...);
 #else
-            rows[k] = __builtin_shuffle(a, b, Bits<T>{((L & S) ? N + L - S : L)...});
-            rows[k + S] = __builtin_shuffle(a, b, Bits<T>{((L & S) ? N + L : L + S)...});
+    a = __builtin_shuffle(first, second, Bits<T>{((L & S) ? N + L - S : L)...});
+    b = __builtin_shuffle(first, second, Bits<T>{((L & S) ? N + L : L + S)...});
 #endif
-        }
-    if constexpr (S > 1) exchange<T, S / 2>(rows, std::integer_sequence<int, L...>{});
 }
-template <class T> INLINE void transpose_block(Vector<T> *rows) { exchange<T, WIDTH<T> / 2>(rows, std::make_integer_sequence<int, WIDTH<T>>{}); }
+template <class T> using Lanes = std::make_integer_sequence<int, WIDTH<T>>;
+
+// Transposes a square block, by exchanging halves, quarters and so on.
+template <class T, int S = WIDTH<T> / 2> INLINE void transpose_block(Vector<T> *rows) {
+    UNROLL(16)
+    for (int k = 0; k < WIDTH<T>; k++)
+        if (!(k & S)) exchange_parts<T, S>(rows[k], rows[k + S], Lanes<T>{});
+    if constexpr (S > 1) transpose_block<T, S / 2>(rows);
+}
+
+// Adds up the lanes of each row of a square block: that of row i becomes lane i of the first row.
+template <class T, int S = WIDTH<T> / 2> INLINE void fold_block(Vector<T> *rows) {
+    UNROLL(8)
+    for (int k = 0; k < S; k++) {
+        exchange_parts<T, S>(rows[k], rows[k + S], Lanes<T>{});
+        rows[k] += rows[k + S];
+    }
+    if constexpr (S > 1) fold_block<T, S / 2>(rows);
+}
+
+// The sum of the lanes of each of N vectors.
+template <class T, int N> INLINE void sums_of(const Vector<T> *x, T *sums) {
+    constexpr int W = WIDTH<T>;
+    UNROLL(8)
+    for (int first = 0; first < N; first += W) {
+        Vector<T> block[W] = {};
+        UNROLL(16)
+        for (int i = 0; i < W; i++)
+            if (first + i < N) block[i] = x[first + i];
+        fold_block<T>(block);
+        UNROLL(16)
+        for (int i = 0; i < W; i++)
+            if (first + i < N) sums[first + i] = block[0][i];
+    }
+}
 
 // The exponential function, up to rounding; nan stays nan.
 template <class T> INLINE Vector<T> exponential(Vector<T> x) {
