@@ -39,6 +39,7 @@ from skectonas.network import build, initial_weights
 from skectonas.population import FusedTrainer
 from skectonas.population.native.library import VARIABLE
 from skectonas.surroundings import one_thread
+from skectonas.topology import Pooling
 from skectonas.training.data import Rows, TrainingData
 from skectonas.training.plain import Key, PlainTrainer, Trainer, resolve_optimizer
 
@@ -57,16 +58,16 @@ class Shape:
 
 
 def network(shape: tuple[int, int, int], cells: str, units: tuple[int, ...]) -> Topology:
-    """Return a topology; cells as "3a 6m": channels, then average or max."""
-    pooling = {"a": "average", "m": "max"}
+    """Return a topology; cells as "3a 6m 6n": channels, then average, max or no pooling."""
     return Topology(
         shape,
-        [ConvCell(int(cell[:-1]), pooling[cell[-1]]) for cell in cells.split()],
+        [ConvCell(int(cell[:-1]), POOLINGS[cell[-1]]) for cell in cells.split()],
         [Dense(n) for n in units],
         CLASSES,
     )
 
 
+POOLINGS: dict[str, Pooling | None] = {"a": "average", "m": "max", "n": None}
 GREY, COLOUR, TABLE = (28, 28, 1), (32, 32, 3), (10, 10, 1)
 
 
@@ -74,9 +75,10 @@ def shape(size: tuple[int, int, int], cells: str, units: tuple[int, ...]) -> Sha
     """Return a population of one topology, named by its layers."""
     parts = []
     if cells:
-        kinds = {"a": "average", "m": "max"}
         channels = ",".join(cell[:-1] for cell in cells.split())
-        parts.append(f"cells {channels} {kinds[cells[-1]]}")
+        kinds = [POOLINGS[cell[-1]] or "none" for cell in cells.split()]
+        kinds = kinds[:1] if len(set(kinds)) == 1 else kinds
+        parts.append(f"cells {channels} {','.join(kinds)}")
     if units:
         parts.append("dense " + ",".join(map(str, units)))
     return Shape(" ".join(parts), (network(size, cells, units),))
@@ -109,6 +111,8 @@ SHAPES = [
     shape(GREY, "12a 24a", (50,)),
     shape(GREY, "12m 24m", (50,)),
     shape(GREY, "32m 64m", ()),
+    shape(GREY, "12m 12n 24a 32a", ()),
+    shape(GREY, "12m 24n 24n", ()),
     Shape("mixed", MIXED),
 ]
 RIVALS = ("native", "avx2", "torch", "vmap", "plain", "skorch")
@@ -138,16 +142,18 @@ def multiplications(topology: Topology) -> float:
 
     Average pooling is folded into the convolution. Max pooling needs all four positions of a
     window in the forward pass and for the gradient of the input, but one for that of the
-    kernel.
+    kernel. Cells without pooling have a window for each pixel.
     """
     total = 0.0
     for i, cell in enumerate(topology.cells):
         height, width = topology.map_sizes[i + 1]
         kernel = 9 * topology.channels[i] * cell.channels * height * width
+        # Four outputs take 16 multiplications by minimal filtering, 36 without it.
+        positions = 16 / 9 if min(topology.channels[i], cell.channels) >= 6 else 4
         if cell.pooling == "max":
-            # Four outputs take 16 multiplications by minimal filtering, 36 without it.
-            positions = 16 / 9 if min(topology.channels[i], cell.channels) >= 6 else 4
             total += kernel * (positions + 1 + (positions if i else 0))
+        elif cell.pooling is None:
+            total += kernel * (positions / 4 + 1 + (positions / 4 if i else 0))
         else:
             total += kernel * (3 if i else 2)
     for i, (before, after) in enumerate(

@@ -128,6 +128,8 @@ template <class T, int B> INLINE void sum_gradient(const Cell<T> &c, int block) 
 // Gradient of z: factor g + a z + b, and zero in lanes without a row.
 template <class T> struct Slope {
     T factor, a, b;
+
+    INLINE_MEMBER Vector<T> at(const T *g, const T *z, Vector<T> lanes) const { return (factor * load(g) + (a * load(z) + b)) * lanes; }
 };
 template <class T> INLINE Slope<T> slope_of(const Cell<T> &c, int o, T count) {
     const T f = c.factor[o], a = -f * c.inverse[o] * c.inverse[o] * c.sum_gz[o] / count;
@@ -144,32 +146,43 @@ template <class T, int B> INLINE void fill_dz(const Cell<T> &c, const T *live, i
         const Slope<T> s = slope_of(c, o, count);
         const size_t map = (size_t)block * c.outputs + o;
         const T *z = c.z + map * windows * B, *g = c.g_out + map * windows * B;
-        const auto value = [&](int v) __attribute__((always_inline)) { return (s.factor * load(g + v) + (s.a * load(z + v) + s.b)) * lanes[v / W]; };
         for (int r = 0; r < rows; r++)
             for (int q = 0; q < columns; q++, z += B, g += B) {
                 T *out = c.pooling == NO_POOLING ? c.dz + (map * c.g.slot_size() + (size_t)(r + 1) * c.g.slot_line() + q + 1) * B
                                                  : c.dz + (map * windows + (size_t)r * columns + q) * B;
                 UNROLL(8)
-                for (int v = 0; v < B; v += W) store(out + v, value(v));
+                for (int v = 0; v < B; v += W) store(out + v, s.at(g + v, z + v, lanes[v / W]));
             }
     }
 }
 
 template <class T, int B> INLINE void backward_maximum(Net<T> &net, Cell<T> &c, const Batch<T> &b, bool is_first, T *gradient, T count) {
-    constexpr int W = WIDTH<T>;
+    constexpr int W = WIDTH<T>, N = B / W;
     const size_t windows = c.g.n_windows(), block = c.outputs * windows * B;
     if (c.by_places && !is_first) pack_places(net.weights + c.weight, c.packed_back, c.inputs, TAPS, c.outputs, c.inputs * TAPS);
     for (int k = 0; k < b.n_blocks; k++) {
-        fill_dz<T, B>(c, b.live + k * B, k, count);
-        const T *in = input_of<T, B>(c, b, is_first, k), *dz = c.dz + k * block;
+        const T *in = input_of<T, B>(c, b, is_first, k);
         const Mask<T> *lower = c.lower + k * block / W, *right = c.right + k * block / W;
+        const auto kernels = [&](int o, auto &&slope) __attribute__((always_inline)) {
+            const size_t at = o * windows * B / W;
+            maximum_kernels<T, B>(c.g, in, lower + at, right + at, gradient + (size_t)o * c.inputs * TAPS, c.inputs, slope);
+        };
+        if (is_first) {  // nothing else needs dz, so it is not stored
+            Vector<T> lanes[N];
+            for (int v = 0; v < N; v++) lanes[v] = load(b.live + k * B + v * W);
+            for (int o = 0; o < c.outputs; o++) {
+                const Slope<T> s = slope_of(c, o, count);
+                const T *z = c.z + k * block + o * windows * B, *g = c.g_out + k * block + o * windows * B;
+                kernels(o, [&](size_t i) __attribute__((always_inline)) { return s.at(g + i, z + i, lanes[i / W % N]); });
+            }
+            continue;
+        }
+        fill_dz<T, B>(c, b.live + k * B, k, count);
+        const T *dz = c.dz + k * block;
         for (int o = 0; o < c.outputs; o++) {
             const T *own = dz + o * windows * B;
-            const size_t at = o * windows * B / W;
-            maximum_kernels<T, B>(c.g, in, lower + at, right + at, gradient + (size_t)o * c.inputs * TAPS, c.inputs,
-                                  [&](size_t i) __attribute__((always_inline)) { return load(own + i); });
+            kernels(o, [&](size_t i) __attribute__((always_inline)) { return load(own + i); });
         }
-        if (is_first) continue;
         const size_t size = (size_t)c.inputs * c.g.pad_size() * B;
         __builtin_memset(c.din + k * size, 0, size * sizeof(T));
         if (c.by_places)
@@ -208,7 +221,7 @@ template <class T, int B, bool POOLS> INLINE void backward_linear(Net<T> &net, C
                 linear_kernels<T, B, n(), POOLS>(c.g, in, own, c.inputs, [&](int j, int r, int q, int v) __attribute__((always_inline)) -> Vector<T> {
                     if (!POOLS && (r >= c.g.rows || q >= columns)) return Vector<T>{};
                     const size_t i = (j * windows + (size_t)r * columns + q) * B + v;
-                    return (slopes[j].factor * load(g + i) + (slopes[j].a * load(z + i) + slopes[j].b)) * lanes[v / W];
+                    return slopes[j].at(g + i, z + i, lanes[v / W]);
                 });
             });
             continue;

@@ -28,7 +28,7 @@ template <class T> struct Cell {
     T *z;                         // [block][output][row][column][lane]
     Mask<T> *lower, *right;       // in the order of z
     T *g_out;                     // gradient of the output before the relu, in the order of z
-    T *dz;                        // gradient of z: in the order of z, or in slots without pooling
+    T *dz;                        // gradient of z, in slots without pooling; none for the first cell
     T *in, *din;                  // box or padded map and its gradient, except for the first cell
 
     INLINE_MEMBER bool reads_padded() const { return pooling != AVERAGE_POOLING; }
@@ -83,16 +83,12 @@ template <class T, int B> INLINE size_t place_net(Net<T> &net, void *scratch) {
         if (c.pooling == MAX_POOLING) {
             c.lower = memory.take<Mask<T>>(n / WIDTH<T>);
             c.right = memory.take<Mask<T>>(n / WIDTH<T>);
-            c.dz = memory.take<T>(n);
-        } else if (i && c.pooling == AVERAGE_POOLING) {
-            c.dz = memory.take<T>(n);
-            c.values = memory.take<T>((size_t)c.outputs * B);
-        } else if (i) {
-            const size_t slots = blocks * c.outputs * c.g.slot_size() * B;
-            c.dz = memory.take<T>(slots);
-            blank(net, c.dz, slots);
         }
         if (i) {
+            const size_t slots = blocks * c.outputs * c.g.slot_size() * B;
+            c.dz = memory.take<T>(c.pooling == NO_POOLING ? slots : n);
+            if (c.pooling == NO_POOLING) blank(net, c.dz, slots);
+            if (c.pooling == AVERAGE_POOLING) c.values = memory.take<T>((size_t)c.outputs * B);
             const size_t map = blocks * c.inputs * c.map_size() * B;
             c.in = memory.take<T>(map);
             c.din = memory.take<T>(map);
