@@ -31,10 +31,10 @@ from skectonas.network import build
 from skectonas.population.groups.group_training import TrainingSetup
 from skectonas.population.native.library import LIBRARY, Engine, load, named_engine
 from skectonas.population.native.rules import rule_of
-from skectonas.population.native.session import ADAM, MOMENTUM, PLAIN, STORE
+from skectonas.population.native.session import ADAM, MOMENTUM, PIXEL_TYPES, PLAIN, STORE
 from skectonas.population.native.training import train_natively
 from skectonas.surroundings import one_thread
-from skectonas.training import PLAIN_RECIPE, Recipe
+from skectonas.training import PLAIN_RECIPE, Augmentation, Recipe
 from skectonas.training.data import Rows, TrainingData
 from skectonas.training.plain import OptimizerSpec, PlainTrainer, resolve_optimizer
 
@@ -225,22 +225,21 @@ POPULATION = [
 ]
 
 
-def trained_on(train: Rows, validation: Rows, variant: Engine) -> list[Candidate]:
-    data = training_data((6, 5, 2))
-    data = replace(data, train=train, validation=validation)
-    setup = setup_of(training_data((6, 5, 2)))
-    return train_natively(
-        replace(setup, data=data), POPULATION, [7, 5, 6, 4], KEY, PLAIN_RECIPE, variant, 1
-    )
-
-
+@pytest.mark.parametrize("recipe", [PLAIN_RECIPE, Recipe(augmentation=Augmentation(2, True))])
 def test_images_wherever_they_are(
-    variant: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    variant: Engine, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not contiguous, through places, in a file, of other types: the bits are the same."""
     plain = training_data((6, 5, 2))
     train, validation = plain.train, plain.validation
-    expected = trained_on(train, validation, variant)
+    setup = setup_of(plain)
+
+    def trained_on(train: Rows, validation: Rows) -> list[Candidate]:
+        data = replace(plain, train=train, validation=validation)
+        own = replace(setup, data=data)
+        return train_natively(own, POPULATION, [7, 5, 6, 4], KEY, recipe, variant, 1)
+
+    expected = trained_on(train, validation)
     monkeypatch.setattr("skectonas.population.native.training.COPIED_ROWS", 20)
 
     def with_images(rows: Rows, images: torch.Tensor | MappedImages) -> Rows:
@@ -248,7 +247,7 @@ def test_images_wherever_they_are(
 
     turned = train.images.permute(3, 1, 2, 0).contiguous().permute(3, 1, 2, 0)
     assert not turned.is_contiguous()
-    assert_same_bits(trained_on(with_images(train, turned), validation, variant), expected)
+    assert_same_bits(trained_on(with_images(train, turned), validation), expected)
 
     both = torch.cat([validation.images, train.images]).flip(0)
     places = torch.arange(len(both)).flip(0)
@@ -258,22 +257,85 @@ def test_images_wherever_they_are(
             (validation, train), places.split([len(validation), len(train)]), strict=True
         )
     ]
-    assert_same_bits(trained_on(shared[1], shared[0], variant), expected)
+    assert_same_bits(trained_on(shared[1], shared[0]), expected)
 
     np.save(tmp_path / "images.npy", train.images.numpy())
     mapped = MappedImages(
         np.load(tmp_path / "images.npy", mmap_mode="r"), lambda X, rows: np.array(X[rows])
     )
-    assert_same_bits(trained_on(with_images(train, mapped), validation, variant), expected)
+    assert_same_bits(trained_on(with_images(train, mapped), validation), expected)
 
     for dtype in (torch.float32, torch.float64, torch.int16, torch.float16):
         for ours, theirs in ((dtype, dtype), (torch.uint8, dtype), (dtype, torch.uint8)):
             found = trained_on(
                 with_images(train, train.images.to(ours)),
                 with_images(validation, validation.images.to(theirs)),
-                variant,
             )
             assert_same_bits(found, expected)
+
+
+AUGMENTATIONS = st.builds(
+    Augmentation,
+    st.integers(0, 3) | st.integers(0, 12),
+    st.booleans(),
+    st.integers(0, 8) | st.integers(0, 25) | st.just(10**30),
+)
+
+
+@examples(60)
+@given(
+    shape=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 3)),
+    augmentation=AUGMENTATIONS,
+    pixels=st.sampled_from(PIXEL_TYPES),
+    weights=st.sampled_from([torch.float32, torch.float64]),
+    has_places=st.booleans(),
+    n_threads=st.integers(1, 3),
+)
+def test_variants_of_images_are_those_of_torch(
+    variant: Engine,
+    shape: tuple[int, int, int],
+    augmentation: Augmentation,
+    pixels: torch.dtype,
+    weights: torch.dtype,
+    has_places: bool,
+    n_threads: int,
+) -> None:
+    """Images that are not contiguous are copied, and torch changes them."""
+    data = training_data(shape, eight_bit=not pixels.is_floating_point)
+    rows = data.train
+    images, places = rows.images.to(pixels), None
+    if pixels.is_floating_point:
+        images /= 7  # means of such values are rounded
+    if has_places:
+        places = torch.arange(len(rows)).flip(0)
+        images = images.flip(0)
+    copied = images.repeat_interleave(2, 0)[::2]
+    assert images.is_contiguous()
+    assert not copied.is_contiguous()
+    validation = replace(data.validation, images=data.validation.images.to(pixels))
+    candidates = [
+        candidate(i, Topology(shape, cells, [], 3), weights)
+        for i, cells in enumerate([[], [ConvCell(2, None)]])
+    ]
+    found, expected = (
+        train_natively(
+            setup_of(
+                replace(
+                    data,
+                    train=replace(rows, images=own, places=places),
+                    validation=validation,
+                )
+            ),
+            candidates,
+            [9, 7],
+            KEY,
+            Recipe(augmentation=augmentation),
+            variant,
+            n,
+        )
+        for own, n in ((images, n_threads), (copied, 1))
+    )
+    assert_same_bits(found, expected)
 
 
 def test_more_threads_than_there_is_to_do(variant: Engine) -> None:

@@ -56,20 +56,21 @@ class Rows:
         out : Tensor of shape (m, height, width, channels) or None, default=None
             Memory that the result may take.
         """
-        rows = self._rows_of(numbers)
-        places = rows if self.places is None else self.places[rows]
+        places, variants = self.places_of(numbers), self.variants_of(numbers)
         if isinstance(self.images, MappedImages):
             images = self.images.take(places)
         else:
             images = torch.index_select(self.images, 0, places, out=out)
-        if not self.has_variants:
-            return images
-        return self.augmentation.apply(images, numbers // len(self))
+        return images if variants is None else self.augmentation.apply(images, variants)
 
-    @property
-    def has_variants(self) -> bool:
-        """Whether the numbers are those of variants of rows."""
-        return self.augmentation.n_variants > 1
+    def places_of(self, numbers: Tensor) -> Tensor:
+        """Return which of the images some rows have, or variants of them."""
+        rows = self._rows_of(numbers)
+        return rows if self.places is None else self.places[rows]
+
+    def variants_of(self, numbers: Tensor) -> Tensor | None:
+        """Return which variant of its row each number is; None if there are none."""
+        return numbers // len(self) if self._has_variants else None
 
     def labels_of(self, numbers: Tensor) -> Tensor:
         """Return the labels of some rows, or of variants of them."""
@@ -81,7 +82,11 @@ class Rows:
         return self.weights[self._rows_of(numbers)]
 
     def _rows_of(self, numbers: Tensor) -> Tensor:
-        return numbers % len(self) if self.has_variants else numbers
+        return numbers % len(self) if self._has_variants else numbers
+
+    @property
+    def _has_variants(self) -> bool:
+        return self.augmentation.n_variants > 1
 
     def chunks(self, size: int) -> Iterator[Tensor]:
         """Yield the images of all rows in their order, so many at a time."""

@@ -125,10 +125,15 @@ class Augmentation:
 
 def _means(pixels: Tensor) -> Tensor:
     """Return the mean of each channel of images (n, pixels, channels), in their type."""
-    channels, n = pixels.movedim(1, 2), pixels.shape[1]
-    if pixels.is_floating_point():
-        return (channels.double() / n).sum(2).to(pixels.dtype)
-    return (channels.sum(2, dtype=torch.int64).double() / n).round().to(pixels.dtype)
+    n = pixels.shape[1]
+    if not pixels.is_floating_point():
+        return (pixels.sum(1, dtype=torch.int64).double() / n).round().to(pixels.dtype)
+    # Halves are added up, as the native library does it, so that the bits are the same.
+    sums = pixels.double() / n
+    while sums.shape[1] > 1:
+        sums, others = sums.split(-(-sums.shape[1] // 2), dim=1)
+        sums[:, : others.shape[1]] += others
+    return sums[:, 0].to(pixels.dtype)
 
 
 @functools.lru_cache(maxsize=8)

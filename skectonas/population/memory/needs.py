@@ -36,8 +36,9 @@ state and temporary values of the optimiser."""
 PLAIN_ROWS_AT_ONCE = 4096
 """Validation rows that the plain loop takes at once."""
 
-BYTES_OF_ROW = 32
-"""Of a training row in the order of an epoch: number, label, weight, and what draws them."""
+BYTES_OF_ROW = 56
+"""Of a training row in the order of an epoch: number, place and variant of the image, label,
+weight, and what draws them."""
 
 
 class Need(NamedTuple):

@@ -16,6 +16,7 @@ from torch import Tensor
 from skectonas.population.native.layout import Layout
 from skectonas.population.native.library import Engine
 from skectonas.topology import ConvCell
+from skectonas.training import NO_AUGMENTATION, Augmentation
 
 Array: TypeAlias = NDArray[Any]
 
@@ -41,6 +42,7 @@ class _Input(ctypes.Structure):
     _fields_ = [
         *((name, _int) for name in ("height", "width", "channels", "n_classes", "batch")),
         *((name, _int) for name in ("pixels", "is_double", "steps_at_once")),
+        *((name, _int) for name in ("shift", "flip", "erase")),
         *((name, _pointer) for name in ("offset", "scale")),
     ]
 
@@ -61,7 +63,7 @@ class _Network(ctypes.Structure):
 
 class _Rows(ctypes.Structure):
     _fields_ = [
-        *((name, _pointer) for name in ("images", "places", "labels", "weights")),
+        *((name, _pointer) for name in ("images", "places", "labels", "weights", "variants")),
         ("n", _long),
     ]
 
@@ -98,16 +100,20 @@ class Source(NamedTuple):
     weights : Tensor of shape (n,)
         Of each row in the loss, float64; the mean of a batch, or of all validation rows, is the
         sum with these weights.
+    variants : Tensor of shape (n,) or None, default=None
+        Which variant of its image each row is, int64; None means the images as they are.
     """
 
     images: Tensor
     places: Tensor
     labels: Tensor
     weights: Tensor
+    variants: Tensor | None = None
 
     def as_rows(self) -> _Rows:
         """Return the structure of the library; it does not keep the tensors alive."""
-        return _Rows(*(tensor.data_ptr() for tensor in self), len(self.labels))
+        pointers = (None if tensor is None else tensor.data_ptr() for tensor in self)
+        return _Rows(*pointers, len(self.labels))
 
 
 class Rule(NamedTuple):
@@ -143,6 +149,8 @@ class Settings(NamedTuple):
         The optimiser.
     n_threads : int
         Number of threads. The results do not depend on it.
+    augmentation : Augmentation, default=NO_AUGMENTATION
+        The variants of the images.
     """
 
     batch: int
@@ -151,6 +159,7 @@ class Settings(NamedTuple):
     scale: Tensor
     rule: Rule
     n_threads: int
+    augmentation: Augmentation = NO_AUGMENTATION
 
 
 class Member(NamedTuple):
@@ -212,8 +221,15 @@ def bytes_of_session(
     assert engine.library is not None
     topology, integers = layout.topology, _integers_of(layout)
     is_double = dtype == torch.float64
+    # The largest pixels; what threads need for a variant of an image is little, and counts too.
     shared = _Input(
-        *topology.input_shape, topology.n_classes, batch, 0, is_double, steps_at_once
+        *topology.input_shape,
+        topology.n_classes,
+        batch,
+        len(PIXEL_TYPES) - 1,
+        is_double,
+        steps_at_once,
+        erase=1,
     )
     network = _Network(*_head_of(layout, integers))
     of_thread, of_session = _long(), _long()
@@ -299,6 +315,10 @@ class Session(AbstractContextManager["Session"]):
             PIXEL_TYPES.index(calibration.images.dtype),
             dtype == torch.float64,
             settings.steps_at_once,
+            settings.augmentation.shift,
+            bool(settings.augmentation.flip),
+            # A larger square covers no more.
+            min(settings.augmentation.erase, 2 * max(topology.input_shape)),
             settings.offset.data_ptr(),
             settings.scale.data_ptr(),
         )

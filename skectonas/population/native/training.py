@@ -142,6 +142,7 @@ class _Training:
             scale.expand(channels).contiguous(),
             self._rule,
             n_threads,
+            data.train.augmentation,
         )
         images, n = self._calibration, len(self._calibration)
         calibration = Source(
@@ -309,12 +310,7 @@ def sources(
     order = torch.arange(len(rows)) if order is None else order
     images = rows.images
     in_place = None
-    if (
-        isinstance(images, Tensor)
-        and images.dtype == pixels
-        and images.is_contiguous()
-        and not rows.has_variants
-    ):
+    if isinstance(images, Tensor) and images.dtype == pixels and images.is_contiguous():
         in_place = images
     size = len(order)
     if in_place is None:
@@ -324,8 +320,8 @@ def sources(
     for own, own_weights in zip(order.split(size), weights.split(size), strict=True):
         labels = rows.labels_of(own)
         if in_place is not None:
-            places = own if rows.places is None else rows.places[own]
-            yield Source(in_place, places.contiguous(), labels, own_weights)
+            places, variants = rows.places_of(own).contiguous(), rows.variants_of(own)
+            yield Source(in_place, places, labels, own_weights, variants)
         else:
             copies = rows.take(own).to(pixels).contiguous()
             yield Source(copies, torch.arange(len(own)), labels, own_weights)

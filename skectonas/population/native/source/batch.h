@@ -5,6 +5,7 @@
 #include "interface.h"
 #include "memory.h"
 #include "transpose.h"
+#include "variants.h"
 
 namespace skectonas {
 namespace SKECTONAS_ISA {
@@ -43,6 +44,8 @@ template <class T, int B> INLINE Batch<T> *place_batch(const Input &in, int32_t 
     return head;
 }
 
+INLINE size_t bytes_of_pixel(const Input &in) { return in.pixels == 0 ? 1 : in.pixels == 1 ? 4 : 8; }
+
 // What a thread needs to load batches.
 template <class T> struct Loading {
     T *offset, *scale;  // of each value of an image
@@ -50,6 +53,8 @@ template <class T> struct Loading {
     T *rows;            // some images, a row each
     T *maps;            // [channel][row][column][lane] of a block, if nothing else holds them
     T *line;            // of `fill_box`
+    char *varied;       // an image that was changed
+    double *sums;       // of its values
 };
 
 template <class T, int B> INLINE Loading<T> place_loading(const Input &in, Memory &memory) {
@@ -61,6 +66,9 @@ template <class T, int B> INLINE Loading<T> place_loading(const Input &in, Memor
     l.rows = memory.take<T>(n * WIDTH<T>);
     l.maps = memory.take<T>(n * B);
     l.line = memory.take<T>((size_t)in.width * B);
+    const bool varies = in.shift || in.flip || in.erase;
+    l.varied = memory.take<char>(varies ? n * bytes_of_pixel(in) : 0);
+    l.sums = memory.take<double>(in.erase ? n : 0);
     return l;
 }
 
@@ -88,7 +96,12 @@ template <class T, int B> INLINE void fill_loading(const Input &in, int32_t inpu
 }
 
 template <class T, class Pixel>
-INLINE void convert(const Pixel *image, const T *offset, const T *scale, T *row, int n) {
+INLINE void load_row(const Input &in, const Loading<T> &l, const Pixel *image, int64_t variant, T *row, int n) {
+    if (variant) {
+        vary(in, variant, image, (Pixel *)l.varied, l.sums);
+        image = (const Pixel *)l.varied;
+    }
+    const T *offset = l.offset, *scale = l.scale;
     for (int i = 0; i < n; i++) row[i] = ((T)image[i] - offset[i]) * scale[i];
 }
 
@@ -110,7 +123,7 @@ INLINE void load_batch(const Input &in, int32_t inputs, const Rows &rows, int64_
         b.weights[i] = is_live ? (T)rows.weights[first + i] : 0;
     }
     const bool keeps_rows = (inputs & PIXELS) && in.channels == 1;
-    const size_t bytes = (size_t)n * (in.pixels == 0 ? 1 : in.pixels == 1 ? 4 : 8);
+    const size_t bytes = n * bytes_of_pixel(in);
     // Rows lie anywhere in memory, so they are fetched in time, but not more of them than fit in a cache.
     const int64_t ahead = bytes * 32 < PREFETCHED_BYTES ? 32 : PREFETCHED_BYTES / (int64_t)bytes + 1;
     for (int k = 0; k < b.n_blocks; k++) {
@@ -131,12 +144,13 @@ INLINE void load_batch(const Input &in, int32_t inputs, const Rows &rows, int64_
                 if (at + ahead < rows.n)
                     for (size_t p = 0; p < bytes; p += CACHE_LINE) __builtin_prefetch(images + rows.places[at + ahead] * bytes + p, 0, 2);
                 const char *image = images + rows.places[at] * bytes;
+                const int64_t variant = rows.variants ? rows.variants[at] : 0;
                 if (in.pixels == 0)
-                    convert((const uint8_t *)image, l.offset, l.scale, row, n);
+                    load_row(in, l, (const uint8_t *)image, variant, row, n);
                 else if (in.pixels == 1)
-                    convert((const float *)image, l.offset, l.scale, row, n);
+                    load_row(in, l, (const float *)image, variant, row, n);
                 else
-                    convert((const double *)image, l.offset, l.scale, row, n);
+                    load_row(in, l, (const double *)image, variant, row, n);
             }
             for (int i = 0; i < n; i += W) {
                 Vector<T> tile[W];

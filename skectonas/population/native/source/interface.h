@@ -22,6 +22,7 @@ struct Input {
     int32_t pixels;                // type of the pixels: 0 for 8-bit, 1 for float32, 2 for float64
     int32_t is_double;             // whether the networks have float64 weights
     int32_t steps_at_once;         // batches that are loaded at once
+    int32_t shift, flip, erase;    // how images are varied
     const double *offset, *scale;  // of each channel
 };
 
@@ -49,9 +50,10 @@ struct Network {
 // Rows of images in some order. In Python: `session.Rows`.
 struct Rows {
     const void *images;
-    const int64_t *places;   // which of the images
+    const int64_t *places;    // which of the images
     const int64_t *labels;
-    const double *weights;   // in the loss: the mean of a batch or of all rows is a sum with these
+    const double *weights;    // in the loss: the mean of a batch or of all rows is a sum with these
+    const int64_t *variants;  // of the images; null if they are taken as they are
     int64_t n;
 };
 
