@@ -138,10 +138,10 @@ class ECToNASClassifier(
         `alpha` is 1, and narrower if it is below 1.
     augmentation : "auto", Augmentation or None, default="auto"
         Random changes of the training images. With "auto", images are shifted by up to a
-        pixel, and lose a square if the final training has 100 epochs or more. Tables are left
-        as they are, and so are images with a side of less than 16 pixels. None changes
-        nothing. ``Augmentation(shift=1, flip=True)`` shifts and mirrors images, which helps
-        where left and right mean the same.
+        pixel, and lose a square if there are at most 10,000 of them and the final training has
+        100 epochs or more. Tables are left as they are, and so are images with a side of less
+        than 16 pixels. None changes nothing. ``Augmentation(shift=1, flip=True)`` shifts and
+        mirrors images, which helps where left and right mean the same.
     averaging : int, default=8
         Number of snapshots of the weights during the last epoch. A network is scored and kept
         with their mean. With 1, the weights after the last batch are kept, as in the paper.

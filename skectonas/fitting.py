@@ -168,7 +168,7 @@ def first_fit(
     weighting = estimator.class_weight, estimator.batch_size
 
     def begin(encoder: InputEncoder) -> Beginning:
-        settings = _settings_of(estimator, encoder, len(sample.classes))
+        settings = _settings_of(estimator, encoder, sample)
         starts = _starts_of(estimator, encoder, len(sample.classes))
         _check_size("start", starts[0], settings)
         data, all_rows = sample.training_data(encoder, train, validation, *weighting)
@@ -291,7 +291,7 @@ def further_fit(
     """
     _check_same_task(estimator, sample)
     seed, encoder = estimator.seed_, estimator.encoder_
-    settings = _settings_of(estimator, encoder, len(sample.classes))
+    settings = _settings_of(estimator, encoder, sample)
     train, validation = sample.split(estimator.validation_fraction, seed)
     _check_size("The fitted network", estimator.best_topology_, settings)
     weighting = estimator.class_weight, estimator.batch_size
@@ -499,7 +499,7 @@ def _optimizer_of(estimator: BaseEstimator, n_images: int | None = None) -> Opti
     return usual_optimizer(*given, n_images)
 
 
-def _settings_of(estimator: BaseEstimator, encoder: InputEncoder, n_classes: int) -> Settings:
+def _settings_of(estimator: BaseEstimator, encoder: InputEncoder, sample: Sample) -> Settings:
     return Settings(
         warmup_epochs=estimator.warmup_epochs,
         round_epochs=estimator.round_epochs,
@@ -519,10 +519,11 @@ def _settings_of(estimator: BaseEstimator, encoder: InputEncoder, n_classes: int
             encoder.image_shape_,
             encoder.takes_images,
             n_epochs=estimator.final_fraction * _budget_of(estimator),
+            n_images=len(sample.indices),
         ),
         measure=_measure_of(estimator),
         perfect_score=1.0 if name_of(estimator.scoring) in ACCURACIES else math.inf,
-        max_multiplications=_most_work(estimator, encoder, n_classes),
+        max_multiplications=_most_work(estimator, encoder, len(sample.classes)),
     )
 
 

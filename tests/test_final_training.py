@@ -351,6 +351,16 @@ def test_which_images_are_changed(monkeypatch: Any, side: int, given: Any) -> No
         assert search.settings.augmentation == expected
 
 
+@pytest.mark.parametrize(("n_rows", "erase"), [(10_000, 6), (10_001, 0)])
+def test_many_images_stay_whole(monkeypatch: Any, n_rows: int, erase: int) -> None:
+    X = np.zeros((n_rows, 16, 16), dtype=np.uint8)
+    searches = []
+    monkeypatch.setattr("skectonas.search.Search.run", lambda *args: searches.append(args[0]))
+    with pytest.raises(AttributeError):  # there is no outcome
+        quick(200, final_fraction=0.5).fit(X, np.arange(n_rows) % 2)
+    assert searches[0].settings.augmentation == Augmentation(1, erase=erase)
+
+
 @pytest.mark.parametrize("n_rows", [1999, 2000, 2001, 5000])
 @pytest.mark.parametrize("is_image", [True, False])
 def test_the_decay_of_many_images_is_weaker(

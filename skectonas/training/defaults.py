@@ -17,9 +17,10 @@ digits, a shift costs half a point of accuracy."""
 ERASED_SHARE = 0.4
 """Side of the square that is erased in these images, as a share of their shorter side."""
 
-FEWEST_EPOCHS_TO_ERASE = 100
-"""Epochs of the final training from which on squares are erased. A network that sees each image
-less often overfits less, and then the squares cost accuracy."""
+FEWEST_EPOCHS_TO_ERASE, MOST_IMAGES_TO_ERASE = 100, 10_000
+"""Epochs of the final training from which on squares are erased, and up to how many images. A
+network that sees each image less often, or more of them, overfits less, and then the squares
+cost accuracy."""
 
 MOMENTUM = {"momentum": 0.9, "nesterov": True}
 
@@ -36,6 +37,7 @@ def usual_augmentation(
     image_shape: tuple[int, int, int],
     is_image: bool,
     n_epochs: float,
+    n_images: int,
 ) -> Augmentation:
     """Return how training images are changed.
 
@@ -43,13 +45,15 @@ def usual_augmentation(
     ----------
     augmentation : "auto", Augmentation or None
         The parameter; "auto" shifts images that are large enough, and erases a square of them
-        if they are seen often enough.
+        if they are few and seen often.
     image_shape : tuple of int
         Height, width and channels.
     is_image : bool
         Whether the images are more than a table that is laid out as pixels.
     n_epochs : float
         Epochs of the final training; inf if they are not known.
+    n_images : int
+        Number of images to train on, those that are held out included.
 
     Returns
     -------
@@ -58,10 +62,10 @@ def usual_augmentation(
     Examples
     --------
     >>> from skectonas.training.defaults import usual_augmentation
-    >>> for n_epochs in (30, 300):
-    ...     print(usual_augmentation("auto", (28, 28, 1), True, n_epochs))
-    Augmentation(shift=1, flip=False, erase=0)
+    >>> for n_images in (5_000, 50_000):
+    ...     print(usual_augmentation("auto", (28, 28, 1), True, 200, n_images))
     Augmentation(shift=1, flip=False, erase=11)
+    Augmentation(shift=1, flip=False, erase=0)
     """
     if isinstance(augmentation, Augmentation):
         return augmentation
@@ -69,6 +73,7 @@ def usual_augmentation(
     is_large = min(height, width) >= SMALLEST_SHIFTED_SIDE
     if augmentation == "auto" and is_image and is_large:
         erases = FEWEST_EPOCHS_TO_ERASE <= n_epochs < math.inf
+        erases = erases and n_images <= MOST_IMAGES_TO_ERASE
         erased = round(ERASED_SHARE * min(height, width)) if erases else 0
         return Augmentation(shift=1, erase=erased)
     return NO_AUGMENTATION
