@@ -90,9 +90,10 @@ class ECToNASClassifier(
         convolutional one for images and two dense ones for tables, and the best of them become
         the first parents. With `alpha` below 1, there are narrower ones among them, and for
         tables one without hidden layers. No network needs more than four times the
-        multiplications of the largest of them, or twice for images, which limits the time of an
-        epoch. A topology that was found with columns in pieces fits every table with such
-        columns, since the number of pieces depends on the rows.
+        multiplications of the largest of them, for images twice, and for up to 10,000 images
+        one and a half times, which limits the time of an epoch. A topology that was found with
+        columns in pieces fits every table with such columns, since the number of pieces depends
+        on the rows.
     scoring : str or callable, default="accuracy"
         The score that candidates are compared by on the validation rows: "accuracy",
         "neg_log_loss", any other name of a classification scorer of scikit-learn, or a callable

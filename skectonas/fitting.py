@@ -82,10 +82,13 @@ TRIAL_SHARE, LONGEST_TRIAL = 0.05, 25
 TRIAL_SHARE_OF_TIME = 0.1
 """The share of a time limit that both may take."""
 
-MOST_WORK, MOST_WORK_FOR_IMAGES = 4, 2
+MOST_WORK, MOST_WORK_FOR_IMAGES, MOST_WORK_FOR_FEW_IMAGES = 4, 2, 1.5
 """How many times the multiplications of the starts a network may need, if they were chosen for
 the data. The start for images needs more of them. Without a limit, one of eight searches on
 digits ended with 727 channels. It took 24 times as long as with one, and was no better."""
+
+FEW_IMAGES = 10_000
+"""Up to how many images larger networks gain nothing, and only take longer."""
 
 SCALING = "the scaling of the columns"
 """What the fingerprint of a search calls it."""
@@ -523,16 +526,19 @@ def _settings_of(estimator: BaseEstimator, encoder: InputEncoder, sample: Sample
         ),
         measure=_measure_of(estimator),
         perfect_score=1.0 if name_of(estimator.scoring) in ACCURACIES else math.inf,
-        max_multiplications=_most_work(estimator, encoder, len(sample.classes)),
+        max_multiplications=_most_work(estimator, encoder, sample),
     )
 
 
-def _most_work(estimator: BaseEstimator, encoder: InputEncoder, n_classes: int) -> float:
+def _most_work(estimator: BaseEstimator, encoder: InputEncoder, sample: Sample) -> float:
     """Return how many multiplications for an image a network may need."""
     if not _is_auto(estimator.start):
         return math.inf
-    starts = suitable_starts(encoder.image_shape_, n_classes, encoder.takes_images)
-    most = MOST_WORK_FOR_IMAGES if starts[0].is_cnn else MOST_WORK
+    starts = suitable_starts(encoder.image_shape_, len(sample.classes), encoder.takes_images)
+    most: float = MOST_WORK
+    if starts[0].is_cnn:
+        are_few = len(sample.indices) <= FEW_IMAGES
+        most = MOST_WORK_FOR_FEW_IMAGES if are_few else MOST_WORK_FOR_IMAGES
     return most * max(map(multiplications, starts))
 
 

@@ -308,13 +308,18 @@ def test_starts_of_images_and_tables(digits: Any) -> None:
         ECToNASClassifier(budget=2, max_parameters=50).fit(X, y)
 
 
-@pytest.mark.parametrize("is_table", [True, False])
-def test_no_network_needs_many_times_the_work(digits: Any, is_table: bool) -> None:
+@pytest.mark.parametrize(
+    ("is_table", "n_rows", "times"), [(True, 2_000, 4), (False, 2_000, 1.5), (False, 100, 2)]
+)
+def test_no_network_needs_many_times_the_work(
+    digits: Any, monkeypatch: Any, is_table: bool, n_rows: int, times: float
+) -> None:
+    monkeypatch.setattr("skectonas.fitting.FEW_IMAGES", n_rows)
     X, y = as_table(digits) if is_table else digits
-    widen = AddUnits(fraction=1.5) if is_table else AddChannels(fraction=1.5)
+    widen = AddUnits(fraction=1.5) if is_table else AddChannels(fraction=0.3)
     clf = quick(60, morphisms=["identity", widen]).fit(X, y)
     starts = clf.history_.loc[clf.history_["phase"] == "warm-up", "topology"]
-    most = (4 if is_table else 2) * max(map(work_of, starts))
+    most = times * max(map(work_of, starts))
     assert max(map(work_of, starts)) < max(map(work_of, clf.history_["topology"])) <= most
     # The start of a user says nothing about the data.
     own = quick(60, morphisms=["identity", widen], start=Topology.from_string(starts.iloc[0]))
