@@ -44,6 +44,7 @@ from skectonas.training.data import Rows, TrainingData
 from skectonas.training.plain import Key, PlainTrainer, Trainer, resolve_optimizer
 
 CLASSES = 10
+POOLINGS: dict[str, Pooling | None] = {"a": "average", "m": "max", "n": None}
 
 
 RATE = 0.01
@@ -67,7 +68,6 @@ def network(shape: tuple[int, int, int], cells: str, units: tuple[int, ...]) -> 
     )
 
 
-POOLINGS: dict[str, Pooling | None] = {"a": "average", "m": "max", "n": None}
 GREY, COLOUR, TABLE = (28, 28, 1), (32, 32, 3), (10, 10, 1)
 
 

@@ -89,9 +89,9 @@ class ECToNASClassifier(
         With "auto", topologies of a size that suits the data are trained in the warm-up, a
         convolutional one for images and two dense ones for tables, and the best of them become
         the first parents. With `alpha` below 1, there are narrower ones among them, and for
-        tables one without hidden layers. No network needs more than four times the
-        multiplications of the largest of them, for images twice, and for up to 10,000 images
-        one and a half times, which limits the time of an epoch. A topology that was found with
+        tables one without hidden layers. The time of an epoch is limited: no network needs more
+        than four times the multiplications of the largest of them. For images it is twice as
+        many, and for up to 10,000 images one and a half times. A topology that was found with
         columns in pieces fits every table with such columns, since the number of pieces depends
         on the rows.
     scoring : str or callable, default="accuracy"

@@ -20,6 +20,7 @@ from populations import (
     assert_close,
     assert_same_bits,
     candidate,
+    networks,
     scorer_for,
     training_data,
 )
@@ -31,8 +32,15 @@ from skectonas.network import build
 from skectonas.population.groups.group_training import TrainingSetup
 from skectonas.population.native.library import LIBRARY, Engine, load, named_engine
 from skectonas.population.native.rules import rule_of
-from skectonas.population.native.session import ADAM, MOMENTUM, PIXEL_TYPES, PLAIN, STORE
-from skectonas.population.native.training import train_natively
+from skectonas.population.native.session import (
+    ADAM,
+    MOMENTUM,
+    PIXEL_TYPES,
+    PLAIN,
+    STORE,
+    Source,
+)
+from skectonas.population.native.training import sources, train_natively
 from skectonas.surroundings import one_thread
 from skectonas.training import PLAIN_RECIPE, Augmentation, Recipe
 from skectonas.training.data import Rows, TrainingData
@@ -135,6 +143,30 @@ def test_float32_is_float64_up_to_rounding(
                 torch.testing.assert_close(
                     ours.weights[name].double(), value, rtol=1e-3, atol=1e-3
                 )
+
+
+@pytest.mark.parametrize("batch", [16, 32, 33, 64])
+@pytest.mark.parametrize("cells", ["3a 4a", "7a 3a", "2n 5a 9n", "7m 6a", "6n 7m"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_cells_in_batches_of_any_size(
+    variant: Engine, batch: int, cells: str, dtype: torch.dtype
+) -> None:
+    """Maps of odd sides with several channels, in one or more blocks, full or not."""
+    shape = (7, 5, 2)
+    data = training_data(shape, n_rows=70, batch_size=batch)
+    population = networks(shape, 3, [(cells, ()), (cells, (5,))])
+    given = [
+        replace(c, weights={name: value.to(dtype) for name, value in c.weights.items()})
+        for c in population
+    ]
+    found = train_natively(setup_of(data), given, [2, 2], KEY, PLAIN_RECIPE, variant, 1)
+    expected = PlainTrainer(data, SGD, scorer_for(data)).train(population, [2, 2], KEY)
+    tolerance = 1e-3 if dtype == torch.float32 else 1e-9
+    for ours, theirs in zip(found, expected, strict=True):
+        for name, value in theirs.weights.items():
+            torch.testing.assert_close(
+                ours.weights[name].double(), value, rtol=tolerance, atol=tolerance
+            )
 
 
 RULES = [
@@ -336,6 +368,52 @@ def test_variants_of_images_are_those_of_torch(
         for own, n in ((images, n_threads), (copied, 1))
     )
     assert_same_bits(found, expected)
+
+
+@pytest.mark.parametrize("pixels", [torch.uint8, torch.float32])
+@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)])
+def test_variants_of_usual_images_are_those_of_torch(
+    variant: Engine, shape: tuple[int, int, int], pixels: torch.dtype
+) -> None:
+    data = training_data(shape, n_rows=90, batch_size=40, eight_bit=pixels == torch.uint8)
+    copied = data.train.images.repeat_interleave(2, 0)[::2]
+    recipe = Recipe(augmentation=Augmentation(shift=1, flip=True, erase=11))
+    population = networks(shape, 3, [("3a", ()), ("3m", ()), ("", ())])
+    found, expected = (
+        train_natively(
+            setup_of(replace(data, train=replace(data.train, images=images))),
+            population,
+            [4, 4, 4],
+            KEY,
+            recipe,
+            variant,
+            1,
+        )
+        for images in (data.train.images, copied)
+    )
+    assert_same_bits(found, expected)
+
+
+def test_which_images_are_copied() -> None:
+    """The library changes images that it reads where they are; others are changed by torch."""
+    augmentation = Augmentation(shift=1)
+    rows = replace(training_data((4, 4, 1)).train, augmentation=augmentation)
+    order, weights = torch.arange(3, 8), torch.ones(5, dtype=torch.float64)
+
+    def source_of(images: torch.Tensor, pixels: torch.dtype) -> Source:
+        [source] = sources(replace(rows, images=images), order, weights, pixels, 1)
+        return source
+
+    in_place = source_of(rows.images, torch.uint8)
+    assert in_place.images is rows.images
+    assert in_place.variants is not None
+    for images, pixels in (
+        (rows.images, torch.float64),
+        (rows.images.repeat_interleave(2, 0)[::2], torch.uint8),
+    ):
+        copied = source_of(images, pixels)
+        assert copied.images.shape == (5, 4, 4, 1)
+        assert copied.variants is None
 
 
 def test_more_threads_than_there_is_to_do(variant: Engine) -> None:

@@ -18,9 +18,8 @@ ERASED_SHARE = 0.4
 """Side of the square that is erased in these images, as a share of their shorter side."""
 
 FEWEST_EPOCHS_TO_ERASE, MOST_IMAGES_TO_ERASE = 100, 10_000
-"""Epochs of the final training from which on squares are erased, and up to how many images. A
-network that sees each image less often, or more of them, overfits less, and then the squares
-cost accuracy."""
+"""Squares are erased from so many epochs of the final training on, and of at most so many
+images. With fewer epochs or more images a network overfits less, and squares cost accuracy."""
 
 MOMENTUM = {"momentum": 0.9, "nesterov": True}
 

@@ -89,7 +89,7 @@ INLINE void average_kernels(const Geometry &g, const T *box, T *gradient, int in
     const int line = g.box_line() * B;
     for (int c = 0; c < inputs; c++) {
         const T *map = box + (size_t)c * g.box_size() * B;
-        Vector<T> a[OUTPUTS][TAPS] = {};
+        Vector<T> a[OUTPUTS * TAPS] = {};
         for (int r = 0; r < g.rows; r++) {
             const T *p = map + (size_t)2 * g.slot_row(r) * line;
             for (int q = 0; q < g.columns; q++) {
@@ -102,13 +102,13 @@ INLINE void average_kernels(const Geometry &g, const T *box, T *gradient, int in
                     for (int t = 0; t < TAPS; t++) {
                         const Vector<T> own = load(corner + (t / 3) * line + (t % 3) * B + v), x = OUTPUTS > 1 ? held(own) : own;
                         UNROLL(4)
-                        for (int o = 0; o < OUTPUTS; o++) a[o][t] += s[o] * x;
+                        for (int o = 0; o < OUTPUTS; o++) a[o * TAPS + t] += s[o] * x;
                     }
                 }
             }
         }
         T sums[OUTPUTS * TAPS];
-        sums_of<T, OUTPUTS * TAPS>(a[0], sums);
+        sums_of<T, OUTPUTS * TAPS>(a, sums);
         for (int o = 0; o < OUTPUTS; o++)
             for (int t = 0; t < TAPS; t++) gradient[(o * inputs + c) * TAPS + t] += T(.25) * sums[o * TAPS + t];
     }
@@ -246,7 +246,7 @@ INLINE void patch_kernels(const Geometry &g, const T *pad, T *gradient, int inpu
     const int line = g.pad_line() * B, rows = g.patch_rows(), columns = g.patch_columns();
     for (int c = 0; c < inputs; c++) {
         const T *map = pad + (size_t)c * g.pad_size() * B;
-        Vector<T> a[OUTPUTS][TAPS] = {};
+        Vector<T> a[OUTPUTS * TAPS] = {};
         for (int r = 0; r < rows; r++)
             for (int q = 0; q < columns; q++)
                 for (int v = 0; v < B; v += W) {
@@ -265,12 +265,12 @@ INLINE void patch_kernels(const Geometry &g, const T *pad, T *gradient, int inpu
                             const int row = i / 4 - j / 2, column = i % 4 - j % 2;
                             if (row < 0 || row > 2 || column < 0 || column > 2) continue;
                             UNROLL(4)
-                            for (int o = 0; o < OUTPUTS; o++) a[o][3 * row + column] += s[o][j] * x;
+                            for (int o = 0; o < OUTPUTS; o++) a[o * TAPS + 3 * row + column] += s[o][j] * x;
                         }
                     }
                 }
         T sums[OUTPUTS * TAPS];
-        sums_of<T, OUTPUTS * TAPS>(a[0], sums);
+        sums_of<T, OUTPUTS * TAPS>(a, sums);
         for (int o = 0; o < OUTPUTS; o++)
             for (int t = 0; t < TAPS; t++) gradient[(o * inputs + c) * TAPS + t] += sums[o * TAPS + t];
     }

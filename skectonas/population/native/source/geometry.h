@@ -35,7 +35,7 @@ struct Geometry {
     // The input with its border of zeros.
     INLINE_MEMBER int pad_line() const { return pad_columns + 2; }
     INLINE_MEMBER int pad_size() const { return (pad_rows + 2) * pad_line(); }
-    // Gradients without pooling, in slots with a border of zeros.
+    // The gradient of z of a cell without pooling, with a border of zeros.
     INLINE_MEMBER int slot_line() const { return slot_columns + 2; }
     INLINE_MEMBER int slot_size() const { return (slot_rows + 2) * slot_line(); }
 };

@@ -22,13 +22,13 @@ template <class T> struct Cell {
     int64_t weight, gamma, beta;  // places in the flat weights
     int channel;                  // place of its first channel in the statistics
     T *packed, *packed_back;      // kernels in the order in which they are read
-    T *values, *products;         // of winograd.h; values: also of `average_backward`
+    T *values, *products;         // of winograd.h; the former also of `average_backward`
     double *totals;               // sums over all calibration rows
     T *sums, *mean, *inverse, *factor, *shift, *sum_g, *sum_gz;  // of each output
     T *z;                         // [block][output][row][column][lane]
     Mask<T> *lower, *right;       // in the order of z
     T *g_out;                     // gradient of the output before the relu, in the order of z
-    T *dz;                        // gradient of z, in slots without pooling; none for the first cell
+    T *dz;                        // gradient of z in its order, but without pooling in slots; none for the first cell
     T *in, *din;                  // box or padded map and its gradient, except for the first cell
 
     INLINE_MEMBER bool reads_padded() const { return pooling != AVERAGE_POOLING; }

@@ -65,7 +65,7 @@ template <class Pixel> INLINE void erase_square(const Input &in, int place, Pixe
     }
 }
 
-// Writes a variant of an image. `sums` holds a value for each of its own.
+// Writes a variant of an image. `sums` has room for each of its values.
 template <class Pixel> INLINE void vary(const Input &in, int64_t variant, const Pixel *image, Pixel *out, double *sums) {
     const int64_t n_steps = 2 * (int64_t)in.shift + 1, n_moves = (in.flip ? 2 : 1) * n_steps * n_steps;
     move_image(in, variant % n_moves, image, out);

@@ -144,7 +144,7 @@ template <class T, int S = WIDTH<T> / 2> INLINE void fold_block(Vector<T> *rows)
 // The sum of the lanes of each of N vectors.
 template <class T, int N> INLINE void sums_of(const Vector<T> *x, T *sums) {
     constexpr int W = WIDTH<T>;
-    UNROLL(8)
+    UNROLL(16)
     for (int first = 0; first < N; first += W) {
         Vector<T> block[W] = {};
         UNROLL(16)
