@@ -333,6 +333,18 @@ def test_no_network_needs_many_times_the_work(
     assert max(map(work_of, clf.history_["topology"])) <= most
 
 
+def test_a_network_above_the_limit_has_children(digits: Any, monkeypatch: Any) -> None:
+    """Those that need no more multiplications than it does."""
+    X, y = digits
+    clf = quick(60, morphisms=["identity", AddChannels(fraction=0.3)]).fit(X, y)
+    work, before = work_of(str(clf.best_topology_)), len(clf.history_)
+    monkeypatch.setattr("skectonas.fitting.MOST_WORK_FOR_FEW_IMAGES", 0.1)
+    clf.set_params(warm_start=True).fit(X, y)
+    added = clf.history_.iloc[before:]
+    assert (added["phase"] == "phase 1").any()
+    assert set(map(work_of, added["topology"])) == {work}
+
+
 def work_of(topology: str) -> int:
     return multiplications(Topology.from_string(topology))
 

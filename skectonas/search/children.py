@@ -63,7 +63,8 @@ def _child(
     most = (1 + settings.max_growth) * old.n_parameters
     if new.n_parameters > min(most, settings.max_parameters):
         return None
-    if multiplications(new) > settings.max_multiplications:
+    # A network that a warm start continues with may be above the limit.
+    if multiplications(new) > max(settings.max_multiplications, multiplications(old)):
         return None
     return replace(
         blank,
