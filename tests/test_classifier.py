@@ -328,16 +328,16 @@ def train_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_fused_training_finds_what_plain_training_finds(
     digits: Any, monkeypatch: Any, start: str
 ) -> None:
-    fused = quick(60, start=start).fit(*digits)
+    fused = quick(60, start=start, random_state=1).fit(*digits)
     train_plainly(monkeypatch)
-    plain = quick(60, start=start).fit(*digits)
+    plain = quick(60, start=start, random_state=1).fit(*digits)
     assert fused.best_topology_ == plain.best_topology_
     columns = ["candidate", "morphism", "topology", "epochs_total", "budget_spent"]
     pd.testing.assert_frame_equal(fused.history_[columns], plain.history_[columns])
-    # Training amplifies rounding differences of single precision: a few rows may be further
-    # off.
+    # Rounding can decide which pixel is the largest, and training amplifies that: a few rows
+    # may be further off. Without it, they differ by less than 1e-6.
     apart = np.abs(fused.predict_proba(digits[0]) - plain.predict_proba(digits[0]))
-    assert np.quantile(apart.max(axis=1), 0.9) < 0.02
+    assert np.quantile(apart.max(axis=1), 0.9) < 0.01
 
 
 @pytest.mark.parametrize("seed", range(5))
