@@ -24,6 +24,7 @@ from skectonas.population.kernels.program import (
     FEW_UNITS,
     INPUTS,
     LAYOUT,
+    POOLINGS,
     TAPS,
     UNITS,
     WARP,
@@ -36,6 +37,7 @@ ARGUMENTS = re.findall(r"(\w+)[,)]", SOURCE.partition(" void train(")[2].partiti
 """Names of the arguments of the kernel."""
 
 MEAN, FACTOR, DEVIATION = range(3)  # the `Norm` of train.cu
+AVERAGE, MAXIMUM, NONE = map(POOLINGS.index, ("average", "max", None))
 SAME = {"x": "y", "dx": "dy", "bias": "weight", "gamma": "weight", "beta": "weight"}
 """Fields for the same memory: the input of a layer is the output of the one before."""
 
@@ -294,12 +296,12 @@ def launch_with(threads: int) -> Launch:
 
 
 class Windows:
-    """The pooling windows that the threads of a tile compute, or those of some places.
+    """The windows of 2x2 pixels that the threads of a tile compute, or those of some places.
 
     Attributes
     ----------
     at : ndarray of shape (n,)
-        Places in a map of the output; row, column and row of the batch.
+        Places in a map of windows; row, column and row of the batch.
     below, right : ndarray of bool
         Whether a window has a second row, and a second column.
     """
@@ -307,21 +309,26 @@ class Windows:
     def __init__(self, tile: Tile, at: np.ndarray) -> None:
         op = tile.op
         self._tile, self.height, self.width = tile, op.height, op.width
-        self.h, self.w = size_of_output(op)
+        self.h, self.w, self.batch = *n_windows(op), tile.batch
         self.at = at[at < self.h * self.w * tile.batch]
         place, self.b = np.divmod(self.at, tile.batch)
         self.row, self.column = np.divmod(place, self.w)
         self.below, self.right = 2 * self.row + 1 < op.height, 2 * self.column + 1 < op.width
 
-    def taps(self, channels: np.ndarray) -> np.ndarray:
-        """Return what the taps of a kernel see at each pixel: (channel, 3, 3, at, 2, 2)."""
+    def patches(
+        self, channels: np.ndarray, read: Callable[[np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        """Return the pixels that kernels reach from each window: (channel, 4, 4, at)."""
         r, c = (2 * first - 1 + np.arange(4)[:, None] for first in (self.row, self.column))
         inside = ((r >= 0) & (r < self.height))[:, None] & ((c >= 0) & (c < self.width))
         rows, columns = r.clip(0, self.height - 1)[:, None], c.clip(0, self.width - 1)
         pixels = channels[:, None, None, None] * self.height + rows
-        pixels = (pixels * self.width + columns) * self._tile.batch + self.b
-        patches = np.where(inside, self._tile.input(pixels), 0)
-        return sliding_window_view(patches, (2, 2), (1, 2))
+        pixels = (pixels * self.width + columns) * self.batch + self.b
+        return np.where(inside, read(pixels), 0)
+
+    def taps(self, channels: np.ndarray) -> np.ndarray:
+        """Return what the taps of a kernel see at each pixel: (channel, 3, 3, at, 2, 2)."""
+        return sliding_window_view(self.patches(channels, self._tile.input), (2, 2), (1, 2))
 
     def averages(self, channels: np.ndarray) -> np.ndarray:
         """Return the mean of what the taps see in a window: (channel, 3, 3, at)."""
@@ -331,9 +338,21 @@ class Windows:
         inside[:, 1] *= self.right
         return np.einsum("iyxlpq,pql->iyxl", taps, inside / inside.sum((0, 1)))
 
+    def pixels(self, channels: np.ndarray, p: int, q: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return which windows have pixel (p, q), and its places in the maps."""
+        kept = np.flatnonzero((self.below | (p == 0)) & (self.right | (q == 0)))
+        row, column = 2 * self.row[kept] + p, 2 * self.column[kept] + q
+        to = (channels[:, None] * self.height + row) * self.width + column
+        return kept, to * self.batch + self.b[kept]
+
+
+def n_windows(op: Op) -> tuple[int, int]:
+    """Return the number of windows of a map, down and across."""
+    return (op.height + 1) // 2, (op.width + 1) // 2
+
 
 def size_of_output(op: Op) -> tuple[int, int]:
-    return (op.height + 1) // 2, (op.width + 1) // 2
+    return (op.height, op.width) if op.pooling == NONE else n_windows(op)
 
 
 def range_of(begin: int, length: int, end: int) -> np.ndarray:
@@ -343,7 +362,7 @@ def range_of(begin: int, length: int, end: int) -> np.ndarray:
 
 def windows_of_threads(tile: Tile) -> tuple[int, Windows]:
     """Return the first channel of a tile, and its windows."""
-    h, w = size_of_output(tile.op)
+    h, w = n_windows(tile.op)
     places = ceil_div(h * w * tile.batch, tile.threads)
     begin = tile.index % places * tile.threads
     windows = Windows(tile, np.arange(begin, begin + tile.threads))
@@ -364,8 +383,12 @@ def convolve(tile: Tile) -> None:
     kernels = kernels_of(tile, outputs, inputs)
     n = windows.h * windows.w * tile.batch
     to = outputs[:, None] * n + windows.at
-    if op.maximum:
-        sums = np.einsum("oiyx,iyxlpq->pqol", kernels, windows.taps(inputs))
+    if op.pooling == AVERAGE:
+        value = np.einsum("oiyx,iyxl->ol", kernels, windows.averages(inputs))
+        tile.write("work", "z", to, value)
+        return
+    sums = np.einsum("oiyx,iyxlpq->pqol", kernels, windows.taps(inputs))
+    if op.pooling == MAXIMUM:
         value, code = sums[0, 0], np.zeros(to.shape, np.uint8)
         for pixel in range(1, 4):
             p, q = divmod(pixel, 2)
@@ -374,9 +397,11 @@ def convolve(tile: Tile) -> None:
             larger = inside & ((other > value) | np.isnan(other))
             value, code = np.where(larger, other, value), np.where(larger, pixel, code)
         tile.write("codes", "codes", to, code)
-    else:
-        value = np.einsum("oiyx,iyxl->ol", kernels, windows.averages(inputs))
-    tile.write("work", "z", to, value)
+        tile.write("work", "z", to, value)
+        return
+    for p, q in product(range(2), repeat=2):
+        kept, to = windows.pixels(outputs, p, q)
+        tile.write("work", "z", to, sums[p, q][:, kept])
 
 
 def channel_of(tile: Tile) -> np.ndarray:
@@ -476,7 +501,7 @@ def normalise_back(tile: Tile) -> None:
 
 def convolve_weight(tile: Tile) -> None:
     op = tile.op
-    h, w = size_of_output(op)
+    h, w = n_windows(op)
     n = h * w * tile.batch
     part, channel = tile.index % op.splits, tile.index // op.splits % op.inputs
     first = tile.index // op.splits // op.inputs * FEW
@@ -484,14 +509,20 @@ def convolve_weight(tile: Tile) -> None:
     windows = Windows(tile, range_of(part * length, length, n))
     outputs, channels = range_of(first, FEW, op.outputs), np.array([channel])
     there = outputs[:, None] * n + windows.at
-    slopes = tile.read("work", "dy", there)
-    if op.maximum:
-        codes = tile.read("codes", "codes", there)
-        pixels = np.arange(4).reshape(2, 2, 1, 1)
-        chosen = np.where(codes == pixels, slopes, 0)
-        sums = np.einsum("pqol,yxlpq->oyx", chosen, windows.taps(channels)[0])
-    else:
+    if op.pooling == AVERAGE:
+        slopes = tile.read("work", "dy", there)
         sums = np.einsum("ol,yxl->oyx", slopes, windows.averages(channels)[0])
+    else:
+        slopes = np.zeros((2, 2, len(outputs), len(windows.at)))
+        if op.pooling == MAXIMUM:
+            codes = tile.read("codes", "codes", there)
+            own = codes == np.arange(4).reshape(2, 2, 1, 1)
+            slopes += np.where(own, tile.read("work", "dy", there), 0)
+        else:
+            for p, q in product(range(2), repeat=2):
+                kept, pixels = windows.pixels(outputs, p, q)
+                slopes[p, q][:, kept] = tile.read("work", "dy", pixels)
+        sums = np.einsum("pqol,yxlpq->oyx", slopes, windows.taps(channels)[0])
     to = (outputs[:, None] * op.inputs + channel) * TAPS + np.arange(TAPS)
     if op.splits > 1:
         to += part * op.outputs * op.inputs * TAPS
@@ -509,33 +540,13 @@ def sums_of_taps(kernels: np.ndarray, axis: int) -> np.ndarray:
 def convolve_input(tile: Tile) -> None:
     op = tile.op
     first, windows = windows_of_threads(tile)
-    h, w, at, batch = windows.h, windows.w, windows.at, tile.batch
     channels, outputs = range_of(first, FEW, op.inputs), np.arange(op.outputs)
     kernels = kernels_of(tile, outputs, channels)
-    steps = np.arange(-1, 2)
-    r, c = np.broadcast_arrays(
-        windows.row + steps[:, None, None], windows.column + steps[:, None]
-    )
-    inside = (r >= 0) & (r < h) & (c >= 0) & (c < w)
-    around = np.where(inside, (r * w + c) * batch + windows.b, at)
-    there = outputs[:, None, None, None] * (h * w * batch) + around
-    shares = inside.astype(float)
-    if not op.maximum:
-        shares /= np.where(2 * r + 1 < op.height, 2, 1) * np.where(2 * c + 1 < op.width, 2, 1)
-    slopes = tile.read("work", "dy", there) * shares
-    sums = np.zeros((2, 2, len(channels), len(at)))
-    if op.maximum:
-        # The first of four rows is the second row of the window above, and so on.
-        codes = tile.read("codes", "codes", there)
-        pixels = np.zeros((4, 4, len(outputs), len(at)))
-        for p, q in product(range(4), repeat=2):
-            u, v, own = (p + 1) // 2, (q + 1) // 2, (p + 1) % 2 * 2 + (q + 1) % 2
-            pixels[p, q] = np.where(codes[:, u, v] == own, slopes[:, u, v], 0)
-        for p, q, y, x in product(range(2), range(2), range(3), range(3)):
-            sums[p, q] += kernels[:, :, y, x].T @ pixels[p + 2 - y, q + 2 - x]
-    else:
+    sums = np.zeros((2, 2, len(channels), len(windows.at)))
+    if op.pooling == AVERAGE:
         numbers = sums_of_taps(sums_of_taps(kernels, 2), 3)
-        ones = np.ones_like(at)
+        slopes = slopes_around(tile, windows, outputs)
+        ones = np.ones_like(windows.at)
         # Which taps connect the first and second pixel to their first and second window.
         rows, columns = (
             ((2 * ones, np.where(two, 3, 1)), (4 * ones, 0 * ones))
@@ -544,11 +555,51 @@ def convolve_input(tile: Tile) -> None:
         for p, q, u, v in product(range(2), repeat=4):
             weights = numbers[:, :, rows[p][u], columns[q][v]]
             sums[p, q] += np.einsum("ocl,ol->cl", weights, slopes[:, p + u, q + v])
+    else:
+        pixels = slopes_before_pooling(tile, windows, outputs)
+        for p, q, y, x in product(range(2), range(2), range(3), range(3)):
+            sums[p, q] += kernels[:, :, y, x].T @ pixels[:, p + 2 - y, q + 2 - x]
     for p, q in product(range(2), repeat=2):
-        kept = (windows.below | (p == 0)) & (windows.right | (q == 0))
-        row, column = 2 * windows.row[kept] + p, 2 * windows.column[kept] + q
-        to = (channels[:, None] * op.height + row) * op.width + column
-        tile.write("work", "dx", to * batch + windows.b[kept], sums[p, q][:, kept])
+        kept, to = windows.pixels(channels, p, q)
+        tile.write("work", "dx", to, sums[p, q][:, kept])
+
+
+def places_around(windows: Windows, outputs: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the places of windows around, whether they are inside, their rows and columns.
+
+    A place outside is that of the window itself.
+    """
+    steps = np.arange(-1, 2)
+    r, c = np.broadcast_arrays(
+        windows.row + steps[:, None, None], windows.column + steps[:, None]
+    )
+    batch, n = windows.batch, windows.h * windows.w * windows.batch
+    inside = (r >= 0) & (r < windows.h) & (c >= 0) & (c < windows.w)
+    around = np.where(inside, (r * windows.w + c) * batch + windows.b, windows.at)
+    return outputs[:, None, None, None] * n + around, inside, r, c
+
+
+def slopes_around(tile: Tile, windows: Windows, outputs: np.ndarray) -> np.ndarray:
+    """Return the shares of pixels in the gradients of windows: (output, 3, 3, at)."""
+    there, inside, r, c = places_around(windows, outputs)
+    height, width = tile.op.height, tile.op.width
+    sizes = np.where(2 * r + 1 < height, 2, 1) * np.where(2 * c + 1 < width, 2, 1)
+    return tile.read("work", "dy", there) * (inside / sizes)
+
+
+def slopes_before_pooling(tile: Tile, windows: Windows, outputs: np.ndarray) -> np.ndarray:
+    """Return the gradients of the pixels that kernels reach: (output, 4, 4, at)."""
+    if tile.op.pooling == NONE:
+        return windows.patches(outputs, lambda index: tile.read("work", "dy", index))
+    there, inside, *_ = places_around(windows, outputs)
+    slopes = tile.read("work", "dy", there) * inside
+    codes = tile.read("codes", "codes", there)
+    pixels = np.zeros((len(outputs), 4, 4, len(windows.at)))
+    for p, q in product(range(4), repeat=2):
+        # The first of four rows is the second row of the window above, and so on.
+        u, v, own = (p + 1) // 2, (q + 1) // 2, (p + 1) % 2 * 2 + (q + 1) % 2
+        pixels[:, p, q] = np.where(codes[:, u, v] == own, slopes[:, u, v], 0)
+    return pixels
 
 
 def gradient_of(tile: Tile, at: np.ndarray) -> np.ndarray:

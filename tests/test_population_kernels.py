@@ -22,7 +22,6 @@ from skectonas.population.groups.stack import Stack
 from skectonas.population.kernels import compiled, program
 from skectonas.population.kernels.launches import is_built_in, split_for_kernels
 from skectonas.population.kernels.program import LAYOUT, OpKind, build_program, fits
-from skectonas.topology import POOLINGS
 from skectonas.training.plain import resolve_optimizer
 
 
@@ -44,6 +43,8 @@ def test_the_source_declares_the_same_operation() -> None:
 def test_the_source_has_the_same_kinds_and_sizes() -> None:
     body = re.sub(r"//.*", "", SOURCE.partition("enum Kind {")[2].partition("}")[0])
     assert re.findall(r"\w+", body) == [kind.name for kind in OpKind]
+    assert "enum Pooling { AVERAGE, MAXIMUM, NONE };" in SOURCE
+    assert program.POOLINGS == ("average", "max", None)
     for name in ("WARP", "FEW", "INPUTS", "UNITS", "FEW_UNITS"):
         (value,) = re.findall(rf"^const int {name} = (\d+);", SOURCE, re.MULTILINE)
         assert int(value) == getattr(program, name)
@@ -52,7 +53,7 @@ def test_the_source_has_the_same_kinds_and_sizes() -> None:
 @examples(30)
 @given(
     st.lists(
-        st.tuples(topologies((9, 12, 2), 3, POOLINGS), st.integers(1, 3)),
+        st.tuples(topologies((9, 12, 2), 3), st.integers(1, 3)),
         min_size=1,
         max_size=4,
     ),
@@ -86,7 +87,8 @@ def test_every_candidate_has_a_whole_step_and_memory_of_its_own(drawn, batch) ->
         assert len(own) <= program.MAX_OPS
         for op in own:
             if op["kind"] in (OpKind.CONVOLVE, OpKind.DENSE):
-                sides = -(-op["height"] // 2) * -(-op["width"] // 2)
+                side = 1 if program.POOLINGS[op["pooling"]] is None else 2
+                sides = -(-op["height"] // side) * -(-op["width"] // side)
                 size = op["outputs"] * (sides if op["kind"] == OpKind.CONVOLVE else 1) * batch
                 values += [(op["y"], size), (op["dy"], size)]
                 if op["z"] >= 0:
@@ -129,8 +131,6 @@ def test_large_candidates_are_left_to_stacks_unless_there_are_many() -> None:
     assert split_for_kernels(many, 32) == (many, [])
     deep = Group(Topology((28, 28, 1), [], [Dense(3)] * 40, 10), (0,))
     assert split_for_kernels([deep], 32) == ([], [deep])
-    unpooled = Group(Topology((8, 8, 1), [ConvCell(3), ConvCell(3, None)], [], 3), (0,))
-    assert split_for_kernels([unpooled], 32) == ([], [unpooled])
 
 
 @pytest.fixture

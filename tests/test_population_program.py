@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,30 +12,39 @@ import torch
 from helpers import examples
 from hypothesis import given
 from hypothesis import strategies as st
+from kernel_launches import assert_kernel_equals_plain_loop
 from populations import (
     KEY,
-    POOLED,
-    assert_close,
+    MIXED,
     candidate,
     networks,
     rounds,
     scorer_for,
     training_data,
 )
-from program_interpreter import ARGUMENTS, Fault, Interpreter, launch_with
+from program_interpreter import (
+    ARGUMENTS,
+    AVERAGE,
+    NONE,
+    Fault,
+    Interpreter,
+    launch_with,
+)
 
 from skectonas import Dense, Topology
 from skectonas.candidate import Candidate
-from skectonas.population import FusedTrainer, trainer
 from skectonas.population.groups.grouping import group_candidates
 from skectonas.population.groups.stack import Stack, stacked
-from skectonas.population.kernels import launches
 from skectonas.population.kernels.launches import as_read
-from skectonas.population.kernels.program import LAYOUT, OpKind, Program, build_program
-from skectonas.population.native.library import TORCH, VARIABLE
+from skectonas.population.kernels.program import (
+    LAYOUT,
+    POOLINGS,
+    OpKind,
+    Program,
+    build_program,
+)
 from skectonas.population.run.batches import Loader
 from skectonas.surroundings import one_thread
-from skectonas.topology import POOLINGS
 from skectonas.training.data import TrainingData
 from skectonas.training.plain import OptimizerSpec, PlainTrainer, resolve_optimizer
 
@@ -56,6 +64,7 @@ WIDE = [
     ("9a 5m", (33,)),
     ("18a 17a", (4,)),
     ("17m 18m", ()),
+    ("17n 18n", ()),
 ]
 
 
@@ -63,29 +72,6 @@ WIDE = [
 def _single_thread() -> Iterator[None]:
     with one_thread():
         yield
-
-
-@contextmanager
-def interpreted(threads: int) -> Iterator[list[int]]:
-    """Train with an interpreted kernel; the list collects the numbers of candidates."""
-    launched: list[int] = []
-
-    def compiled(*_: object) -> Callable[..., None]:
-        launch = launch_with(threads)
-
-        def counted(n_candidates: int, *others: Any) -> None:
-            launched.append(n_candidates)
-            launch(n_candidates, *others)
-
-        return counted
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(VARIABLE, TORCH)  # instead of the native library
-        patch.setattr(trainer, "can_compile", lambda device: True)
-        patch.setattr(trainer, "batches_at_once", lambda *_: 3)  # as on a device: several
-        patch.setattr(launches, "threads_for", lambda *_: threads)
-        patch.setattr(launches, "compiled", compiled)
-        yield launched
 
 
 def assert_equal_to_the_plain_loop(
@@ -96,18 +82,16 @@ def assert_equal_to_the_plain_loop(
     threads: int = 256,
     n_classes: int = 3,
 ) -> None:
-    scorer = scorer_for(data, n_classes)
-    expected = PlainTrainer(data, optimizer, scorer, 2).train(candidates, n_steps, KEY)
-    with interpreted(threads) as launched:
-        found = FusedTrainer(data, optimizer, scorer, 2).train(candidates, n_steps, KEY)
-    assert max(launched) == len(candidates)
-    assert_close(found, expected, TOLERANCE)
+    launch = launch_with(threads)
+    assert_kernel_equals_plain_loop(
+        launch, threads, data, candidates, n_steps, optimizer, n_classes, TOLERANCE
+    )
 
 
 @st.composite
 def populations(draw: st.DrawFn) -> tuple[TrainingData, list[Candidate], list[int], int]:
     """A population with relatives, which are stacked and padded, and a few steps for each."""
-    data, candidates, n_steps, n_classes = draw(rounds(POOLINGS))
+    data, candidates, n_steps, n_classes = draw(rounds())
     kinds = [c.topology for c in candidates[:3]]
     for kind in list(kinds):
         if draw(st.booleans()):
@@ -129,16 +113,16 @@ def test_random_populations_equal_the_plain_loop(population, rule, threads) -> N
 @pytest.mark.parametrize("rule", RULES)
 def test_gradient_descent_over_several_launches(rule) -> None:
     data = training_data((6, 6, 1), weighted=True)
-    n_steps = [7 + i % 3 for i in range(len(POOLED))]
+    n_steps = [7 + i % 3 for i in range(len(MIXED))]
     optimizer = resolve_optimizer("SGD", 0.02, rule)
-    assert_equal_to_the_plain_loop(data, networks((6, 6, 1), 3, POOLED), n_steps, optimizer)
+    assert_equal_to_the_plain_loop(data, networks((6, 6, 1), 3, MIXED), n_steps, optimizer)
 
 
 @pytest.mark.parametrize("name", ["Adam", "NAdam"])
 def test_other_optimizers_take_the_gradients(name) -> None:
     data = training_data((6, 6, 1))
-    n_steps = [7 + i % 3 for i in range(len(POOLED))]
-    candidates = networks((6, 6, 1), 3, POOLED)
+    n_steps = [7 + i % 3 for i in range(len(MIXED))]
+    candidates = networks((6, 6, 1), 3, MIXED)
     assert_equal_to_the_plain_loop(data, candidates, n_steps, resolve_optimizer(name, 0.01))
 
 
@@ -154,7 +138,7 @@ def test_layers_of_many_tiles(threads) -> None:
 @pytest.mark.parametrize("name", ["SGD", "Adam"])
 def test_gradients_in_parts(name) -> None:
     data = training_data((27, 28, 1), n_rows=64, batch_size=16)
-    candidates = networks((27, 28, 1), 3, [("3m", ()), ("2a 5m", (4,)), ("1a 2a", ())])
+    candidates = networks((27, 28, 1), 3, [("3m", ()), ("2a 5m", (4,)), ("1n 2a", ())])
     stacks = [stacked(c.topology, [c], CPU) for c in candidates]
     splits = build_program(stacks, 16, 256, updates=True).ops.view(LAYOUT)["splits"]
     assert len(set(splits)) > 2
@@ -227,7 +211,7 @@ class Sample:
     def __init__(self, *, updates: bool) -> None:
         self.updates = updates
         self._data = training_data((13, 12, 1))
-        layers = [("3m 2a", (4,)), ("2a 3m", ())]
+        layers = [("3m 2a", (4,)), ("2a 3n 2m", ())]
         candidates = networks((13, 12, 1), 3, layers)
         self._stacks = [stacked(c.topology, [c], CPU) for c in candidates]
         self.program = build_program(self._stacks, 8, 128, updates=updates)
@@ -270,13 +254,17 @@ def test_every_number_of_an_operation_matters(sample) -> None:
     tried = set()
     unnoticed = []
     for i, field in sorted(sample.used):
-        kind = OpKind(sample.ops[i]["kind"]).name
+        kind = OpKind(sample.ops[i]["kind"]).name, POOLINGS[sample.ops[i]["pooling"]]
         if field == "ends" or (kind, field) in tried:
             continue
         tried.add((kind, field))
         ops = sample.ops.copy()
-        if field in ("maximum", "relu"):
+        if field == "relu":
             ops[i][field] ^= 1
+        elif field == "pooling":
+            # All that a batch norm has to know is whether there is one.
+            unlike = NONE if "NORMALISE" in kind[0] else ops[i][field] + 1
+            ops[i][field] = AVERAGE if ops[i][field] == NONE else unlike
         else:
             # An odd side and the next even one have as many pooling windows, and there may be
             # room for another output before the next array begins.

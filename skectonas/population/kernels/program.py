@@ -29,6 +29,7 @@ N_INT_FIELDS = 11  # first fields of an operation; the fields after them are off
 ALIGNMENT = 32  # values; a warp reads this many at once
 MAX_OPS = 70  # operations of a candidate
 MIN_GRADIENT_TILES = 8  # a gradient of a convolution with fewer tiles is split
+POOLINGS = ("average", "max", None)  # in the order of their numbers in train.cu
 
 
 class OpKind(IntEnum):
@@ -58,7 +59,7 @@ class Op:
     width: int = 1
     inputs: int = 1
     outputs: int = 1
-    maximum: int = 0
+    pooling: int = 0
     relu: int = 0
     splits: int = 1
     ends: int = 0
@@ -246,11 +247,10 @@ class _StageBuilder:
             height, width = topology.map_sizes[i + 1]
             inputs, size = topology.channels[i], (cell.channels, height, width, self._batch)
             tiles = inputs * ceil_div(cell.channels, FEW)
+            windows = math.prod(map(pooled, topology.map_sizes[i])) * self._batch
             splits = min(
-                ceil_div(MIN_GRADIENT_TILES, tiles),
-                ceil_div(math.prod(size[1:]), 2 * self._threads),
+                ceil_div(MIN_GRADIENT_TILES, tiles), ceil_div(windows, 2 * self._threads)
             )
-            maximum = cell.pooling == "max"
             op = Op(
                 OpKind.CONVOLVE,
                 candidate,
@@ -258,7 +258,7 @@ class _StageBuilder:
                 width=topology.map_sizes[i][1],
                 inputs=inputs,
                 outputs=cell.channels,
-                maximum=int(maximum),
+                pooling=POOLINGS.index(cell.pooling),
                 splits=splits,
                 weight=places[f"{conv_name(i)}.weight"],
                 gamma=places[f"{norm_name(i)}.weight"],
@@ -268,7 +268,7 @@ class _StageBuilder:
                 z=self.work(*size),
                 norms=self.work(NORMS, cell.channels),
                 parts=self.work(splits, cell.channels, inputs, TAPS) if splits > 1 else -1,
-                codes=self.codes(*size) if maximum else -1,
+                codes=self.codes(*size) if cell.pooling == "max" else -1,
             )
             cells.append(connect(cells[-1], op) if cells else op)
         return cells
@@ -296,12 +296,7 @@ class _StageBuilder:
 
 
 def fits(topology: Topology) -> bool:
-    """Return whether the kernel can train a candidate.
-
-    All of its cells have to pool, and its operations to fit in the memory reserved for them.
-    """
-    if any(cell.pooling is None for cell in topology.cells):
-        return False
+    """Return whether the operations of a candidate fit in the memory reserved for them."""
     n_ops = 8 * len(topology.cells) + 5 * (len(topology.dense) + 1) + 1
     return n_ops <= MAX_OPS
 

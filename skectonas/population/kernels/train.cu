@@ -41,7 +41,7 @@ __device__ void load(real values[N], const real *source) {
 }
 
 enum Kind {
-    CONVOLVE,         // convolution and pooling
+    CONVOLVE,         // convolution, and pooling if there is any
     NORMALISE,        // batch norm and relu
     DENSE,
     LOSS,
@@ -54,6 +54,8 @@ enum Kind {
     UPDATE
 };
 
+enum Pooling { AVERAGE, MAXIMUM, NONE };
+
 // The fields of type long long are offsets: into `work` (x, dx, y, z, dy, norms, parts), into
 // `weights` and `gradient` (weight, bias, gamma, beta), or into `codes`.
 struct Op {
@@ -62,7 +64,7 @@ struct Op {
     int n_tiles;
     int height, width;    // of the input maps
     int inputs, outputs;  // channels or units
-    int maximum;          // whether the pooling is max pooling, else average pooling
+    int pooling;
     int relu;             // whether relu follows a dense layer
     int splits;           // number of parts of the gradient of a convolution
     int ends;             // whether this is the last operation of its stage
@@ -97,6 +99,12 @@ __device__ const real *input(const Op &op, const Memory &m) {
     return op.x < 0 ? m.images : m.work + op.x;
 }
 
+// The number of values of a channel after the pooling.
+__device__ int size_of_output(const Op &op, const Memory &m) {
+    if (op.pooling == NONE) return op.height * op.width * m.batch;
+    return (op.height + 1) / 2 * ((op.width + 1) / 2) * m.batch;
+}
+
 __device__ real sum_of_warp(real value) {
 #pragma unroll 1
     for (int offset = WARP / 2; offset > 0; offset /= 2)
@@ -115,7 +123,8 @@ __device__ real sum_of_block(real value, real *shared) {
     return total;
 }
 
-// The places of the 4x4 pixels of a map that the convolutions of a pooling window read.
+// The places of the 4x4 pixels of a map that the convolutions of a window read. A window is 2x2
+// pixels, of which pooling makes one.
 struct Patch {
     int rows[4], columns[4]; // offsets
     int inside;              // a bit for each pixel
@@ -150,8 +159,8 @@ struct Patch {
     }
 };
 
-// The mean, over the pixels of a pooling window, of the input of each tap of a kernel. The last
-// window of an odd side has one pixel only.
+// The mean, over the pixels of a window, of the input of each tap of a kernel. The last window of
+// an odd side has one pixel only.
 __device__ void average(const real pixels[4][4], bool below, bool right, real mean[TAPS]) {
     real share = (below ? real(0.5) : real(1)) * (right ? real(0.5) : real(1));
 #pragma unroll
@@ -167,11 +176,12 @@ __device__ void average(const real pixels[4][4], bool below, bool right, real me
 
 __device__ bool exceeds(real value, real most) { return value > most || value != value; }
 
-template <bool MAXIMUM>
+template <Pooling POOLING>
 __device__ void convolve(const Op &from, const Memory &m, int tile, real *shared) {
     const Op op = from; // in registers
     const int h = (op.height + 1) / 2, w = (op.width + 1) / 2, n = h * w * m.batch;
     const int places = (n + THREADS - 1) / THREADS, area = op.height * op.width * m.batch;
+    const int PIXELS = POOLING == AVERAGE ? 1 : 4;
     const real *x = input(op, m);
 #pragma unroll 1
     for (int held = -1; tile < op.n_tiles; tile += BLOCKS) {
@@ -181,7 +191,7 @@ __device__ void convolve(const Op &from, const Memory &m, int tile, real *shared
         const int row = place / w, column = place - row * w;
         const bool below = 2 * row + 1 < op.height, right = 2 * column + 1 < op.width;
         const Patch patch(row, column, b, op.height, op.width, m.batch);
-        real sums[MAXIMUM ? 4 : 1][FEW] = {};
+        real sums[PIXELS][FEW] = {};
 #pragma unroll 1
         for (int begin = 0; begin < op.inputs; begin += SLICE) {
             const int slice = min(SLICE, op.inputs - begin);
@@ -202,7 +212,7 @@ __device__ void convolve(const Op &from, const Memory &m, int tile, real *shared
                 real pixels[4][4];
                 patch.load(pixels, x + (begin + i) * area);
                 const real *kernels = shared + i * TAPS * FEW;
-                if (MAXIMUM) {
+                if (POOLING != AVERAGE) {
 #pragma unroll
                     for (int tap = 0; tap < TAPS; ++tap) {
                         real weights[FEW];
@@ -210,8 +220,8 @@ __device__ void convolve(const Op &from, const Memory &m, int tile, real *shared
 #pragma unroll
                         for (int o = 0; o < FEW; ++o)
 #pragma unroll
-                            for (int pixel = 0; pixel < 4; ++pixel)
-                                sums[pixel % (MAXIMUM ? 4 : 1)][o] +=
+                            for (int pixel = 0; pixel < PIXELS; ++pixel)
+                                sums[pixel][o] +=
                                     weights[o] *
                                     pixels[pixel / 2 + tap / 3][pixel % 2 + tap % 3];
                     }
@@ -232,13 +242,23 @@ __device__ void convolve(const Op &from, const Memory &m, int tile, real *shared
 #pragma unroll
         for (int o = 0; o < FEW; ++o) {
             if (first + o >= op.outputs) break;
+            if (POOLING == NONE) {
+                real *z = m.work + op.z + (first + o) * area;
+#pragma unroll
+                for (int pixel = 0; pixel < PIXELS; ++pixel) {
+                    if ((pixel / 2 && !below) || (pixel % 2 && !right)) continue;
+                    const int r = 2 * row + pixel / 2, c = 2 * column + pixel % 2;
+                    z[(r * op.width + c) * m.batch + b] = sums[pixel][o];
+                }
+                continue;
+            }
             real value = sums[0][o];
-            if (MAXIMUM) {
+            if (POOLING == MAXIMUM) {
                 unsigned char code = 0;
 #pragma unroll
-                for (int pixel = 1; pixel < 4; ++pixel) {
+                for (int pixel = 1; pixel < PIXELS; ++pixel) {
                     const bool inside = (pixel / 2 == 0 || below) && (pixel % 2 == 0 || right);
-                    const real other = sums[pixel % (MAXIMUM ? 4 : 1)][o];
+                    const real other = sums[pixel][o];
                     // The first of equal values counts.
                     if (inside && exceeds(other, value)) {
                         value = other;
@@ -256,7 +276,7 @@ enum Norm { MEAN, FACTOR, DEVIATION };
 
 __device__ void normalise(const Op &from, const Memory &m, int channel, real *shared) {
     const Op op = from; // in registers
-    const int n = (op.height + 1) / 2 * ((op.width + 1) / 2) * m.batch;
+    const int n = size_of_output(op, m);
     const real *z = m.work + op.z + channel * n;
     real *y = m.work + op.y + channel * n;
     const real gamma = m.weights[op.gamma + channel], beta = m.weights[op.beta + channel];
@@ -419,7 +439,7 @@ __device__ void dense_input(const Op &from, const Memory &m, int tile) {
 
 __device__ void normalise_back(const Op &from, const Memory &m, int channel, real *shared) {
     const Op op = from; // in registers
-    const int n = (op.height + 1) / 2 * ((op.width + 1) / 2) * m.batch;
+    const int n = size_of_output(op, m);
     const real *z = m.work + op.z + channel * n, *y = m.work + op.y + channel * n;
     real *dy = m.work + op.dy + channel * n;
     const real *norms = m.work + op.norms + channel;
@@ -446,7 +466,7 @@ __device__ void normalise_back(const Op &from, const Memory &m, int channel, rea
 }
 
 // A tile is one input channel, a few output channels, and a part of the places.
-template <bool MAXIMUM>
+template <Pooling POOLING>
 __device__ void convolve_weight(const Op &from, const Memory &m, int tile, real *shared) {
     const Op op = from; // in registers
     const int h = (op.height + 1) / 2, w = (op.width + 1) / 2, n = h * w * m.batch;
@@ -454,34 +474,45 @@ __device__ void convolve_weight(const Op &from, const Memory &m, int tile, real 
     const int first = tile / op.splits / op.inputs * FEW;
     const int length = (n + op.splits - 1) / op.splits, end = min(n, (part + 1) * length);
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    const real *map = input(op, m) + channel * op.height * op.width * m.batch;
+    const int SLOPES = POOLING == NONE ? 4 : 1; // of a window
+    const int area = op.height * op.width * m.batch;
+    const real *map = input(op, m) + channel * area;
     real sums[FEW][TAPS] = {};
 #pragma unroll 1
     for (int at = part * length + threadIdx.x; at < end; at += THREADS) {
         const int place = at / m.batch, b = at - place * m.batch;
         const int row = place / w, column = place - row * w;
-        real pixels[4][4], mean[TAPS], slopes[FEW];
+        const bool below = 2 * row + 1 < op.height, right = 2 * column + 1 < op.width;
+        real pixels[4][4], mean[TAPS], slopes[FEW][SLOPES];
         int codes[FEW];
 #pragma unroll
         for (int o = 0; o < FEW; ++o) {
-            const int there = min(first + o, op.outputs - 1) * n + at;
-            slopes[o] = m.work[op.dy + there];
-            codes[o] = MAXIMUM ? m.codes[op.codes + there] : 0;
+            const int output = min(first + o, op.outputs - 1);
+            const real *dz = m.work + op.dy + output * (POOLING == NONE ? area : n);
+#pragma unroll
+            for (int i = 0; i < SLOPES; ++i) {
+                const bool inside = (i / 2 == 0 || below) && (i % 2 == 0 || right);
+                const int r = 2 * row + i / 2, c = 2 * column + i % 2;
+                const int there = POOLING == NONE ? (r * op.width + c) * m.batch + b : at;
+                slopes[o][i] = inside ? dz[there] : real(0);
+            }
+            codes[o] = POOLING == MAXIMUM ? m.codes[op.codes + output * n + at] : 0;
         }
         Patch(row, column, b, op.height, op.width, m.batch).load(pixels, map);
-        if (!MAXIMUM)
-            average(pixels, 2 * row + 1 < op.height, 2 * column + 1 < op.width, mean);
+        if (POOLING == AVERAGE) average(pixels, below, right, mean);
 #pragma unroll
         for (int o = 0; o < FEW; ++o)
 #pragma unroll
             for (int tap = 0; tap < TAPS; ++tap) {
-                if (MAXIMUM) {
-#pragma unroll
-                    for (int pixel = 0; pixel < 4; ++pixel)
-                        sums[o][tap] += (codes[o] == pixel ? slopes[o] : real(0)) *
-                                        pixels[pixel / 2 + tap / 3][pixel % 2 + tap % 3];
+                if (POOLING == AVERAGE) {
+                    sums[o][tap] += slopes[o][0] * mean[tap];
                 } else {
-                    sums[o][tap] += slopes[o] * mean[tap];
+#pragma unroll
+                    for (int pixel = 0; pixel < 4; ++pixel) {
+                        const bool takes = POOLING == NONE || codes[o] == pixel;
+                        sums[o][tap] += (takes ? slopes[o][pixel % SLOPES] : real(0)) *
+                                        pixels[pixel / 2 + tap / 3][pixel % 2 + tap % 3];
+                    }
                 }
             }
     }
@@ -509,7 +540,7 @@ __device__ void convolve_weight(const Op &from, const Memory &m, int tile, real 
 }
 
 // With average pooling, one or two taps of each row and column of the kernel connect a pixel to a
-// pooling window. These are their sums.
+// window. These are their sums.
 const int SUMS = 5;
 
 __device__ real sum_of_taps(const real *kernel, int sum) {
@@ -523,13 +554,28 @@ __device__ real sum_of_taps(const real *kernel, int sum) {
     return total;
 }
 
-// A thread computes the 2x2 pixels of a pooling window in a few input channels.
-template <bool MAXIMUM>
+// Gradients before the max pooling, at the 4x4 pixels that the taps of a window reach. The first of
+// the four rows is the second row of the window above, and so on.
+__device__ void unpool(
+    const unsigned char *codes, const int around[3][3], const real slopes[3][3],
+    real pixels[4][4]) {
+#pragma unroll
+    for (int p = 0; p < 4; ++p)
+#pragma unroll
+        for (int q = 0; q < 4; ++q) {
+            const int u = (p + 1) / 2, v = (q + 1) / 2;
+            const int own = (p + 1) % 2 * 2 + (q + 1) % 2;
+            pixels[p][q] = codes[around[u][v]] == own ? slopes[u][v] : real(0);
+        }
+}
+
+// A thread computes the 2x2 pixels of a window in a few input channels.
+template <Pooling POOLING>
 __device__ void convolve_input(const Op &from, const Memory &m, int tile, real *shared) {
     const Op op = from; // in registers
-    const int NUMBERS = MAXIMUM ? TAPS : SUMS * SUMS; // of a kernel
+    const int NUMBERS = POOLING == AVERAGE ? SUMS * SUMS : TAPS; // of a kernel
     const int h = (op.height + 1) / 2, w = (op.width + 1) / 2, n = h * w * m.batch;
-    const int places = (n + THREADS - 1) / THREADS;
+    const int places = (n + THREADS - 1) / THREADS, area = op.height * op.width * m.batch;
 #pragma unroll 1
     for (int held = -1; tile < op.n_tiles; tile += BLOCKS) {
         const int chunk = tile / places, first = chunk * FEW;
@@ -537,6 +583,7 @@ __device__ void convolve_input(const Op &from, const Memory &m, int tile, real *
         const int place = at / m.batch, b = at - place * m.batch;
         const int row = place / w, column = place - row * w;
         const bool below = 2 * row + 1 < op.height, right = 2 * column + 1 < op.width;
+        const Patch patch(row, column, b, op.height, op.width, m.batch);
         int around[3][3]; // the windows around
         real shares[3][3];
 #pragma unroll
@@ -547,8 +594,8 @@ __device__ void convolve_input(const Op &from, const Memory &m, int tile, real *
                 const bool inside = r >= 0 && r < h && c >= 0 && c < w;
                 around[u][v] = inside ? (r * w + c) * m.batch + b : at;
                 shares[u][v] = inside ? real(1) : real(0);
-                if (!MAXIMUM && 2 * r + 1 < op.height) shares[u][v] /= 2;
-                if (!MAXIMUM && 2 * c + 1 < op.width) shares[u][v] /= 2;
+                if (POOLING == AVERAGE && 2 * r + 1 < op.height) shares[u][v] /= 2;
+                if (POOLING == AVERAGE && 2 * c + 1 < op.width) shares[u][v] /= 2;
             }
         // The taps, by row or column, that connect pixel p to its first and second window.
         const int rows[2][2] = {{2, below ? 3 : 1}, {4, 0}};
@@ -566,7 +613,8 @@ __device__ void convolve_input(const Op &from, const Memory &m, int tile, real *
                     const real *kernel =
                         m.weights + op.weight + (out * op.inputs + channel) * TAPS;
                     if (channel >= op.inputs) shared[k] = 0;
-                    else shared[k] = MAXIMUM ? kernel[number] : sum_of_taps(kernel, number);
+                    else if (POOLING == AVERAGE) shared[k] = sum_of_taps(kernel, number);
+                    else shared[k] = kernel[number];
                 }
                 __syncthreads();
                 held = chunk;
@@ -574,27 +622,18 @@ __device__ void convolve_input(const Op &from, const Memory &m, int tile, real *
             if (at >= n) continue;
 #pragma unroll 1
             for (int i = 0; i < slice; ++i) {
-                const real *dz = m.work + op.dy + (begin + i) * n;
+                const real *dz = m.work + op.dy + (begin + i) * (POOLING == NONE ? area : n);
                 const real *kernels = shared + i * FEW * NUMBERS;
                 real slopes[3][3];
 #pragma unroll
                 for (int u = 0; u < 3; ++u)
 #pragma unroll
-                    for (int v = 0; v < 3; ++v) slopes[u][v] = dz[around[u][v]] * shares[u][v];
-                if (MAXIMUM) {
-                    // Gradients before the pooling, at the 4x4 pixels around. The first of the
-                    // four rows is the second row of the window above, and so on.
-                    const unsigned char *codes = m.codes + op.codes + (begin + i) * n;
+                    for (int v = 0; v < 3; ++v)
+                        if (POOLING != NONE) slopes[u][v] = dz[around[u][v]] * shares[u][v];
+                if (POOLING != AVERAGE) {
                     real pixels[4][4];
-#pragma unroll
-                    for (int p = 0; p < 4; ++p)
-#pragma unroll
-                        for (int q = 0; q < 4; ++q) {
-                            const int u = (p + 1) / 2, v = (q + 1) / 2;
-                            const int own = (p + 1) % 2 * 2 + (q + 1) % 2;
-                            const bool takes = codes[around[u][v]] == own;
-                            pixels[p][q] = takes ? slopes[u][v] : real(0);
-                        }
+                    if (POOLING == NONE) patch.load(pixels, dz);
+                    else unpool(m.codes + op.codes + (begin + i) * n, around, slopes, pixels);
 #pragma unroll
                     for (int tap = 0; tap < TAPS; ++tap) {
                         real weights[FEW];
@@ -686,8 +725,9 @@ __device__ void run_tile(const Op &op, const Memory &m, int tile, real *shared) 
     case DENSE_INPUT: dense_input(op, m, tile); break;
     case NORMALISE_BACK: normalise_back(op, m, tile, shared); break;
     case CONVOLVE_WEIGHT:
-        if (op.maximum) convolve_weight<true>(op, m, tile, shared);
-        else convolve_weight<false>(op, m, tile, shared);
+        if (op.pooling == AVERAGE) convolve_weight<AVERAGE>(op, m, tile, shared);
+        else if (op.pooling == MAXIMUM) convolve_weight<MAXIMUM>(op, m, tile, shared);
+        else convolve_weight<NONE>(op, m, tile, shared);
         break;
     case COLLECT: collect(op, m, tile); break;
     case UPDATE: update(op, m, tile); break;
@@ -697,11 +737,13 @@ __device__ void run_tile(const Op &op, const Memory &m, int tile, real *shared) 
 // The tiles of an operation that this block computes.
 __device__ void run(const Op &op, const Memory &m, int tile, real *shared) {
     if (op.kind == CONVOLVE) {
-        if (op.maximum) convolve<true>(op, m, tile, shared);
-        else convolve<false>(op, m, tile, shared);
+        if (op.pooling == AVERAGE) convolve<AVERAGE>(op, m, tile, shared);
+        else if (op.pooling == MAXIMUM) convolve<MAXIMUM>(op, m, tile, shared);
+        else convolve<NONE>(op, m, tile, shared);
     } else if (op.kind == CONVOLVE_INPUT) {
-        if (op.maximum) convolve_input<true>(op, m, tile, shared);
-        else convolve_input<false>(op, m, tile, shared);
+        if (op.pooling == AVERAGE) convolve_input<AVERAGE>(op, m, tile, shared);
+        else if (op.pooling == MAXIMUM) convolve_input<MAXIMUM>(op, m, tile, shared);
+        else convolve_input<NONE>(op, m, tile, shared);
     } else {
 #pragma unroll 1
         for (; tile < op.n_tiles; tile += BLOCKS) run_tile(op, m, tile, shared);
