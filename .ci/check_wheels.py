@@ -3,7 +3,8 @@
 python .ci/check_wheels.py FOLDER [TEST ...]
 
 The folder is emptied. Each wheel is installed into an environment of its own, where the tree is
-not found, and fits a classifier. The tests that are named run on the wheel with the library.
+not found, and fits a classifier. The tests that are named run on the wheel with the library, on
+fewer examples and engines.
 """
 
 from __future__ import annotations
@@ -144,7 +145,8 @@ def main(folder: Path, tests: Sequence[str]) -> None:
     shutil.copytree(ROOT / "tests", copy / "tests")
     shutil.copy(ROOT / "pyproject.toml", copy)
     if tests:
-        print(run(native, "-m", "pytest", "-q", "-n", 2, *tests, folder=copy))
+        command = (native, "-m", "pytest", "-q", "-n", 2, *tests)
+        print(run(*command, folder=copy, SKECTONAS_TESTS="brief"))
 
 
 if __name__ == "__main__":

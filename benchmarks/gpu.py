@@ -40,9 +40,9 @@ CUDA = torch.device("cuda")
 
 def random_topology(rng: np.random.Generator, shape: tuple[int, int, int]) -> Topology:
     """Return a topology as a search may produce it."""
-    pooling = ("average", "max")
+    pooling = ("average", "max", None)
     cells = [
-        ConvCell(int(rng.integers(1, 20)), pooling[rng.integers(2)])
+        ConvCell(int(rng.integers(1, 20)), pooling[rng.integers(3)])
         for _ in range(rng.integers(0, 4))
     ]
     dense = [Dense(int(rng.integers(1, 60))) for _ in range(rng.integers(0, 4))]

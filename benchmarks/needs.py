@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import os
 import re
 import subprocess
@@ -33,7 +34,7 @@ from skectonas.training import PLAIN_RECIPE, Rows, TrainingData, resolve_optimiz
 
 @dataclass(frozen=True)
 class Case:
-    """A round: side and channels of the images, layers as in "32a 64m", units."""
+    """A round: side and channels of the images, layers as in "32a 64m 64n", units."""
 
     engine: str
     side: int
@@ -53,6 +54,8 @@ FORMS = [
     (28, 1, "32m 64m", "100", 8),
     (64, 3, "64m 128m 128a", "500", 4),
     (112, 3, "32a 64m", "10", 2),
+    (28, 1, "12m 12n 24a 32a", "", 16),
+    (64, 3, "32n 64n", "50", 4),
 ]
 CASES = [
     *(Case(engine, *form) for engine in ("native", "torch") for form in FORMS),
@@ -67,9 +70,12 @@ CASES = [
 ]
 
 
+POOLINGS = {"a": "average", "m": "max", "n": None}
+
+
 def topology(case: Case, *, small: bool = False) -> Topology:
     cells = [
-        ConvCell(1 if small else int(cell[:-1]), {"a": "average", "m": "max"}[cell[-1]])
+        ConvCell(1 if small else int(cell[:-1]), POOLINGS[cell[-1]])
         for cell in case.cells.split()
     ]
     dense = [Dense(2 if small else int(n)) for n in case.units.split()]
@@ -91,7 +97,9 @@ def run(case: Case) -> None:
     def train(form: Topology) -> int:
         weights = initial_weights(form, rng)
         given = [Candidate(i, form, weights) for i in range(case.n_candidates)]
-        this = trainers._Round(given, [4] * len(given), (0,), PLAIN_RECIPE, case.batch)
+        this = trainers._Round(
+            given, [4] * len(given), (0,), PLAIN_RECIPE, math.inf, case.batch
+        )
         need_of = trainer._need_of(this, case.n_jobs)
         needs = list(map(need_of, trainer._plan(this, range(len(given)))))
         Path("/proc/self/clear_refs").write_text("5")

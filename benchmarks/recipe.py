@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import signal
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -27,6 +25,7 @@ import pandas as pd
 import torch
 import worth
 from datasets import adult, fashion_mnist
+from resumable import told_to_stop
 from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.model_selection import train_test_split
 
@@ -120,6 +119,7 @@ def summary(table: pd.DataFrame, first: str) -> str:
     return "\n".join(lines)
 
 
+@told_to_stop()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
@@ -134,8 +134,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    # As in `worth.py`, a run that is told to end gives no row.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     warnings.simplefilter("ignore")  # an epoch is not enough to be better than a guess
     path = arguments.out / "recipe.csv"
     fixed = {name: getattr(arguments, name) for name in ("what", "alpha", "budget")}

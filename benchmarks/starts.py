@@ -15,8 +15,6 @@ standard error.
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ import pandas as pd
 import torch
 import worth
 from datasets import fashion_mnist
+from resumable import told_to_stop
 from sklearn.metrics import log_loss
 
 from skectonas import ConvCell, ECToNASClassifier, Topology
@@ -84,6 +83,7 @@ def summary(table: pd.DataFrame, first: str) -> pd.DataFrame:
     return pd.DataFrame(rows).round(4)
 
 
+@told_to_stop()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data", nargs="+", help="digits, mnist, fashion_N")
@@ -93,8 +93,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    # As in `worth.py`, a run that is told to end gives no row.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     path = arguments.out / "starts.csv"
     for seed in range(arguments.seeds):
         for data in arguments.data:

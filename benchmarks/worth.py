@@ -31,8 +31,6 @@ it has chosen that.
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -45,6 +43,7 @@ import numpy as np
 import pandas as pd
 import torch
 from datasets import adult, fashion_mnist
+from resumable import told_to_stop
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine, make_classification
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -341,6 +340,7 @@ def as_given(name: str, X: Any) -> Any:
     return X.reshape(len(X), -1)
 
 
+@told_to_stop()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", nargs="+", choices=DATA)
@@ -355,8 +355,6 @@ def main() -> None:
     global ADULT
     ADULT = arguments.adult
     torch.set_num_threads(1)
-    # A search that is told to end would give a row with what it has found so far.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     path = arguments.out / "worth.csv"
 
     def is_wanted(name: str) -> bool:

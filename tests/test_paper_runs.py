@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,20 @@ def go(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     few = ["mnist", "--starts", "small_ffnn", "--seeds", "1", "--budget", "120"]
     monkeypatch.setattr(sys, "argv", ["run.py", *few, "--out", str(folder), *arguments])
     paper_run.main()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_search_that_is_stopped_gives_no_row(number, tmp_path, monkeypatch) -> None:
+    def loaded(*_: object) -> paper_data.Data:
+        threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
+        return DATA
+
+    monkeypatch.setattr(paper_run, "load", loaded)
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit, match="stopped"):
+        go(tmp_path, monkeypatch, "--budget", "100000")
+    assert signal.getsignal(number) is before
+    assert not list(tmp_path.iterdir())
 
 
 def test_rows_and_curves(results: Path) -> None:

@@ -34,6 +34,7 @@ defaults
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,10 @@ import pandas as pd
 import torch
 from data import SETS, Data, load
 from sklearn.metrics import accuracy_score
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+from resumable import told_to_stop
 
 from skectonas import PAPER_SETTINGS, ECToNASClassifier
 from skectonas.morphisms import PAPER_MORPHISMS, AddCell
@@ -65,6 +70,7 @@ class Run(NamedTuple):
     seed: int
 
 
+@told_to_stop()
 def main() -> None:
     arguments = parser().parse_args()
     torch.set_num_threads(1)
