@@ -181,8 +181,9 @@ class ECToNASClassifier(
         otherwise the score.
     keep_candidates : {"pareto", "all"} or None, default=None
         Which weights are kept besides the winner's: those of the candidates in
-        `pareto_front_`, or of all candidates, so that `with_candidate` can make each of them
-        the model. "all" takes as much memory and room in files as all networks together.
+        `pareto_front_`, or of all whose training did not diverge, so that `with_candidate` can
+        make each of them the model. "all" takes as much memory and room in files as all
+        networks together.
     n_jobs : int or None, default=None
         Number of workers that train parts of the population in parallel, as in scikit-learn.
         The results do not depend on it.
@@ -637,7 +638,8 @@ class ECToNASClassifier(
                 f"The weights of candidate {candidate!r} were not kept: with keep_candidates="
                 f"{self.keep_candidates!r}, those of {sorted(self.kept_)} were, and with "
                 f'"pareto" those of {self.pareto_front_["candidate"].tolist()} would be. '
-                "Those of the fits before a warm start are dropped."
+                "Those of the fits before a warm start, and of trainings that diverged, are "
+                "dropped."
             )
         copy = deepcopy(self)
         if candidate in self.kept_:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -14,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
+from skectonas.callers import level_of_user
 from skectonas.candidate import Ancestor, Candidate
 from skectonas.estimators import draw_seed
 from skectonas.fingerprint import fingerprint_of
@@ -182,12 +184,16 @@ def first_fit(
         return Beginning(encoder, data, _search(estimator, encoder, data, *others), starts)
 
     choices = _encoders(estimator, sample, encoder, train, len(validation))
+    epochs, is_chosen = 0, True
     if len(choices) == 1:
-        beginning, epochs = begin(choices[0]), 0
+        beginning = begin(choices[0])
     else:
         epochs = int(min(LONGEST_TRIAL, TRIAL_SHARE * _budget_of(estimator)))
         earlier = _chosen_before(estimator, choices, begin, epochs)
-        beginning = earlier or _better_of(choices, begin, epochs, clock)
+        if earlier:
+            beginning = earlier
+        else:
+            beginning, is_chosen = _better_of(choices, begin, epochs, clock)
         if estimator.verbose and not earlier:
             is_in_pieces = beginning.encoder is not encoder
             Printer(type(estimator).__name__).print_trial(2 * epochs, is_in_pieces, clock)
@@ -196,7 +202,17 @@ def first_fit(
         beginning.encoder, sample.classes, len(sample.indices), seed, name_of(estimator.scoring)
     )
     prepared = Prepared(beginning.search, state, basis, None)
-    return _continued(estimator, beginning.data, prepared)
+    if is_chosen:
+        return _continued(estimator, beginning.data, prepared)
+    if estimator.checkpoint is not None:
+        warnings.warn(
+            f"time_limit={clock.limit:g} is too short to find out whether to cut "
+            "columns into pieces. The search goes on without pieces and is not written to the "
+            'checkpoint, because one with more time may differ: set column_scaling="quantile" '
+            'or "piecewise", or allow more time.',
+            stacklevel=level_of_user(),
+        )
+    return prepared
 
 
 def _encoders(
@@ -262,11 +278,12 @@ def _better_of(
     begin: Callable[[InputEncoder], Beginning],
     epochs: int,
     clock: Clock,
-) -> Beginning:
+) -> tuple[Beginning, bool]:
     """Return how to begin: without pieces, unless the start is better with them beyond doubt.
 
     It is trained with both, for so many epochs. More columns can be no more than noise, and
-    what they add to a network then makes it worse.
+    what they add to a network then makes it worse. The second value is whether there was
+    enough time to find out.
     """
     (plain, in_pieces), began = choices, clock.elapsed
     first = begin(plain)
@@ -275,13 +292,13 @@ def _better_of(
         before = first.search.trial(first.starts[0], n_steps, TRIAL_SHARE_OF_TIME / 2)
         growth = math.prod(in_pieces.image_shape_) / math.prod(plain.image_shape_)
         if growth * (clock.elapsed - began) > clock.left(TRIAL_SHARE_OF_TIME):
-            return first
+            return first, False
         second = begin(in_pieces)
         after = second.search.trial(second.starts[0], n_steps, TRIAL_SHARE_OF_TIME)
     except OutOfTime:
-        return first
+        return first, False
     losses = [_losses(c, b.data) for c, b in ((after, second), (before, first))]
-    return second if is_proven(*losses) else first
+    return (second if is_proven(*losses) else first), True
 
 
 def further_fit(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from skectonas import PAPER_SETTINGS, Augmentation, Dense, ECToNASClassifier, To
 from skectonas.candidate import Candidate, Evaluation
 from skectonas.morphisms import AddChannels, AddUnits
 from skectonas.network import weights_of
+from skectonas.population import FusedTrainer
 from skectonas.search import AllRows, Balanced, Greedy, Ledger
 from skectonas.topology import multiplications, suitable_starts
 from skectonas.training import (
@@ -485,6 +488,27 @@ def test_all_candidates_are_kept(digits: Any) -> None:
         if row.candidate != winner:
             assert copy.validation_score_ == row.mean_score
     assert clf.with_candidate(winner).validation_score_ == clf.validation_score_
+
+
+def test_candidates_that_diverged_are_not_kept(digits: Any, tmp_path: Path) -> None:
+    bad = int(quick(60).fit(*digits).history_["candidate"].iloc[-2])
+
+    def diverging(self: FusedTrainer, candidates: Any, *others: Any) -> list[Candidate]:
+        trained = train(self, candidates, *others)
+        return [lost(c) if c.id == bad else c for c in trained]
+
+    def lost(candidate: Candidate) -> Candidate:
+        weights = {name: value * np.nan for name, value in candidate.weights.items()}
+        return replace(candidate.failed(), weights=weights)
+
+    train = FusedTrainer.train
+    with mock.patch.object(FusedTrainer, "train", diverging):
+        clf = quick(60, keep_candidates="all").fit(*digits)
+    assert set(clf.history_["candidate"]) - set(clf.kept_) == {bad}
+    with pytest.raises(ValueError, match="trainings that diverged, are dropped"):
+        clf.with_candidate(bad)
+    clf.save(tmp_path / "model")
+    assert ECToNASClassifier.load(tmp_path / "model").kept_.keys() == clf.kept_.keys()
 
 
 def test_the_leaderboard(digits: Any) -> None:

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -354,6 +355,21 @@ def test_without_time_there_are_no_pieces(
     clf = quick(200).fit(*bands())
     assert clf.encoder_.column_scaling == "quantile"
     assert clf.history_["budget_spent"].iloc[-1] <= 180
+
+
+def test_a_choice_for_want_of_time_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_bands: ECToNASClassifier
+) -> None:
+    X, y = bands()
+    with monkeypatch.context() as patch:
+        patch.setattr(Search, "trial", Mock(side_effect=OutOfTime))
+        for checkpoint in (tmp_path, tmp_path / "search"):
+            with pytest.warns(UserWarning, match="is not written to the checkpoint"):
+                clf = quick(200, checkpoint=checkpoint).fit(X, y)
+            assert clf.encoder_.column_scaling == "quantile"
+            assert not list(tmp_path.iterdir())
+    clf = quick(200, checkpoint=tmp_path / "search").fit(X, y)
+    assert bits(clf, X) == bits(in_bands, X)
 
 
 def test_rows_are_not_cut_into_pieces_if_that_takes_too_long(

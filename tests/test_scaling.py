@@ -194,10 +194,12 @@ def test_a_value_that_is_missing_later_only_has_no_indicator() -> None:
     assert scaling.scale(np.array([[np.nan], [4.0]])).tolist() == [[0.0], [0.0]]
 
 
-def test_a_column_without_values_is_zero() -> None:
+def test_a_column_without_values_makes_no_difference() -> None:
     for method in METHODS:
         scaling = ColumnScaling.fit(np.full((5, 1), np.nan), method)
-        assert scaling.scale(np.array([[np.nan], [3.0]]))[:, 0].tolist() == [0.0, 0.0]
+        missing, present = scaling.scale(np.array([[np.nan], [3.0]])).tolist()
+        assert missing == present
+        assert missing[0] == 0
 
 
 def test_columns_of_one_source_share_an_indicator() -> None:

@@ -7,6 +7,7 @@ import json
 import string
 import warnings
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -233,6 +234,15 @@ class TestDates:
         with pytest.raises(ValueError, match="Column 'x': expected time spans"):
             encode(spans, [3.0])
 
+    @pytest.mark.parametrize(
+        "stray", [3, 2.5, True, datetime.date(2020, 1, 1), Decimal(2), b"1 day", Path("x")]
+    )
+    def test_a_stray_object_among_time_spans_is_missing(self, stray: object) -> None:
+        spans = pd.to_timedelta([1, 2, 3], unit="min")
+        later = pd.Series([stray, datetime.timedelta(seconds=5)], dtype=object)
+        same(encode(spans, later)[0], [[NAN], [5]])
+        same(encode(spans, pd.Series([stray], dtype=object))[0], [[NAN]])
+
 
 class TestCategories:
     @pytest.mark.parametrize("dtype", ["str", "string", "object", "category"])
@@ -398,6 +408,16 @@ class TestRefused:
         with pytest.raises(ValueError, match="all of them are dropped"):
             encode(pd.Series([None, None], dtype=object))
 
+    @pytest.mark.parametrize(
+        "dtype", ["float64", "Float64", "datetime64[ns]", "timedelta64[s]", "category", object]
+    )
+    def test_a_column_without_values_is_dropped_with_a_word(self, dtype: Any) -> None:
+        frame = pd.DataFrame({"x": [1.0, 2.0], "empty": pd.Series([None, None], dtype=dtype)})
+        with pytest.warns(UserWarning, match="'empty' is dropped, because it has no values"):
+            encoder = TableEncoder().fit(frame)
+        same(encoder.transform(frame), [[1], [2]])
+        same(encoder.transform(frame.assign(empty=3.0)), [[1], [2]])
+
 
 @pytest.fixture
 def frame() -> pd.DataFrame:
@@ -459,7 +479,7 @@ class TestFrames:
         same(TableEncoder().fit(other).transform(frame), encoder.transform(frame))
 
     def test_labels_need_not_be_strings(self) -> None:
-        for columns in (["a", "b"], [0, 1], [("a", 1), ("b", 2)], [pd.Timestamp(0), 3.5]):
+        for columns in (["a", "b"], [0, 1], [("a", 1), ("b", 2)], [pd.Timestamp(0), NAN]):
             frame = pd.DataFrame([[1.0, "x"], [2.0, "y"]], columns=columns)
             encoder = TableEncoder().fit(frame)
             again = TableEncoder.from_dict(encoder.to_dict())

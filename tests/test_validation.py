@@ -88,8 +88,18 @@ def test_split_without_two_rows_of_any_class() -> None:
 
 
 def test_split_that_leaves_too_little_to_train_on() -> None:
-    with pytest.raises(ValueError, match=r"validation_fraction=0\.9 of 10 rows leaves 1"):
+    with pytest.raises(ValueError, match=r"0\.9 of 10 rows holds out 9, more than the 8 that"):
         split(np.arange(10) % 2, 0.9, 0)
+
+
+def test_the_usual_fraction_takes_what_there_is() -> None:
+    labels = np.r_[np.arange(100), np.zeros(8), np.ones(8)].astype(int)
+    with pytest.raises(ValueError, match="holds out 23, more than the 16 that"):
+        split(labels, 0.2, 0)
+    train, validation = split(labels, "auto", 0)
+    assert len(validation) == 16
+    assert set(labels[validation]) == {0, 1}
+    assert set(labels[train]) == set(range(100))
 
 
 def test_training_weights() -> None:

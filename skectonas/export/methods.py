@@ -55,8 +55,9 @@ class ExportMixin:
         -----
         The input ``X`` has the shape and dtype of the X that `fit` saw, with any number of
         rows: raw images, or rows of a numeric table; of a data frame, it is what
-        ``encoder_.transform(X)`` gives. The outputs are ``probabilities`` and ``logits``,
-        (n, n_classes), float32. The model's metadata hold ``classes`` and ``topology`` as JSON.
+        ``encoder_.transform(X)`` gives. Booleans are uint8, and longdouble is float64. The
+        outputs are ``probabilities`` and ``logits``, (n, n_classes), float32. The model's
+        metadata hold ``classes`` and ``topology`` as JSON.
 
         Examples
         --------

@@ -118,6 +118,8 @@ class Durations:
         if column.dtype.kind in "biufcM":
             raise ValueError(f"Column {label!r}: expected time spans, got dtype {column.dtype}")
         _kinds_in(column, label)
+        if column.dtype.kind != "m":
+            column = _only(column, (str, *_DURATIONS))
         spans = pd.to_timedelta(column, errors="coerce")
         return spans.dt.total_seconds().to_numpy(np.float64)[:, None]
 
@@ -266,6 +268,8 @@ KINDS: dict[str, Any] = {
 def learned_from(column: Column, label: object) -> tuple[ColumnEncoder, str | None]:
     """Return the encoder of a column, and what the user should know of it."""
     dtype: Any = column.dtype
+    if column.isna().all() and not isinstance(dtype, pd.SparseDtype):
+        return Dropped(), "is dropped, because it has no values"
     if isinstance(dtype, pd.CategoricalDtype):
         return _categories_of(column, []), None
     if dtype.kind in "biuf" and not isinstance(dtype, pd.SparseDtype):
@@ -275,8 +279,6 @@ def learned_from(column: Column, label: object) -> tuple[ColumnEncoder, str | No
     if dtype.kind == "M" or isinstance(dtype, pd.PeriodDtype):
         return _dates_of(column, label, None), None
     kinds = _kinds_in(column, label)
-    if not kinds:
-        return Dropped(), "is dropped, because it has no values"
     if all(issubclass(kind, _NUMBERS) for kind in kinds):
         return Numbers(lenient=True), None
     encoders: tuple[tuple[tuple[type, ...], Callable[[], ColumnEncoder]], ...] = (
@@ -372,12 +374,15 @@ def _times_of(column: Column, label: object, written: str | None) -> Any:
     if dtype.kind in "biufcm":
         raise ValueError(f"Column {label!r}: expected dates, got dtype {dtype}")
     _kinds_in(column, label)
-    objects = column.astype(object)
-    legible = np.array([isinstance(value, (str, *_TIMES)) for value in objects], bool)
+    legible = _only(column, (str, *_TIMES))
     # Values may have different time zones; a column has one.
-    return pd.to_datetime(
-        objects.where(legible), format=written or "ISO8601", errors="coerce", utc=True
-    )
+    return pd.to_datetime(legible, format=written or "ISO8601", errors="coerce", utc=True)
+
+
+def _only(column: Column, types: tuple[type, ...]) -> Column:
+    """Return a column of objects, in which those of other types are missing."""
+    objects = column.astype(object)
+    return objects.where(np.array([isinstance(value, types) for value in objects], bool))
 
 
 @cache

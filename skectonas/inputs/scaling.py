@@ -215,7 +215,8 @@ class ColumnScaling:
     indicated : ndarray of shape (n_indicated,)
         The columns that had missing values in `fit`. Each is followed by an indicator of them.
     indicators : ndarray of shape (n_indicated, 2)
-        What the indicator is where there is a value, and where there is none.
+        What the indicator is where there is a value, and where there is none. That of a column
+        without any value is constant.
     pieces : ColumnPieces or None, default=None
         What columns are cut into.
 
@@ -291,6 +292,8 @@ class ColumnScaling:
             indicators = np.tile([0.0, 1.0], (len(indicated), 1))
         else:
             indicators = _scores_of(np.stack([(1 - share) / 2, 1 - share / 2], axis=1))
+        # Nothing can be learned of the values of an empty column.
+        indicators[share == 1, 0] = indicators[share == 1, 1]
         n_knots = max(2, *(len(knots) for knots, _, _ in maps))  # constants have one
         scaling = cls(
             np.stack([_filled_up(knots, n_knots) for knots, _, _ in maps]),

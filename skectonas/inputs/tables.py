@@ -130,7 +130,7 @@ class TableEncoder:
             numbers.
         """
         labels = [_plain_label(label) for label in X.columns]
-        if labels != self.labels_:
+        if not _same(labels, self.labels_):
             raise ValueError(
                 f"X: expected the columns seen in fit, {self.labels_}, got {labels}"
             )
@@ -194,6 +194,12 @@ class TableEncoder:
     def _find_origin(self) -> None:
         widths = [len(encoder.names("")) for encoder in self.columns_]
         self.origin_ = np.repeat(np.arange(len(widths)), widths)
+
+
+def _same(labels: list[Any], others: list[Any]) -> bool:
+    """Return whether labels are the same; NaN is, although it is not equal to itself."""
+    index, other = (pd.Index(each, dtype=object) for each in (labels, others))
+    return bool(index.equals(other))
 
 
 def _plain_label(label: object) -> Any:

@@ -268,7 +268,8 @@ class Search:
         lineage = state.lineage_of(winner)
         kept = (*front, lineage) if self.settings.keep else ()
         if self.settings.keep == "all":
-            kept = (*map(state.lineage_of, state.known.values()), *kept)
+            finite = [c for c in state.known.values() if c.is_finite]
+            kept = (*map(state.lineage_of, finite), *kept)
         return Outcome(state, winner, lineage, front, kept)
 
     def _tasks(self, state: SearchState) -> tuple[Task, ...]:

@@ -36,7 +36,8 @@ def split(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows to train and to validate on, stratified and in a random order.
 
-    With "auto", the fraction is that of `fraction_to_hold_out`. Each class with at least two
+    With "auto", the fraction is that of `fraction_to_hold_out`, or as much of it as there is,
+    if many classes have a single row. Each class with at least two
     rows has at least one on each side. A class with a single row is only trained on.
 
     Raises
@@ -44,8 +45,6 @@ def split(
     ValueError
         If no class has two rows, or too few rows are left to train on.
     """
-    if validation_fraction == "auto":
-        validation_fraction = fraction_to_hold_out(len(indices))
     counts = np.bincount(indices)
     rows = np.flatnonzero(counts[indices] > 1)
     n_rows, n_classes = len(indices), int((counts > 1).sum())
@@ -54,12 +53,15 @@ def split(
             "y must hold at least 2 rows of some class, one to train on and one to validate "
             f"on, got {n_rows} rows of as many classes."
         )
-    n_validation = max(round(validation_fraction * n_rows), n_classes)
-    if len(rows) - n_validation < n_classes:
+    is_auto, most = validation_fraction == "auto", len(rows) - n_classes
+    fraction = fraction_to_hold_out(n_rows) if is_auto else float(validation_fraction)
+    n_validation = max(round(fraction * n_rows), n_classes)
+    if n_validation > most and not is_auto:
         raise ValueError(
-            f"validation_fraction={validation_fraction!r} of {n_rows} rows leaves "
-            f"{n_rows - n_validation} to train {int((counts > 0).sum())} classes on; lower it."
+            f"validation_fraction={fraction!r} of {n_rows} rows holds out {n_validation}, more "
+            f"than the {most} that the classes of two rows or more can spare; lower it."
         )
+    n_validation = min(n_validation, most)
     splitter = StratifiedShuffleSplit(1, test_size=n_validation, random_state=seed)
     train, validation = next(splitter.split(np.zeros(len(rows)), indices[rows]))
     train, validation = rows[train], rows[validation]
