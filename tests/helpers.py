@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any
@@ -19,6 +20,11 @@ from skectonas.inputs.mapped import MappedImages
 from skectonas.morphisms import AddUnits
 from skectonas.population import FusedTrainer
 from skectonas.search import Search
+
+IS_BRIEF = os.environ.get("SKECTONAS_TESTS") == "brief"
+"""Whether another run tests everything with the newest dependencies."""
+
+not_if_brief = pytest.mark.skipif(IS_BRIEF, reason="no other release of a package takes part")
 
 USUAL_EXAMPLES = 50
 """Examples that hypothesis tries where a test says nothing else."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
+from helpers import IS_BRIEF
 from hypothesis import strategies as st
 
 from skectonas import ConvCell, Dense, Topology
@@ -28,7 +28,7 @@ ENGINES = (TORCH, *load(LIBRARY).variants)
 KINDS = ENGINES[:2]
 """One of each kind: torch, and the best variant of the library if there is one."""
 
-if os.environ.get("SKECTONAS_TESTS") == "brief":  # variants do not depend on other packages
+if IS_BRIEF:  # variants do not depend on other packages
     ENGINES = KINDS
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import quick, watch_batches
+from helpers import not_if_brief, quick, watch_batches
 from sklearn.model_selection import GridSearchCV
 
 from skectonas import ConvCell, Dense, ECToNASClassifier, Topology
@@ -313,6 +313,7 @@ print(clf.predict_proba(X).shape)
 """
 
 
+@not_if_brief
 @pytest.mark.skipif(sys.platform != "linux", reason="no limit of this kind")
 def test_a_file_larger_than_the_memory_can_be_fitted(tmp_path: Path) -> None:
     n = 25_000  # 8 kB each; half of that may be allocated

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import examples, quick
+from helpers import examples, not_if_brief, quick
 from hypothesis import given
 from hypothesis import strategies as st
 from populations import KEY, MIXED, SGD, assert_same_bits, networks, scorer_for, training_data
@@ -348,6 +348,7 @@ REAL = """
 """
 
 
+@not_if_brief
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
 def test_a_process_that_gets_no_more_memory() -> None:
     program, folder = textwrap.dedent(REAL), Path(__file__).parent

@@ -14,6 +14,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
+from helpers import not_if_brief
 from populations import KEY, SGD, assert_same_bits, networks, training_data
 
 from skectonas.candidate import Candidate
@@ -146,6 +147,7 @@ def killing_all(workers: Sequence[int], once: Path) -> Scorer:
     return score
 
 
+@not_if_brief
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # those of its own dependencies
 def test_workers_of_dask_that_are_killed(client: Any, tmp_path: Path) -> None:
     expected = trained(mean)

@@ -6,12 +6,12 @@ kernel itself that computes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 import torch
 from cuda_on_cpu import COMPILER, compile_for_cpu
+from helpers import not_if_brief
 from kernel_launches import assert_kernel_equals_plain_loop
 from populations import MIXED, networks, training_data
 
@@ -19,12 +19,7 @@ from skectonas.population.kernels.compiled import Launch
 from skectonas.surroundings import one_thread
 from skectonas.training.plain import resolve_optimizer
 
-pytestmark = [
-    pytest.mark.skipif(COMPILER is None, reason="no compiler"),
-    pytest.mark.skipif(
-        os.environ.get("SKECTONAS_TESTS") == "brief", reason="no other packages take part"
-    ),
-]
+pytestmark = [pytest.mark.skipif(COMPILER is None, reason="no compiler"), not_if_brief]
 
 THREADS = 128
 WIDE = [

@@ -18,7 +18,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
-from helpers import quick
+from helpers import not_if_brief, quick
 from sklearn.model_selection import GridSearchCV
 
 import skectonas
@@ -279,6 +279,7 @@ def tempfile_of_this_process() -> str:
     return tempfile.gettempdir()
 
 
+@not_if_brief
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # those of its own dependencies
 @pytest.mark.parametrize("optimizer", ["sgd", "adafactor"])
 def test_a_search_over_machines(
@@ -298,6 +299,7 @@ def test_a_search_over_machines(
     assert sent.count(Shared) == 1
 
 
+@not_if_brief
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_grid_over_machines_searches_in_each_of_them(machines: Any, digits: Any) -> None:
     grid = GridSearchCV(quick(12), {"alpha": [0.5, 1.0]}, cv=2, n_jobs=2, error_score="raise")
@@ -329,6 +331,7 @@ def scatter_again() -> None:
     del shared.before
 
 
+@not_if_brief
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_memory_map_on_machines(
     machines: Any, digits: Any, temporary_here: Path, tmp_path: Path
@@ -351,6 +354,7 @@ def trespasses() -> Path:
     return Path(tempfile_of_this_process()) / "trespass"
 
 
+@not_if_brief
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_search_inside_a_task_may_use_the_cluster(machines: Any, digits: Any) -> None:
     expected = quick(45).fit(*digits).predict_proba(digits[0])

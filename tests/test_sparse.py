@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import census, quick, watch_batches
+from helpers import census, not_if_brief, quick, watch_batches
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import GridSearchCV
@@ -331,6 +331,7 @@ print(clf.predict_proba(X).shape)
 """
 
 
+@not_if_brief
 @pytest.mark.skipif(sys.platform != "linux", reason="no limit of this kind")
 def test_rows_that_would_not_fit_into_memory_can_be_fitted() -> None:
     rows, columns = 30_000, 2_000  # half of what they would take as float32 may be allocated
