@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -20,22 +20,25 @@ from skectonas.inputs import checks, encoder, layout
 from skectonas.inputs.checks import check_classes
 from skectonas.morphisms import GREEDY_MORPHISMS, MORPHISMS, AddCell, AddUnits
 from skectonas.search import check_morphisms
-from skectonas.training.holdout import split, training_weights
+from skectonas.training.holdout import fraction_to_hold_out, split, training_weights
+
+Fraction: TypeAlias = float | Literal["auto"]
 
 CASES = given(
     counts=st.lists(st.integers(0, 3) | st.integers(2, 60), min_size=2, max_size=12).filter(
         lambda counts: max(counts) > 1
     ),
-    fraction=st.floats(0.01, 0.6),
+    fraction=st.floats(0.01, 0.6) | st.just("auto"),
     seed=st.integers(0, 100),
 )
 
 
-def split_or_none(labels: np.ndarray, fraction: float, seed: int) -> Any:
+def split_or_none(labels: np.ndarray, fraction: Fraction, seed: int) -> Any:
     """Return the split; None if too few rows are left to train on, which has to be refused."""
     counts = np.bincount(labels)
     shared = counts[counts > 1]
-    if shared.sum() - max(round(fraction * len(labels)), len(shared)) >= len(shared):
+    wanted = 0 if fraction == "auto" else round(fraction * len(labels))
+    if shared.sum() - max(wanted, len(shared)) >= len(shared):
         return split(labels, fraction, seed)
     with pytest.raises(ValueError, match="validation_fraction"):
         split(labels, fraction, seed)
@@ -46,8 +49,9 @@ def split_or_none(labels: np.ndarray, fraction: float, seed: int) -> Any:
 @example(counts=[998, 2], fraction=0.1, seed=0)
 @example(counts=[998, 2, 1], fraction=0.1, seed=0)
 @example(counts=[2, 998], fraction=0.9, seed=0)
+@example(counts=[3, *[1] * 40], fraction="auto", seed=0)
 def test_split_has_each_class_on_both_sides(
-    counts: list[int], fraction: float, seed: int
+    counts: list[int], fraction: Fraction, seed: int
 ) -> None:
     labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
     found = split_or_none(labels, fraction, seed)
@@ -55,8 +59,10 @@ def test_split_has_each_class_on_both_sides(
         return
     train, validation = found
     assert sorted([*train, *validation]) == list(range(len(labels)))
-    n_shared = sum(count > 1 for count in counts)
-    assert len(validation) == max(round(fraction * len(labels)), n_shared)
+    shared = [count for count in counts if count > 1]
+    most = sum(shared) - len(shared) if fraction == "auto" else len(labels)
+    share = fraction_to_hold_out(len(labels)) if fraction == "auto" else fraction
+    assert len(validation) == min(max(round(share * len(labels)), len(shared)), most)
     held_out = np.bincount(labels[validation], minlength=len(counts))
     trained_on = np.bincount(labels[train], minlength=len(counts))
     for count, outside, inside in zip(counts, held_out, trained_on, strict=True):
@@ -69,7 +75,7 @@ def test_split_has_each_class_on_both_sides(
 
 @CASES
 def test_split_is_that_of_scikit_learn_where_that_has_each_class(
-    counts: list[int], fraction: float, seed: int
+    counts: list[int], fraction: Fraction, seed: int
 ) -> None:
     labels = np.repeat(np.arange(len(counts)), counts)
     found = split_or_none(labels, fraction, seed)
