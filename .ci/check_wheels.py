@@ -4,7 +4,7 @@ python .ci/check_wheels.py FOLDER [TEST ...]
 
 The folder is emptied. Each wheel is installed into an environment of its own, where the tree is
 not found, and fits a classifier. The tests that are named run on the wheel with the library, on
-fewer examples and engines.
+fewer examples.
 """
 
 from __future__ import annotations
@@ -145,8 +145,8 @@ def main(folder: Path, tests: Sequence[str]) -> None:
     shutil.copytree(ROOT / "tests", copy / "tests")
     shutil.copy(ROOT / "pyproject.toml", copy)
     if tests:
-        command = (native, "-m", "pytest", "-q", "-n", 2, *tests)
-        print(run(*command, folder=copy, SKECTONAS_TESTS="brief"))
+        command = (native, "-m", "pytest", "-q", "-n", 2, "--hypothesis-profile", "brief")
+        print(run(*command, *tests, folder=copy))
 
 
 if __name__ == "__main__":

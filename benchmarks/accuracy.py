@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 from datasets import adult, fashion_mnist
+from resumable import exits_when_stopped
 from sklearn.datasets import load_digits
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import train_test_split
@@ -44,6 +45,7 @@ def census(seed: int, arguments: argparse.Namespace) -> tuple[Any, ...]:
 DATA = {"digits": digits, "fashion": fashion, "adult": census}
 
 
+@exits_when_stopped()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", choices=DATA)

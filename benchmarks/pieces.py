@@ -24,7 +24,7 @@ import pandas as pd
 import recipe
 import torch
 import worth
-from resumable import told_to_stop
+from resumable import exits_when_stopped
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
@@ -136,7 +136,7 @@ def measured(row: dict[str, Any], data: worth.Data) -> dict[str, Any]:
     }
 
 
-@told_to_stop()
+@exits_when_stopped()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data", nargs="*", default=[*TABLES, *OTHERS])

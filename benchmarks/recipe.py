@@ -25,7 +25,7 @@ import pandas as pd
 import torch
 import worth
 from datasets import adult, fashion_mnist
-from resumable import told_to_stop
+from resumable import exits_when_stopped
 from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.model_selection import train_test_split
 
@@ -119,7 +119,7 @@ def summary(table: pd.DataFrame, first: str) -> str:
     return "\n".join(lines)
 
 
-@told_to_stop()
+@exits_when_stopped()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(

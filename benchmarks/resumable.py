@@ -1,4 +1,4 @@
-"""What benchmarks need whose rows are written one by one."""
+"""For benchmarks that write their rows one by one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def told_to_stop() -> Iterator[None]:
+def exits_when_stopped() -> Iterator[None]:
     """End the process at Ctrl-C or SIGTERM.
 
     A search that is told to stop keeps what it has found so far, and would have a row like one

@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 import worth
 from datasets import fashion_mnist
-from resumable import told_to_stop
+from resumable import exits_when_stopped
 from sklearn.metrics import log_loss
 
 from skectonas import ConvCell, ECToNASClassifier, Topology
@@ -83,7 +83,7 @@ def summary(table: pd.DataFrame, first: str) -> pd.DataFrame:
     return pd.DataFrame(rows).round(4)
 
 
-@told_to_stop()
+@exits_when_stopped()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("data", nargs="+", help="digits, mnist, fashion_N")

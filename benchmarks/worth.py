@@ -43,7 +43,7 @@ import numpy as np
 import pandas as pd
 import torch
 from datasets import adult, fashion_mnist
-from resumable import told_to_stop
+from resumable import exits_when_stopped
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine, make_classification
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -340,7 +340,7 @@ def as_given(name: str, X: Any) -> Any:
     return X.reshape(len(X), -1)
 
 
-@told_to_stop()
+@exits_when_stopped()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", nargs="+", choices=DATA)

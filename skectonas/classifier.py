@@ -101,7 +101,8 @@ class ECToNASClassifier(
         better. See also `selection`.
     validation_fraction : float or "auto", default="auto"
         Fraction of the rows that are held out to score the candidates. With "auto", it is a
-        tenth of them; of fewer than 2,000 it is as much as 200 rows are, but at most a fifth.
+        tenth of them; of fewer than 2,000 it is as much as 200 rows are, but at most a fifth,
+        and less if many classes have a single row.
         The split is stratified and holds out at least one row of each class that has two.
     optimizer : str or class, default="SGD"
         An optimiser of `torch.optim`, by name or class.
@@ -181,9 +182,9 @@ class ECToNASClassifier(
         otherwise the score.
     keep_candidates : {"pareto", "all"} or None, default=None
         Which weights are kept besides the winner's: those of the candidates in
-        `pareto_front_`, or of all whose training did not diverge, so that `with_candidate` can
-        make each of them the model. "all" takes as much memory and room in files as all
-        networks together.
+        `pareto_front_`, or of all whose training neither diverged nor failed, so that
+        `with_candidate` can make each of them the model. "all" takes as much memory and room in
+        files as all networks together.
     n_jobs : int or None, default=None
         Number of workers that train parts of the population in parallel, as in scikit-learn.
         The results do not depend on it.
@@ -208,6 +209,7 @@ class ECToNASClassifier(
         as is needed in a grid search. A finished search is in the file as well, so that it is
         not repeated. After `time_limit` or Ctrl-C, the search can be continued as it was then,
         without its final training. Only `n_jobs`, `time_limit` and `verbose` may differ.
+        Nothing is written if the time is too short for the trial of `column_scaling`.
     warm_start : bool, default=False
         Whether another call of `fit` continues from the fitted network, with a fresh budget. X
         must then be like that of the first fit, and `y` must have the same classes. `start`,
@@ -484,9 +486,9 @@ class ECToNASClassifier(
         UserWarning
             If the shape of images suggests that the channels come first; if a class has a
             single row, which is only trained on; if the warm-up makes the start far worse than
-            guessing, as happens if the learning rate is too large; or if the network that was
+            guessing, as happens if the learning rate is too large; if the network that was
             found is no better than naming the commonest class in all of 20 or more validation
-            rows.
+            rows; or if the time is too short to write a `checkpoint`.
         """
         given = X, y, sample_weight
         plain = with_plain_numbers(self)
@@ -638,8 +640,8 @@ class ECToNASClassifier(
                 f"The weights of candidate {candidate!r} were not kept: with keep_candidates="
                 f"{self.keep_candidates!r}, those of {sorted(self.kept_)} were, and with "
                 f'"pareto" those of {self.pareto_front_["candidate"].tolist()} would be. '
-                "Those of the fits before a warm start, and of trainings that diverged, are "
-                "dropped."
+                "Those of the fits before a warm start, and of trainings that diverged or "
+                "failed, are dropped."
             )
         copy = deepcopy(self)
         if candidate in self.kept_:

@@ -195,7 +195,7 @@ def first_fit(
         else:
             beginning, is_chosen = _better_of(choices, begin, epochs, clock)
         if estimator.verbose and not earlier:
-            is_in_pieces = beginning.encoder is not encoder
+            is_in_pieces = beginning.encoder is not encoder if is_chosen else None
             Printer(type(estimator).__name__).print_trial(2 * epochs, is_in_pieces, clock)
     state = beginning.state(estimator, epochs)
     basis = Basis(
@@ -205,11 +205,13 @@ def first_fit(
     if is_chosen:
         return _continued(estimator, beginning.data, prepared)
     if estimator.checkpoint is not None:
+        # Another search that is there is an error in any case.
+        _checkpoint(estimator, beginning.encoder, beginning.data, seed, state).read()
         warnings.warn(
-            f"time_limit={clock.limit:g} is too short to find out whether to cut "
-            "columns into pieces. The search goes on without pieces and is not written to the "
-            'checkpoint, because one with more time may differ: set column_scaling="quantile" '
-            'or "piecewise", or allow more time.',
+            f"time_limit={clock.limit:g} is too short to find out whether to cut columns into "
+            "pieces. The search goes on without pieces, and is not written to the checkpoint. "
+            'With more time it might have pieces. Set column_scaling="quantile" or '
+            '"piecewise", or allow more time.',
             stacklevel=level_of_user(),
         )
     return prepared

@@ -1,8 +1,10 @@
-// What CUDA code needs to run on a CPU. The threads of a cluster are fibers, which take turns at
-// barriers, in a random order.
+// What CUDA code needs to run on a CPU. The threads of a cluster are fibers. A warp, drawn at
+// random, runs to the next barrier of its block before another warp runs, so that what misses a
+// barrier reads or writes too early. Memory begins with all bits set.
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <random>
@@ -73,6 +75,12 @@ static void run_kernel() {
     running->wait = END;
 }
 
+static void run(Fiber &fiber) {
+    running = &fiber;
+    threadIdx = {fiber.thread}, blockIdx = {first_block + fiber.block};
+    swapcontext(&scheduler, &fiber.context);
+}
+
 // Let these fibers go on if all of them wait for each other.
 static bool release(std::vector<Fiber> &fibers, int begin, int n, Wait wait) {
     const auto first = fibers.begin() + begin, last = first + n;
@@ -85,10 +93,13 @@ static bool release(std::vector<Fiber> &fibers, int begin, int n, Wait wait) {
 static bool run_cluster(int n_blocks, std::mt19937 &random) {
     const int n = n_blocks * THREADS;
     std::vector<Fiber> fibers(n);
-    std::vector<int> order(n);
-    blocks = std::vector<Shared>(n_blocks);
+    std::vector<int> warps;
+    for (int i = 0; i < n; i += LANES_OF_WARP) warps.push_back(i);
+    blocks.resize(n_blocks);
+    std::memset((void *)blocks.data(), 255, n_blocks * sizeof(Shared));
     for (int i = 0; i < n; ++i) {
-        Fiber &f = fibers[order[i] = i];
+        Fiber &f = fibers[i];
+        std::memset(f.stack.get(), 255, STACK);
         f.block = i / THREADS, f.thread = i % THREADS;
         getcontext(&f.context);
         f.context.uc_stack.ss_sp = f.stack.get(), f.context.uc_stack.ss_size = STACK;
@@ -96,17 +107,13 @@ static bool run_cluster(int n_blocks, std::mt19937 &random) {
         makecontext(&f.context, run_kernel, 0);
     }
     for (bool goes_on = true; goes_on;) {
-        std::shuffle(order.begin(), order.end(), random);
-        for (int i : order) {
-            if (fibers[i].wait != NOTHING) continue;
-            running = &fibers[i];
-            threadIdx = {running->thread}, blockIdx = {first_block + running->block};
-            swapcontext(&scheduler, &running->context);
-        }
+        std::shuffle(warps.begin(), warps.end(), random);
+        for (int warp : warps) do {
+                for (int i = warp; i < warp + LANES_OF_WARP; ++i)
+                    if (fibers[i].wait == NOTHING) run(fibers[i]);
+            } while (release(fibers, warp, LANES_OF_WARP, LANES));
         goes_on = release(fibers, 0, n, CLUSTER);
         for (int i = 0; i < n; i += THREADS) goes_on |= release(fibers, i, THREADS, BLOCK);
-        for (int i = 0; i < n; i += LANES_OF_WARP)
-            goes_on |= release(fibers, i, LANES_OF_WARP, LANES);
     }
     return std::all_of(fibers.begin(), fibers.end(), [](Fiber &f) { return f.wait == END; });
 }

@@ -24,7 +24,7 @@ from skectonas.search import Search
 IS_BRIEF = os.environ.get("SKECTONAS_TESTS") == "brief"
 """Whether another run tests everything with the newest dependencies."""
 
-not_if_brief = pytest.mark.skipif(IS_BRIEF, reason="no other release of a package takes part")
+not_if_brief = pytest.mark.skipif(IS_BRIEF, reason="left to the full run")
 
 USUAL_EXAMPLES = 50
 """Examples that hypothesis tries where a test says nothing else."""

@@ -1,4 +1,4 @@
-"""The kernel's launches, done by something else than a device, against the plain loop."""
+"""The kernel's launches, done by something other than a device, against the plain loop."""
 
 from __future__ import annotations
 

@@ -490,7 +490,10 @@ def test_all_candidates_are_kept(digits: Any) -> None:
     assert clf.with_candidate(winner).validation_score_ == clf.validation_score_
 
 
-def test_candidates_that_diverged_are_not_kept(digits: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("factor", [math.nan, 1])
+def test_candidates_that_diverged_are_not_kept(
+    factor: float, digits: Any, tmp_path: Path
+) -> None:
     bad = int(quick(60).fit(*digits).history_["candidate"].iloc[-2])
 
     def diverging(self: FusedTrainer, candidates: Any, *others: Any) -> list[Candidate]:
@@ -498,14 +501,14 @@ def test_candidates_that_diverged_are_not_kept(digits: Any, tmp_path: Path) -> N
         return [lost(c) if c.id == bad else c for c in trained]
 
     def lost(candidate: Candidate) -> Candidate:
-        weights = {name: value * np.nan for name, value in candidate.weights.items()}
+        weights = {name: value * factor for name, value in candidate.weights.items()}
         return replace(candidate.failed(), weights=weights)
 
     train = FusedTrainer.train
     with mock.patch.object(FusedTrainer, "train", diverging):
         clf = quick(60, keep_candidates="all").fit(*digits)
     assert set(clf.history_["candidate"]) - set(clf.kept_) == {bad}
-    with pytest.raises(ValueError, match="trainings that diverged, are dropped"):
+    with pytest.raises(ValueError, match="diverged or failed, are dropped"):
         clf.with_candidate(bad)
     clf.save(tmp_path / "model")
     assert ECToNASClassifier.load(tmp_path / "model").kept_.keys() == clf.kept_.keys()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import joblib
 import pytest
 import torch
-from helpers import examples, not_if_brief
+from helpers import examples
 from hypothesis import example, given
 from hypothesis import strategies as st
 from populations import (
@@ -110,7 +110,6 @@ def cluster() -> Iterator[None]:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # those of its own dependencies
 @pytest.mark.usefixtures("kind_of_engine", "cluster")
-@not_if_brief
 def test_dask() -> None:
     topologies = [each.topology for each in networks((9, 7, 2), 3, MIXED)]
     n_steps = [8 + i % 4 for i in range(len(topologies))]

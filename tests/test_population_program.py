@@ -262,7 +262,7 @@ def test_every_number_of_an_operation_matters(sample) -> None:
         if field == "relu":
             ops[i][field] ^= 1
         elif field == "pooling":
-            # All that a batch norm has to know is whether there is one.
+            # A batch norm only has to know whether the cell pools.
             unlike = NONE if "NORMALISE" in kind[0] else ops[i][field] + 1
             ops[i][field] = AVERAGE if ops[i][field] == NONE else unlike
         else:

@@ -279,7 +279,6 @@ def tempfile_of_this_process() -> str:
     return tempfile.gettempdir()
 
 
-@not_if_brief
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # those of its own dependencies
 @pytest.mark.parametrize("optimizer", ["sgd", "adafactor"])
 def test_a_search_over_machines(

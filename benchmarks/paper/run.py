@@ -48,7 +48,7 @@ from sklearn.metrics import accuracy_score
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from resumable import told_to_stop
+from resumable import exits_when_stopped
 
 from skectonas import PAPER_SETTINGS, ECToNASClassifier
 from skectonas.morphisms import PAPER_MORPHISMS, AddCell
@@ -70,7 +70,7 @@ class Run(NamedTuple):
     seed: int
 
 
-@told_to_stop()
+@exits_when_stopped()
 def main() -> None:
     arguments = parser().parse_args()
     torch.set_num_threads(1)

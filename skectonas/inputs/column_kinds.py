@@ -269,7 +269,7 @@ def learned_from(column: Column, label: object) -> tuple[ColumnEncoder, str | No
     """Return the encoder of a column, and what the user should know of it."""
     dtype: Any = column.dtype
     if column.isna().all() and not isinstance(dtype, pd.SparseDtype):
-        return Dropped(), "is dropped, because it has no values"
+        return Dropped(), "is dropped, because it has no values to learn from"
     if isinstance(dtype, pd.CategoricalDtype):
         return _categories_of(column, []), None
     if dtype.kind in "biuf" and not isinstance(dtype, pd.SparseDtype):
@@ -312,7 +312,7 @@ def _learned_from_text(column: Column, label: object) -> tuple[ColumnEncoder, st
     steps = {type(step).__name__: step for step in cleaner.all_processing_steps_["column"]}
     null_texts: list[str] = list(steps["CleanNullStrings"].null_strings_)
     if not cleaner.all_outputs_:
-        return Dropped(), "is dropped, because it has no values"
+        return Dropped(), "is dropped, because it has no values to learn from"
     values = _texts_of(column, null_texts).dropna()
     strays = _strays_among_numbers(values)
     if strays is not None:

@@ -285,10 +285,10 @@ class InputEncoder:
 
     def _of_another_scale(self, table: npt.NDArray[Any]) -> Found | None:
         assert self._columns is not None
-        ordered = np.sort(table.astype(np.float64), axis=0)  # missing values come last
-        last = (~np.isnan(ordered)).sum(axis=0) - 1
-        if len(table) < _FEW_ROWS or (last < 0).any():
+        if len(table) < _FEW_ROWS:
             return None
+        ordered = np.sort(table.astype(np.float64), axis=0)  # missing values come last
+        last = np.maximum((~np.isnan(ordered)).sum(axis=0) - 1, 0)
         places = np.rint(np.multiply.outer([0, 0.05, 0.5, 0.95, 1], last)).astype(np.intp)
         smallest, low, middle, high, largest = np.take_along_axis(ordered, places, axis=0)
         lowest, highest = self._columns.knots[:, 0], self._columns.knots[:, -1]

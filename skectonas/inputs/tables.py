@@ -34,8 +34,8 @@ class TableEncoder:
       missing value is a category of its own if there was one in `fit`. The rarest of more than
       100 categories share a column.
     - Other text becomes the 30 leading directions of its character n-grams.
-    - A column of objects without values, and one of texts without spaces that all differ,
-      such as an identifier, is dropped.
+    - A column without values, and one of texts without spaces that all differ, such as an
+      identifier, is dropped.
 
     What is dropped or read as something else is said in a warning.
 

@@ -268,8 +268,8 @@ class Search:
         lineage = state.lineage_of(winner)
         kept = (*front, lineage) if self.settings.keep else ()
         if self.settings.keep == "all":
-            finite = [c for c in state.known.values() if c.is_finite]
-            kept = (*map(state.lineage_of, finite), *kept)
+            trained = filter(is_trained, state.known.values())
+            kept = (*map(state.lineage_of, trained), *kept)
         return Outcome(state, winner, lineage, front, kept)
 
     def _tasks(self, state: SearchState) -> tuple[Task, ...]:

@@ -36,9 +36,9 @@ def split(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows to train and to validate on, stratified and in a random order.
 
-    With "auto", the fraction is that of `fraction_to_hold_out`, or as much of it as there is,
-    if many classes have a single row. Each class with at least two
-    rows has at least one on each side. A class with a single row is only trained on.
+    With "auto", the fraction is that of `fraction_to_hold_out`, or less if too many classes
+    have a single row. Each class with at least two rows has at least one on each side. A class
+    with a single row is only trained on.
 
     Raises
     ------

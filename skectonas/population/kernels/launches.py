@@ -17,7 +17,7 @@ from skectonas.population.run.optimizer import StackOptimizer
 from skectonas.topology import multiplications
 from skectonas.training import OptimizerSpec
 
-# Measured on an H100, with an earlier form of the stacks.
+# Measured on an H100, with an earlier form of the stacks, and with cells that pool.
 LARGE = 4_000_000  # multiplications of the forward pass
 MULTIPLICATIONS_PER_SECOND = 30e9
 SECONDS_PER_STACK = 170e-6

@@ -99,7 +99,7 @@ __device__ const real *input(const Op &op, const Memory &m) {
     return op.x < 0 ? m.images : m.work + op.x;
 }
 
-// The number of values of a channel after the pooling.
+// The number of values of a channel of the output.
 __device__ int size_of_output(const Op &op, const Memory &m) {
     if (op.pooling == NONE) return op.height * op.width * m.batch;
     return (op.height + 1) / 2 * ((op.width + 1) / 2) * m.batch;
