@@ -220,6 +220,7 @@ def test_objects_of_a_column_transformer() -> None:
 
 MESSAGE = "are they scaled in another way?"
 IMAGES = PIXELS.astype(np.uint8)
+EMPTY = np.where(np.arange(5) == 2, np.nan, TABLE)
 
 
 def assert_silent(encoder: InputEncoder, X: Any) -> None:
@@ -257,6 +258,9 @@ def test_images_on_another_scale(seen: np.ndarray, later: np.ndarray) -> None:
         (GAPS, GAPS * 50),
         (np.exp(3 * TABLE), TABLE / 50),
         (TABLE, np.exp(9 * TABLE)),
+        (EMPTY, EMPTY * 1000),
+        (TABLE, EMPTY * 1000),
+        (EMPTY, TABLE * 1000),
     ],
 )
 def test_tables_on_another_scale(seen: np.ndarray, later: np.ndarray) -> None:
@@ -293,8 +297,7 @@ def test_nothing_is_said_where_nothing_can_be_told() -> None:
     assert_silent(encoder, IMAGES[:1] // 4)  # a dark one
     frame = InputEncoder().fit(FRAME)
     assert_silent(frame, FRAME.assign(number=1e9))
-    empty = np.where(np.arange(5) == 2, np.nan, TABLE)
-    assert_silent(InputEncoder().fit(TABLE), empty)
+    assert_silent(InputEncoder().fit(TABLE), EMPTY)
 
 
 DISTRIBUTIONS = {

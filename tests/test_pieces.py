@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -193,6 +193,10 @@ def test_verbose_tells_of_the_trial(capsys: pytest.CaptureFixture[str], tmp_path
     for clf in (quick(200, **params), quick(199, verbose=1)):  # neither tries again
         clf.fit(*bands())
         assert "trial" not in capsys.readouterr().out
+    with mock.patch.object(Search, "trial", side_effect=OutOfTime):
+        quick(200, verbose=1).fit(*bands())
+    none = "[ECToNASClassifier] trial: no time for it, columns are not cut into pieces; "
+    assert capsys.readouterr().out.startswith(none)
 
 
 def test_the_trial_is_paid_for(in_bands: ECToNASClassifier) -> None:
@@ -362,7 +366,7 @@ def test_a_choice_for_want_of_time_is_not_kept(
 ) -> None:
     X, y = bands()
     with monkeypatch.context() as patch:
-        patch.setattr(Search, "trial", Mock(side_effect=OutOfTime))
+        patch.setattr(Search, "trial", mock.Mock(side_effect=OutOfTime))
         for checkpoint in (tmp_path, tmp_path / "search"):
             with pytest.warns(UserWarning, match="is not written to the checkpoint"):
                 clf = quick(200, checkpoint=checkpoint).fit(X, y)
@@ -370,6 +374,18 @@ def test_a_choice_for_want_of_time_is_not_kept(
             assert not list(tmp_path.iterdir())
     clf = quick(200, checkpoint=tmp_path / "search").fit(X, y)
     assert bits(clf, X) == bits(in_bands, X)
+
+
+def test_another_search_in_the_file_is_refused_for_want_of_time_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "search"
+    quick(5, column_scaling="minmax", checkpoint=path).fit(*bands())
+    before = path.read_bytes()
+    monkeypatch.setattr(Search, "trial", mock.Mock(side_effect=OutOfTime))
+    with pytest.raises(ValueError, match="holds a search with other values of"):
+        quick(200, checkpoint=path).fit(*bands())
+    assert path.read_bytes() == before
 
 
 def test_rows_are_not_cut_into_pieces_if_that_takes_too_long(
