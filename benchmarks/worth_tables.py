@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from skectonas.topology import STARTS
+
 ROWS = {
     "**search**": "search",
     "search, `alpha=.5`": "search, alpha=.5",
@@ -29,6 +31,7 @@ ROWS = {
     "`MLPClassifier`": "MLPClassifier",
     "`HistGradientBoostingClassifier`": "HistGradientBoosting",
     "search, plain torch": "search, plain torch",
+    **{f"`{start}`": f"search from {start}" for start in STARTS},
 }
 COLUMNS = {
     "All of Fashion-MNIST": [("fashion_60000", 200)],
