@@ -109,13 +109,15 @@ TITLES = {
     ("adult", 300): "Adult",
     ("fashion_60000", 200): "Fashion-MNIST, 60,000 images",
 }
+FRONT = {"label": "front of one search", "linewidth": 0.8, "markersize": 4}
 LINES = {"by hand": "hand", "start": "start"}
 """Rivals of several sizes, and what the names of their rows begin with."""
 
 
 def worth(folder: Path) -> None:
     """Draw the test accuracy against the number of parameters, and against the time."""
-    table = pd.read_csv(RESULTS / "worth.csv")
+    table, fronts = pd.read_csv(RESULTS / "worth.csv"), pd.read_csv(RESULTS / "fronts.csv")
+    fronts = fronts[(fronts["seed"] == 0) & ~fronts["is_winner"]].set_index(["data", "budget"])
     values = ["test_accuracy", "n_parameters", "cpu_seconds"]
     means = table.groupby(["data", "budget", "what"])[values].mean()
     shown = [name for name in TITLES if name in means.index]
@@ -125,6 +127,9 @@ def worth(folder: Path) -> None:
             n_rows, 2, figsize=(7.2, 2.3 * n_rows), layout="constrained", squeeze=False
         )
         for ax, name in zip(axes.flat, shown, strict=False):
+            if column in fronts:
+                front = fronts[fronts.index == name]
+                ax.plot(front[column], front["test_accuracy"], ".-", color=GREEN, **FRONT)
             rivals(ax, means.loc[name].sort_values(column), column)
             ax.set_title(TITLES[name], fontsize="medium")
         for ax in axes.flat[len(shown) :]:
@@ -148,7 +153,8 @@ def rivals(ax: Axes, own: pd.DataFrame, column: str) -> None:
         )
     ax.set_xscale("log")
     ax.margins(x=0.15)
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = ax.get_xlim()
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
     ax.xaxis.set_major_formatter(EngFormatter(sep="") if column == "n_parameters" else "{x:g}")
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.tick_params(axis="x", labelsize="small")
