@@ -31,9 +31,8 @@ from skectonas.morphisms.base import (
     reader_of_dense,
     restore_shape,
 )
-from skectonas.morphisms.registry import ALL_POOLINGS
 from skectonas.network import build
-from skectonas.topology import dense_name
+from skectonas.topology import ALL_POOLINGS, dense_name
 
 MANY = 8
 LABELS: list[torch.Tensor] = []

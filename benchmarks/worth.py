@@ -56,7 +56,7 @@ from torch.nn.functional import cross_entropy
 
 from skectonas import ConvCell, Dense, ECToNASClassifier, Topology, fitting
 from skectonas.network import build, initial_weights
-from skectonas.topology import POOLINGS, STARTS, suitable_starts
+from skectonas.topology import ALL_POOLINGS, STARTS, suitable_starts
 from skectonas.training import OptimizerSpec, PlainTrainer, Scorer, TrainingData
 
 Data = tuple[Any, Any, Any, Any]
@@ -215,8 +215,8 @@ class RandomSearch:
 
     def _draw(self) -> Topology:
         channels = self._rng.choice([3, 6, 12, 24, 48], self._rng.integers(4))
-        kinds = (*POOLINGS, None)
-        poolings = [kinds[i] for i in self._rng.integers(len(kinds), size=len(channels))]
+        places = self._rng.integers(len(ALL_POOLINGS), size=len(channels))
+        poolings = [ALL_POOLINGS[i] for i in places]
         cells = [
             ConvCell(int(n), pooling) for n, pooling in zip(channels, poolings, strict=True)
         ]

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 Pooling: TypeAlias = Literal["average", "max"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
+ALL_POOLINGS: tuple[Pooling | None, ...] = (*POOLINGS, None)
+"""These, and None for cells that do not pool. The engines number them in this order."""
+
 SHORT: dict[Pooling, str] = {"average": "avg", "max": "max"}
 
 KERNEL = 3  # every convolution is 3x3, stride 1, padded with zeros to the same size
@@ -73,7 +76,7 @@ class ConvCell:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", _positive("ConvCell.channels", self.channels))
-        if self.pooling not in (*POOLINGS, None):
+        if self.pooling not in ALL_POOLINGS:
             raise ValueError(
                 f"ConvCell.pooling must be one of {list(POOLINGS)} or None, "
                 f"got {self.pooling!r}."

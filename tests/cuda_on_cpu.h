@@ -108,10 +108,12 @@ static bool run_cluster(int n_blocks, std::mt19937 &random) {
     }
     for (bool goes_on = true; goes_on;) {
         std::shuffle(warps.begin(), warps.end(), random);
-        for (int warp : warps) do {
+        for (int warp : warps) {
+            do {
                 for (int i = warp; i < warp + LANES_OF_WARP; ++i)
                     if (fibers[i].wait == NOTHING) run(fibers[i]);
             } while (release(fibers, warp, LANES_OF_WARP, LANES));
+        }
         goes_on = release(fibers, 0, n, CLUSTER);
         for (int i = 0; i < n; i += THREADS) goes_on |= release(fibers, i, THREADS, BLOCK);
     }

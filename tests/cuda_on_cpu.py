@@ -18,7 +18,6 @@ from skectonas.population.kernels.compiled import BLOCKS, Launch
 COMPILER = shutil.which("c++")
 MARGIN = 64  # values around an array, which have to stay as they are
 C_TYPES = {int: ctypes.c_int, float: ctypes.c_double}
-REALS = {torch.float32: "float", torch.float64: "double"}
 TRANSLATIONS = {
     "__shared__ __align__(16) real shared[SHARED];": (
         "static_assert(SHARED * sizeof(real) <= STATIC);"
@@ -33,15 +32,15 @@ TRANSLATIONS = {
 DYNAMIC = 64 * 1024  # as in cuda_on_cpu.h
 
 
-def translated(threads: int, dtype: torch.dtype) -> str:
-    """Return the kernel in C++, and a function that launches it."""
+def translated(threads: int) -> str:
+    """Return the kernel in C++ with double precision, and a function that launches it."""
     source = SOURCE
     for cuda, ours in TRANSLATIONS.items():
         assert source.count(cuda) == 1, cuda
         source = source.replace(cuda, ours)
     parameters = source.partition(" void train(")[2].partition(") {")[0]
     head = (
-        f"typedef {REALS[dtype]} real;\nconst int THREADS = {threads}, BLOCKS = {BLOCKS};\n"
+        f"typedef double real;\nconst int THREADS = {threads}, BLOCKS = {BLOCKS};\n"
         f"const double EPSILON = {BATCH_NORM_EPSILON!r};\n"
     )
     shim = Path(__file__).with_name("cuda_on_cpu.h").read_text()
@@ -53,14 +52,14 @@ def translated(threads: int, dtype: torch.dtype) -> str:
     return "\n".join([head, shim, source, launch])
 
 
-def compile_for_cpu(folder: Path, threads: int, dtype: torch.dtype) -> Launch:
+def compile_for_cpu(folder: Path, threads: int) -> Launch:
     """Return a function that launches the kernel on the CPU.
 
     It raises an AssertionError if threads wait for each other forever, or write outside of the
     arrays.
     """
     source, library = folder / "train.cpp", folder / "train.so"
-    source.write_text(translated(threads, dtype))
+    source.write_text(translated(threads))
     assert COMPILER
     options = ["-std=c++17", "-O1", "-w", "-shared", "-fPIC"]
     subprocess.run([COMPILER, *options, source, "-o", library], check=True)

@@ -15,7 +15,7 @@ from skectonas.candidate import Candidate
 from skectonas.inputs.scaling import PixelScaling
 from skectonas.network import initial_weights
 from skectonas.population.native.library import LIBRARY, TORCH, load
-from skectonas.topology import POOLINGS
+from skectonas.topology import ALL_POOLINGS
 from skectonas.training.data import Rows, TrainingData
 from skectonas.training.plain import resolve_optimizer
 from skectonas.training.scoring import Scorer, make_scorer
@@ -139,7 +139,7 @@ MIXED = [
 @st.composite
 def topologies(draw: st.DrawFn, shape: tuple[int, int, int], n_classes: int) -> Topology:
     most = 3 if min(shape[:2]) > 8 else 2
-    pooling = st.sampled_from((*POOLINGS, None))
+    pooling = st.sampled_from(ALL_POOLINGS)
     cells = draw(st.lists(st.builds(ConvCell, st.integers(1, 4), pooling), max_size=most))
     dense = draw(st.lists(st.builds(Dense, st.integers(1, 6)), max_size=2))
     return Topology(shape, cells, dense, n_classes)

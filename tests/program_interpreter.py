@@ -24,20 +24,19 @@ from skectonas.population.kernels.program import (
     FEW_UNITS,
     INPUTS,
     LAYOUT,
-    POOLINGS,
     TAPS,
     UNITS,
     WARP,
     OpKind,
 )
-from skectonas.topology import ceil_div
+from skectonas.topology import ALL_POOLINGS, ceil_div
 
 SOURCE = files("skectonas.population.kernels").joinpath("train.cu").read_text()
 ARGUMENTS = re.findall(r"(\w+)[,)]", SOURCE.partition(" void train(")[2].partition("{")[0])
 """Names of the arguments of the kernel."""
 
 MEAN, FACTOR, DEVIATION = range(3)  # the `Norm` of train.cu
-AVERAGE, MAXIMUM, NONE = map(POOLINGS.index, ("average", "max", None))
+AVERAGE, MAXIMUM, NONE = map(ALL_POOLINGS.index, ("average", "max", None))
 SAME = {"x": "y", "dx": "dy", "bias": "weight", "gamma": "weight", "beta": "weight"}
 """Fields for the same memory: the input of a layer is the output of the one before."""
 

@@ -22,6 +22,7 @@ from skectonas.population.groups.stack import Stack
 from skectonas.population.kernels import compiled, program
 from skectonas.population.kernels.launches import is_built_in, split_for_kernels
 from skectonas.population.kernels.program import LAYOUT, OpKind, build_program, fits
+from skectonas.topology import ALL_POOLINGS
 from skectonas.training.plain import resolve_optimizer
 
 
@@ -44,7 +45,7 @@ def test_the_source_has_the_same_kinds_and_sizes() -> None:
     body = re.sub(r"//.*", "", SOURCE.partition("enum Kind {")[2].partition("}")[0])
     assert re.findall(r"\w+", body) == [kind.name for kind in OpKind]
     assert "enum Pooling { AVERAGE, MAXIMUM, NONE };" in SOURCE
-    assert program.POOLINGS == ("average", "max", None)
+    assert ALL_POOLINGS == ("average", "max", None)
     for name in ("WARP", "FEW", "INPUTS", "UNITS", "FEW_UNITS"):
         (value,) = re.findall(rf"^const int {name} = (\d+);", SOURCE, re.MULTILINE)
         assert int(value) == getattr(program, name)
@@ -87,7 +88,7 @@ def test_every_candidate_has_a_whole_step_and_memory_of_its_own(drawn, batch) ->
         assert len(own) <= program.MAX_OPS
         for op in own:
             if op["kind"] in (OpKind.CONVOLVE, OpKind.DENSE):
-                side = 1 if program.POOLINGS[op["pooling"]] is None else 2
+                side = 1 if ALL_POOLINGS[op["pooling"]] is None else 2
                 sides = -(-op["height"] // side) * -(-op["width"] // side)
                 size = op["outputs"] * (sides if op["kind"] == OpKind.CONVOLVE else 1) * batch
                 values += [(op["y"], size), (op["dy"], size)]

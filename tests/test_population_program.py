@@ -38,13 +38,13 @@ from skectonas.population.groups.stack import Stack, stacked
 from skectonas.population.kernels.launches import as_read
 from skectonas.population.kernels.program import (
     LAYOUT,
-    POOLINGS,
     OpKind,
     Program,
     build_program,
 )
 from skectonas.population.run.batches import Loader
 from skectonas.surroundings import one_thread
+from skectonas.topology import ALL_POOLINGS
 from skectonas.training.data import TrainingData
 from skectonas.training.plain import OptimizerSpec, PlainTrainer, resolve_optimizer
 
@@ -254,7 +254,7 @@ def test_every_number_of_an_operation_matters(sample) -> None:
     tried = set()
     unnoticed = []
     for i, field in sorted(sample.used):
-        kind = OpKind(sample.ops[i]["kind"]).name, POOLINGS[sample.ops[i]["pooling"]]
+        kind = OpKind(sample.ops[i]["kind"]).name, ALL_POOLINGS[sample.ops[i]["pooling"]]
         if field == "ends" or (kind, field) in tried:
             continue
         tried.add((kind, field))

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-import torch
 from cuda_on_cpu import COMPILER, compile_for_cpu
 from helpers import not_if_brief
 from kernel_launches import assert_kernel_equals_plain_loop
@@ -44,7 +43,7 @@ def _single_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def launch(tmp_path_factory: pytest.TempPathFactory) -> Launch:
-    return compile_for_cpu(tmp_path_factory.mktemp("kernel"), THREADS, torch.float64)
+    return compile_for_cpu(tmp_path_factory.mktemp("kernel"), THREADS)
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam"])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from skectonas import ConvCell, Dense, Topology
 from skectonas.network import TopologyNetwork
-from skectonas.topology import POOLINGS, linear_name, pooled
+from skectonas.topology import ALL_POOLINGS, POOLINGS, linear_name, pooled
 
 RELAXED = examples(60)
 
@@ -146,7 +146,7 @@ def test_example() -> None:
 
 def test_poolings_change_the_value() -> None:
     one, two, three = (
-        Topology((4, 4, 1), [ConvCell(2, pooling)], [], 2) for pooling in (*POOLINGS, None)
+        Topology((4, 4, 1), [ConvCell(2, pooling)], [], 2) for pooling in ALL_POOLINGS
     )
     assert one != two
     assert one.n_parameters == two.n_parameters

@@ -11,10 +11,7 @@ from skectonas.morphisms.identity import Identity
 from skectonas.morphisms.narrow import RemoveChannels, RemoveUnits
 from skectonas.morphisms.shallow import RemoveDense
 from skectonas.morphisms.widen import AddChannels, AddUnits
-from skectonas.topology import POOLINGS, Pooling
-
-# The paper has no cells without pooling.
-ALL_POOLINGS: tuple[Pooling | None, ...] = (*POOLINGS, None)
+from skectonas.topology import ALL_POOLINGS
 
 MORPHISMS: tuple[Morphism, ...] = (
     Identity(),
@@ -34,7 +31,7 @@ GREEDY_MORPHISMS: tuple[Morphism, ...] = tuple(
     for morphism in MORPHISMS
 )
 
-# The step sizes of the paper.
+# The step sizes of the paper, which has no cells without pooling.
 PAPER_MORPHISMS: tuple[Morphism, ...] = (
     Identity(),
     AddDense(),

@@ -12,6 +12,7 @@ import numpy as np
 
 from skectonas.population.groups.stack import Stack
 from skectonas.topology import (
+    ALL_POOLINGS,
     KERNEL,
     Topology,
     ceil_div,
@@ -29,7 +30,6 @@ N_INT_FIELDS = 11  # first fields of an operation; the fields after them are off
 ALIGNMENT = 32  # values; a warp reads this many at once
 MAX_OPS = 70  # operations of a candidate
 MIN_GRADIENT_TILES = 8  # a gradient of a convolution with fewer tiles is split
-POOLINGS = ("average", "max", None)  # in the order of their numbers in train.cu
 
 
 class OpKind(IntEnum):
@@ -258,7 +258,7 @@ class _StageBuilder:
                 width=topology.map_sizes[i][1],
                 inputs=inputs,
                 outputs=cell.channels,
-                pooling=POOLINGS.index(cell.pooling),
+                pooling=ALL_POOLINGS.index(cell.pooling),
                 splits=splits,
                 weight=places[f"{conv_name(i)}.weight"],
                 gamma=places[f"{norm_name(i)}.weight"],

@@ -15,16 +15,13 @@ from torch import Tensor
 
 from skectonas.population.native.layout import Layout
 from skectonas.population.native.library import Engine
-from skectonas.topology import ConvCell
+from skectonas.topology import ALL_POOLINGS, ConvCell
 from skectonas.training import NO_AUGMENTATION, Augmentation
 
 Array: TypeAlias = NDArray[Any]
 
 PIXEL_TYPES = (torch.uint8, torch.float32, torch.float64)
 """Types of pixels that the library reads, in the order of their numbers in interface.h."""
-
-POOLINGS = ("average", "max", None)
-"""How a cell pools, in the order of the numbers in interface.h."""
 
 SECONDS_BETWEEN_SIGNALS = 0.05
 """How often Python can handle Ctrl-C while the library computes."""
@@ -249,7 +246,7 @@ def _integers_of(layout: Layout) -> list[Array]:
     cells: Sequence[ConvCell] = layout.topology.cells
     return [
         np.array([cell.channels for cell in cells], np.int32),
-        np.array([POOLINGS.index(cell.pooling) for cell in cells], np.int32),
+        np.array([ALL_POOLINGS.index(cell.pooling) for cell in cells], np.int32),
         np.array(layout.topology.widths[1:], np.int32),
         np.array(list(layout.places.values()), np.int64),
     ]
