@@ -167,9 +167,9 @@ def test_removing_a_unit_that_others_can_express_changes_nothing(site: int) -> N
     name, reader = f"dense.{site}", ("dense.1.weight", "output.weight")[site]
     for kind in ("weight", "bias"):
         twice[f"{name}.{kind}"] = torch.cat([weights[f"{name}.{kind}"]] * 2)
-    twice[reader] = torch.cat([weights[reader]] * 2, 1) * torch.rand(
-        1, 2 * topology.dense[site].units
-    )
+    generator = torch.Generator().manual_seed(site)
+    factors = torch.rand(1, 2 * topology.dense[site].units, generator=generator)
+    twice[reader] = torch.cat([weights[reader]] * 2, 1) * factors
     dense = list(topology.dense)
     dense[site] = Dense(2 * dense[site].units)
     doubled = replace(topology, dense=tuple(dense))
