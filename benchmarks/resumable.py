@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 @contextmanager
@@ -23,3 +25,30 @@ def exits_when_stopped() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def cpu_seconds(checkpoint: Path | None) -> Iterator[Callable[[], float]]:
+    """Count the CPU seconds of a fit, also those of processes that were stopped in it.
+
+    They are noted in a file beside the checkpoint. What a stopped process had done since its
+    last round is done again, and counts twice.
+    """
+    noted = None if checkpoint is None else checkpoint.with_suffix(".seconds")
+    before = float(noted.read_text()) if noted is not None and noted.exists() else 0.0
+    began = time.process_time()
+
+    def total() -> float:
+        return before + time.process_time() - began
+
+    try:
+        yield total
+    finally:
+        if noted is not None:
+            noted.write_text(str(total()))
+
+
+def forget(checkpoint: Path) -> None:
+    """Remove a checkpoint and the seconds beside it."""
+    checkpoint.unlink(missing_ok=True)
+    checkpoint.with_suffix(".seconds").unlink(missing_ok=True)

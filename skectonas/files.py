@@ -7,6 +7,20 @@ import secrets
 from pathlib import Path
 
 
+def target_of(path: str | os.PathLike[str]) -> Path:
+    """Return the file that is written: of a link, that which it leads to.
+
+    Raises
+    ------
+    FileNotFoundError
+        If its folder does not exist.
+    """
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"the folder {str(target.parent)!r} does not exist")
+    return target
+
+
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file as a whole or not at all: a crash leaves what was there before.
 
@@ -17,8 +31,7 @@ def write_file(path: str | os.PathLike[str], data: bytes) -> None:
     OSError
         If it cannot be written.
     """
-    # A link is followed, so that the file that it leads to is replaced.
-    target = Path(os.path.realpath(path))
+    target = target_of(path)
     if target.exists() and not target.is_file():
         target.write_bytes(data)
         return

@@ -21,6 +21,7 @@ from test_network import random_weights, topologies
 
 import skectonas
 from skectonas import ECToNASClassifier, Topology
+from skectonas.export.conversions import metadata_of
 from skectonas.inputs.encoder import InputEncoder
 from skectonas.network import build
 
@@ -123,12 +124,10 @@ def test_a_frame_is_encoded_beforehand(tmp_path: Path) -> None:
         (np.array(["2020-01-01", "2021-01-01"], "M8[D]"), ["2020-01-01", "2021-01-01"]),
     ],
 )
-def test_classes_of_any_type_are_written(labels: Any, written: Any, tmp_path: Path) -> None:
+def test_classes_of_any_type_are_written(labels: Any, written: Any) -> None:
     X, y, _ = KINDS["table"]
     clf = quick(5, warmup_epochs=1).fit(X, np.asarray(labels)[y % 2])
-    clf.to_onnx(tmp_path / "model.onnx")
-    about = {p.key: p.value for p in onnx.load(tmp_path / "model.onnx").metadata_props}
-    assert json.loads(about["classes"]) == written
+    assert json.loads(metadata_of(clf)["classes"]) == written
 
 
 def test_nothing_else_is_told_or_moved(
@@ -149,8 +148,12 @@ def test_nothing_else_is_told_or_moved(
     assert b"forward" not in first
 
 
-def test_a_folder_that_is_not_there(fitted: ECToNASClassifier, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere"):
+def test_a_folder_that_is_not_there(
+    fitted: ECToNASClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked for before the network is exported."""
+    monkeypatch.delattr(torch.onnx, "export")
+    with pytest.raises(FileNotFoundError, match=r"the folder .*nowhere' does not exist"):
         fitted.to_onnx(tmp_path / "nowhere" / "model.onnx")
 
 

@@ -57,7 +57,29 @@ def test_a_search_that_is_stopped_gives_no_row(number, tmp_path, monkeypatch) ->
     with pytest.raises(SystemExit, match="stopped"):
         go(tmp_path, monkeypatch, "--budget", "100000")
     assert signal.getsignal(number) is before
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["unfinished"]
+
+
+def test_a_search_that_was_stopped_is_continued(results, tmp_path_factory, monkeypatch) -> None:
+    folder = tmp_path_factory.mktemp("stopped")
+
+    def stop(*_: object) -> None:
+        sys.exit("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(paper_run, "append", stop)
+        with pytest.raises(SystemExit, match="stopped"):
+            go(folder, patch, "--modes", "search", "--alphas", "1")
+    [noted] = folder.glob("unfinished/*.seconds")
+    assert 0 < float(noted.read_text()) < 1000
+    noted.write_text("1000")
+    go(folder, monkeypatch, "--modes", "search", "--alphas", "1")
+    [found], [expected, *_] = (
+        pd.read_csv(path / "paper.csv").to_dict("records") for path in (folder, results)
+    )
+    assert found.pop("cpu_seconds") >= 1000 > expected.pop("cpu_seconds")
+    assert found == expected
+    assert not list(folder.glob("unfinished/*"))
 
 
 def test_rows_and_curves(results: Path) -> None:

@@ -6,7 +6,8 @@
 A run is a data set, a start, a mode, an alpha, a seed and the settings. Runs of which there is
 a row are not repeated, so that the same command goes on where it was stopped. The rows are in
 ``paper.csv``, the validation curves in ``paper_curves.csv``. `tables.py` makes the tables and
-figures of the paper from them.
+figures of the paper from them. A search that is stopped leaves a checkpoint in ``unfinished``
+beside them, from which the same command continues it.
 
 Modes
 -----
@@ -35,7 +36,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,7 +48,7 @@ from sklearn.metrics import accuracy_score
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from resumable import exits_when_stopped
+from resumable import cpu_seconds, exits_when_stopped, forget
 
 from skectonas import PAPER_SETTINGS, ECToNASClassifier
 from skectonas.morphisms import PAPER_MORPHISMS, AddCell
@@ -78,9 +78,13 @@ def main() -> None:
     for run in wanted(arguments):
         if run in done(rows):
             continue
-        row, curve = measured(run, load(run.data, arguments.folder, run.seed), arguments.budget)
+        data = load(run.data, arguments.folder, run.seed)
+        checkpoint = checkpoint_of(run, arguments)
+        row, curve = measured(run, data, arguments.budget, checkpoint)
         append(curve, curves)  # first, so that a row has its curve
         append(pd.DataFrame([row]), rows)
+        if checkpoint is not None:
+            forget(checkpoint)
         print(row, flush=True)
 
 
@@ -117,6 +121,15 @@ def done(path: Path) -> set[Run]:
         return set()
     asked = pd.read_csv(path)[list(Run._fields)]
     return {Run(*row) for row in asked.itertuples(index=False)}
+
+
+def checkpoint_of(run: Run, arguments: argparse.Namespace) -> Path | None:
+    """Return the file of an unfinished search. That of a baseline would not have its curve."""
+    if run.mode == "baseline":
+        return None
+    folder = arguments.out / "unfinished"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{'-'.join(map(str, run))}-{arguments.budget:g}.ckpt"
 
 
 def append(table: pd.DataFrame, path: Path) -> None:
@@ -172,7 +185,9 @@ def shape_of(X: Any) -> tuple[int, int] | None:
     return (side, side) if X.ndim == 2 else None
 
 
-def measured(run: Run, data: Data, budget: float) -> tuple[dict[str, Any], pd.DataFrame]:
+def measured(
+    run: Run, data: Data, budget: float, checkpoint: Path | None
+) -> tuple[dict[str, Any], pd.DataFrame]:
     """Return the row and the validation curve of a run."""
     recorder, extra = Recorder(), dict[str, Any]()
     if run.mode == "baseline":
@@ -183,10 +198,11 @@ def measured(run: Run, data: Data, budget: float) -> tuple[dict[str, Any], pd.Da
         **SETTINGS[run.settings](run.mode)
         | {"alpha": run.alpha, "budget": budget, "start": run.start, "random_state": run.seed}
         | {"column_order": "shuffled", "image_shape": shape_of(data.X_train), **extra}
+        | {"checkpoint": checkpoint}
     )
-    began = time.process_time()
-    clf.fit(data.X_train, data.y_train)
-    seconds = time.process_time() - began
+    with cpu_seconds(checkpoint) as total:
+        clf.fit(data.X_train, data.y_train)
+        seconds = total()
     curve = curve_of(clf)
     if run.mode == "baseline":
         values = recorder.values[-BASELINE_EPOCHS:]  # before them, the score is tried

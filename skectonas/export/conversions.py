@@ -20,7 +20,7 @@ from torch.utils.data import Dataset, Subset
 from skectonas.estimators import check_device
 from skectonas.export.portable import NamedWeights, PortableNetwork
 from skectonas.extras import import_extra
-from skectonas.files import write_file
+from skectonas.files import target_of, write_file
 from skectonas.inputs import InputEncoder
 from skectonas.network import weights_of
 from skectonas.training import split, usual_optimizer
@@ -36,6 +36,7 @@ def to_onnx(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
     """Write the network with its input scaling: see `ECToNASClassifier.to_onnx`."""
     onnx = import_extra("onnx", "onnx")
     import_extra("onnxscript", "onnx")
+    target_of(path)  # the export takes seconds
     with _silent_exporter():
         program = torch.onnx.export(
             _WithProbabilities(to_torch(estimator)).eval(),
@@ -53,13 +54,17 @@ def to_onnx(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
     for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, graph):
         # They name folders and lines of the Python source.
         part.ClearField("metadata_props")
+    onnx.helper.set_model_props(model, metadata_of(estimator))
+    write_file(path, model.SerializeToString())
+
+
+def metadata_of(estimator: BaseEstimator) -> dict[str, str]:
+    """Return what a model of ONNX says about itself, as texts of JSON."""
     about = {
         "classes": estimator.classes_.tolist(),
         "topology": estimator.best_topology_.to_dict(),
     }
-    texts = {name: json.dumps(value, default=str) for name, value in about.items()}
-    onnx.helper.set_model_props(model, texts)
-    write_file(path, model.SerializeToString())
+    return {name: json.dumps(value, default=str) for name, value in about.items()}
 
 
 def to_skorch(

@@ -50,6 +50,8 @@ class ExportMixin:
         ------
         ImportError
             If the packages of the extra ``onnx`` are not installed.
+        OSError
+            If the file cannot be written.
 
         Notes
         -----
