@@ -1,10 +1,11 @@
-"""Build the sdist, and a wheel from it with and without a compiler; check and try both.
+"""Check the sdist, and wheels that are built from it with and without a compiler.
 
-python .ci/check_wheels.py FOLDER [TEST ...]
+python .ci/check_wheels.py DIST FOLDER [TEST ...]
 
-The folder is emptied. Each wheel is installed into an environment of its own, where the tree is
-not found, and fits a classifier. The tests that are named run on the wheel with the library, on
-fewer examples.
+DIST has the sdist and the wheel with the library, which is installed in this environment. The
+other wheel is built in FOLDER, which is emptied, and has an environment of its own there. Both
+fit a classifier where the tree is not found. The tests that are named run on the wheel with the
+library, on fewer examples.
 """
 
 from __future__ import annotations
@@ -59,29 +60,26 @@ def expect(condition: object, what: str) -> None:
         sys.exit(what)
 
 
-def build_sdist(folder: Path) -> tuple[Path, set[str]]:
-    """Return the sdist, and the files that it has."""
-    run(sys.executable, "-m", "build", "--sdist", "-o", folder, ROOT, folder=folder)
-    [path] = folder.glob("*.tar.gz")
+def check_sdist(path: Path) -> set[str]:
+    """Check the files that an sdist has, and return them."""
     with tarfile.open(path) as file:
         names = {name.partition("/")[2] for name in file.getnames()}
     superfluous = [n for n in names if BUILT.search(n) or n.startswith("benchmarks/results")]
     expect(not superfluous, f"the sdist has {superfluous}")
     needed = {"LICENSE", "README.md", "pyproject.toml", f"{NATIVE}/source/CMakeLists.txt"}
     expect(needed <= names, f"the sdist lacks {needed - names}")
-    return path, names
+    return names
 
 
-def build_wheel(sdist: Path, folder: Path, *, compiler: bool) -> Path:
-    """Return a wheel that is made from the sdist."""
-    none = {} if compiler else {"CXX": str(folder / "no-such-compiler")}
+def build_without_compiler(sdist: Path, folder: Path) -> Path:
+    """Return a wheel that is made from the sdist in a folder."""
     command = (sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, sdist)
-    run(*command, folder=folder, **none)
+    run(*command, folder=folder, CXX=str(folder / "no-such-compiler"))
     [path] = folder.glob("*.whl")
     return path
 
 
-def check_wheel(path: Path, of_sdist: set[str], *, compiler: bool) -> None:
+def check_wheel(path: Path, of_sdist: set[str], folder: Path, *, compiler: bool) -> None:
     """Check the tags of a wheel, and the files that it has."""
     pure = path.name.endswith("-py3-none-any.whl")
     expect("-py3-none-" in path.name and pure != compiler, f"a wheel is called {path.name}")
@@ -89,65 +87,61 @@ def check_wheel(path: Path, of_sdist: set[str], *, compiler: bool) -> None:
         names = {name for name in file.namelist() if ".dist-info/" not in name}
         libraries = [name for name in names if BUILT.search(name)]
         if compiler and sys.platform == "linux":
-            file.extractall(path.parent, libraries)
+            file.extractall(folder, libraries)
     found = [str(PurePosixPath(name).with_suffix("")) for name in libraries]
     expect(found == [f"{NATIVE}/_native"] * compiler, f"{path.name} has {libraries}")
     package = {n for n in of_sdist if n.startswith("skectonas/")}
     package = {n for n in package if not n.startswith(f"{NATIVE}/source/") and "." in n}
     expect(names - {*libraries} == package, f"{path.name}: {names ^ package}")
     if compiler and sys.platform == "linux":
-        needed = run("readelf", "-d", path.parent / libraries[0], folder=path.parent)
+        needed = run("readelf", "-d", folder / libraries[0], folder=folder)
         others = set(re.findall(r"NEEDED.*\[(.*?)[.-]", needed)) - {*SYSTEM}
         expect(not others, f"the library needs {others}")
 
 
-def environment(folder: Path) -> Path:
-    """Return the Python of a new environment in a folder."""
+def environment(folder: Path, wheel: Path) -> Path:
+    """Return the Python of a new environment with a wheel.
+
+    Its dependencies are those of this environment, which are found behind its own packages.
+    """
     venv.create(folder, with_pip=True)
-    return Path(sysconfig.get_path("scripts", "venv", {"base": str(folder)}), "python")
+    python = Path(sysconfig.get_path("scripts", "venv", {"base": str(folder)}), "python")
+    run(python, "-m", "pip", "install", "-q", "--no-deps", wheel, folder=folder)
+    packages = Path(sysconfig.get_path("purelib", "venv", {"base": str(folder)}))
+    (packages / "others.pth").write_text(sysconfig.get_path("purelib"))
+    return python
 
 
-def try_wheel(python: Path, folder: Path, engine: str) -> None:
+def try_wheel(python: str | Path, installed: str | Path, engine: str, folder: Path) -> None:
     """Fit a classifier with an installed wheel, and look which engine is in use."""
     said = run(python, "-W", "error", "-c", TRY, folder=folder)
     print(said)
-    expect(said.startswith(str(folder)), f"{said.splitlines()[0]} was imported")
+    expect(said.startswith(str(installed)), f"{said.splitlines()[0]} was imported")
     expect(f"\nCPU engine: {engine}" in said, f"another engine than {engine} is in use")
 
 
-def main(folder: Path, tests: Sequence[str]) -> None:
-    """Build and check everything in a folder."""
+def main(dist: Path, folder: Path, tests: Sequence[str]) -> None:
+    """Check everything."""
     folder = folder.resolve()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    sdist, of_sdist = build_sdist(folder)
-    wheels = {}
-    for name, compiler in (("native", True), ("pure", False)):
-        (folder / name).mkdir()
-        wheels[name] = build_wheel(sdist, folder / name, compiler=compiler)
-        check_wheel(wheels[name], of_sdist, compiler=compiler)
+    [sdist], [native] = dist.resolve().glob("*.tar.gz"), dist.resolve().glob("*.whl")
+    of_sdist = check_sdist(sdist)
+    check_wheel(native, of_sdist, folder, compiler=True)
+    try_wheel(sys.executable, sysconfig.get_path("purelib"), "native (", folder)
 
-    native, pure = (environment(folder / name / "venv") for name in wheels)
-    constraints = ("-c", ROOT / "constraints.txt")
-    tools = ("hypothesis", "pyarrow", "pytest", "pytest-xdist")
-    install = ("-m", "pip", "install", "-q", "--no-compile")
-    run(native, *install, *constraints, wheels["native"], *tools, folder=folder)
-    try_wheel(native, folder / "native", "native (")
-
-    # The dependencies of the other are the same, and are found behind its own packages.
-    run(pure, *install, "--no-deps", wheels["pure"], folder=folder)
-    packages = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    theirs = run(native, "-c", packages, folder=folder)
-    Path(run(pure, "-c", packages, folder=folder).strip(), "others.pth").write_text(theirs)
-    try_wheel(pure, folder / "pure", "torch (the native library was not built")
+    pure = build_without_compiler(sdist, folder)
+    check_wheel(pure, of_sdist, folder, compiler=False)
+    python = environment(folder / "venv", pure)
+    try_wheel(python, folder / "venv", "torch (the native library was not built", folder)
 
     copy = folder / "copy"
     shutil.copytree(ROOT / "tests", copy / "tests")
     shutil.copy(ROOT / "pyproject.toml", copy)
     if tests:
-        command = (native, "-m", "pytest", "-q", "-n", 2, "--hypothesis-profile", "brief")
-        print(run(*command, *tests, folder=copy))
+        command = (sys.executable, "-m", "pytest", "-q", "-n", 2)
+        print(run(*command, "--hypothesis-profile", "brief", *tests, folder=copy))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

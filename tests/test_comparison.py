@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from helpers import not_if_brief
 
 ROOT = Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
@@ -51,6 +52,7 @@ def test_the_results_have_a_row_once_and_say_why_something_fails() -> None:
     assert all(row["note"] for row in rows if row["outcome"] == "no")
 
 
+@not_if_brief
 @pytest.mark.parametrize(
     ("feature", "outcome"), [("string labels", "yes"), ("partial_fit", "no")]
 )

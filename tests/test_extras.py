@@ -16,21 +16,26 @@ OPTIONAL = {
 }
 
 
-def loaded_by(modules: str) -> set[str]:
-    """Return the packages that importing these modules loads."""
-    script = f"import sys, {modules}; print(*{{m.partition('.')[0] for m in sys.modules}})"
+def loaded_by(*steps: str) -> list[set[str]]:
+    """Return the modules that are loaded after each of some imports, in one process."""
+    script = "import sys\n" + "".join(f"import {step}; print(*sys.modules)\n" for step in steps)
     run = subprocess.run(
         [sys.executable, "-c", script], check=True, capture_output=True, text=True
     )
-    return set(run.stdout.split())
+    return [set(line.split()) for line in run.stdout.splitlines()]
 
 
 def test_importing_the_package_imports_nothing_optional() -> None:
     # pandas and scikit-learn import some of them where they are installed.
-    needed = loaded_by("torch, pandas, sklearn.model_selection, sklearn.preprocessing")
-    loaded = loaded_by("skectonas")
-    assert {"skectonas", "torch"} <= loaded
+    needed, loaded, drawing = loaded_by(
+        "torch, pandas, sklearn.model_selection, sklearn.preprocessing",
+        "skectonas",
+        "skectonas.displays",
+    )
+    assert "skectonas" in loaded - needed
     assert not (loaded - needed) & OPTIONAL
+    assert "skectonas.displays" in drawing - loaded
+    assert not (drawing - needed) & OPTIONAL  # matplotlib is, where something is drawn
 
 
 def test_the_extras_that_errors_name_install_what_is_missing() -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import joblib
 import pytest
 import torch
-from helpers import examples
+from helpers import examples, not_if_brief
 from hypothesis import example, given
 from hypothesis import strategies as st
 from populations import (
@@ -108,6 +108,7 @@ def cluster() -> Iterator[None]:
         yield
 
 
+@not_if_brief
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # those of its own dependencies
 @pytest.mark.usefixtures("kind_of_engine", "cluster")
 def test_dask() -> None:
