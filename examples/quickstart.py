@@ -2,7 +2,7 @@
 From the first fit to what was found
 ====================================
 
-This example uses images and a table that come with scikit-learn. It takes a minute on a laptop.
+This example uses images and a table that come with scikit-learn. It takes a few seconds.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from skectonas import ECToNASClassifier
 # %%
 # Images
 # ------
-# The images are handwritten digits with 8×8 pixels. The search begins with small convolutional
-# networks, because the data are images, and trains at most 300 epochs over all candidates
-# together.
+# The images are handwritten digits with 8×8 pixels. The search begins with a small
+# convolutional network, because the data are images, and trains at most 300 epochs over all
+# candidates together.
 
 digits = load_digits()
 X_train, X_test, y_train, y_test = train_test_split(

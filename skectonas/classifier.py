@@ -80,8 +80,8 @@ class ECToNASClassifier(
         Greediness, from 0 to 1. With 1 only the validation score counts. With a lower value, a
         network that is smaller than its parent may have a lower score (Eq. 2 of the paper).
     budget : float or None, default=1000
-        Number of epochs to train, over all candidates together, and over the two trainings
-        that `column_scaling` tells of. It is never exceeded. None is no limit, and needs a
+        Number of epochs to train, over all candidates together, including the two trainings
+        described under `column_scaling`. It is never exceeded. None is no limit, and needs a
         `time_limit`.
     start : str or Topology, default="auto"
         Where the search begins: "small_ffnn", "medium_ffnn", "large_ffnn", "small_cnn",
@@ -233,7 +233,10 @@ class ECToNASClassifier(
         A row for every training round of every candidate; the columns are described in
         `skectonas.search.Entry`.
     lineage_ : pandas.DataFrame
-        A row for the start and for each of its descendants down to the winner.
+        A row for the start and for each of its descendants down to the winner: the
+        ``generation`` it was born in, its number ``candidate``, the ``morphism`` that made it,
+        ``topology``, ``n_parameters``, the ``epochs_total`` that its weights were trained for,
+        those of its ancestors included, and its ``validation_score``.
     pareto_front_ : pandas.DataFrame
         The candidates that no other beats, the smallest first, with the columns of `lineage_`.
         A candidate beats another that has no fewer parameters and no higher
@@ -602,7 +605,8 @@ class ECToNASClassifier(
         Parameters
         ----------
         candidate : int
-            Its number in `pareto_front_`, or that of the current model.
+            Its number in `history_`. Its weights must have been kept, as `keep_candidates`
+            asked for, or be those of the current model.
 
         Returns
         -------

@@ -269,7 +269,7 @@ def test_values_that_are_not_finite_are_found_before_the_training(
         raise AssertionError("trained before the input was checked")
 
     monkeypatch.setattr("skectonas.population.FusedTrainer.train", trained)
-    message = "Input X contains " + ("NaN" if np.isnan(value) else "infinity")
+    message = "have no missing values, got NaN" if np.isnan(value) else "contains infinity"
     with pytest.raises(ValueError, match=message):
         quick(12).fit(in_file, LABELS)
     with pytest.raises(ValueError, match=message):

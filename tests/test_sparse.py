@@ -207,9 +207,9 @@ def test_flat_images_have_no_gaps() -> None:
     X = np.where(DENSE.max() == DENSE, np.nan, DENSE)
     clf = quick(2, warmup_epochs=1, image_shape=(5, 6)).fit(DENSE, LABELS)
     for given in (X, sparse.csc_array(X)):
-        with pytest.raises(ValueError, match="Input X contains NaN"):
+        with pytest.raises(ValueError, match="images must have no missing values, got NaN"):
             quick(image_shape=(5, 6)).fit(given, LABELS)
-        with pytest.raises(ValueError, match="Input X contains NaN"):
+        with pytest.raises(ValueError, match="images must have no missing values, got NaN"):
             clf.predict(given)
 
 

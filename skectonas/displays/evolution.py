@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class EvolutionDisplay(ScoreDisplay):
-    """Score and size along the winner's lineage, with its changes, before all candidates.
+    """Score and size along the winner's lineage, with its changes, in front of all candidates.
 
     Above is the validation score, the mean over the last ``score_window`` evaluations, at the
     end of each round; a dotted line shows how far it fell right after a change, before the

@@ -166,11 +166,14 @@ def _check_values(estimator: BaseEstimator, array: Any, reset: bool) -> None:
         if batch.dtype == np.longdouble:  # the values must fit into float64
             with np.errstate(over="ignore"):
                 batch = batch.astype(np.float64)
-        only_missing = only_missing and bool(np.isnan(batch).all())
+        is_missing = np.isnan(batch)
+        if are_images and is_missing.any():
+            raise ValueError("X: images must have no missing values, got NaN among the pixels")
+        only_missing = only_missing and bool(is_missing.all())
         with np.errstate(invalid="ignore"):  # infinities of both signs
             assert_all_finite(
                 batch,
-                allow_nan=not are_images,
+                allow_nan=True,
                 estimator_name=type(estimator).__name__,
                 input_name="X",
             )

@@ -428,7 +428,7 @@ class Search:
     def _train_control(self, state: SearchState) -> SearchState:
         """Train the start as long as the best candidate, which has to be better beyond doubt.
 
-        The best of many candidates is better than the start on the validation rows, be it by
+        The best of many candidates is better than the start on the validation rows, if only by
         chance. If it does not prove to be more, the start gets the final training.
         """
         assert state.start is not None

@@ -37,7 +37,7 @@ class AllRows:
 
 
 def scored_as_before(trained: Candidate, before: Candidate) -> Candidate:
-    """Return a candidate that was trained on all rows with the scores of before that training.
+    """Return a candidate that was trained on all rows with its scores before that training.
 
     It has seen the rows that were held out, so that its scores on them say nothing any more.
     """

@@ -50,12 +50,14 @@ class Entry:
         Number of trained weights.
     n_steps : int
         Batches of this training. They are counted in epochs of the rows that the search trains
-        on, also if the final training is on more.
+        on, also if the final training is on more. In a data frame, they are the column
+        ``epochs``, and ``budget_spent`` is the sum of it so far.
     n_steps_total : int
-        Batches that the weights have been trained on, those of the ancestors included.
+        Batches that the weights have been trained on, those of the ancestors included. In a
+        data frame, they are the column ``epochs_total``.
     train_loss, validation_loss, validation_score : float
         The last evaluation of this training. A final training on all rows has no validation
-        rows, so that it keeps the validation loss and score of before.
+        rows, so that it keeps the earlier validation loss and score.
     mean_loss, mean_score : float
         Means of the last ``score_window`` validation losses and scores since the candidate was
         born, which decide its selection.

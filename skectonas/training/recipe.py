@@ -35,8 +35,8 @@ class Augmentation:
         Whether half of the images are mirrored from left to right.
     erase : int, default=0
         Side in pixels of a square that is erased: its pixels are set to the mean of the image,
-        for each channel. Its centre can be anywhere, so that a part of it may be outside. One
-        of 257 images stays whole.
+        for each channel. Its centre is in one of 16×16 places all over the image, so that a
+        part of it may be outside. One of 257 images stays whole.
 
     Raises
     ------
