@@ -103,10 +103,12 @@ TITLES = {
     ("digits", 300): "digits",
     ("breast_cancer", 300): "breast cancer",
     ("wine", 300): "wine",
+    ("iris", 300): "iris",
     ("numbers", 300): "a table of 10,000 rows",
     ("mnist", 600): "MNIST, 3,750 images",
     ("fashion", 600): "Fashion-MNIST, 5,000 images",
     ("adult", 300): "Adult",
+    ("diamonds", 300): "diamonds",
     ("fashion_60000", 200): "Fashion-MNIST, 60,000 images",
 }
 FRONT = {"label": "front of one search", "linewidth": 0.8, "markersize": 4}

@@ -25,7 +25,7 @@ which there are rows are not repeated. CPU seconds are those of the process, in 
   standardised and categories one-hot for the first.
 
 All networks but scikit-learn's read tables as the search does: with columns cut into pieces if
-it has chosen that.
+it has chosen that. The starts and "found, our recipe" choose for themselves.
 """
 
 from __future__ import annotations

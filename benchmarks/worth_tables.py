@@ -39,8 +39,9 @@ COLUMNS = {
     "MNIST": [("mnist", 600)],
     "Small data": [
         ("digits", 300), ("digits_1000", 1000), ("breast_cancer", 300), ("wine", 300),
+        ("iris", 300),
     ],
-    "Tables": [("numbers", 300), ("adult", 300)],
+    "Tables": [("numbers", 300), ("adult", 300), ("diamonds", 300)],
 }  # fmt: skip
 
 

@@ -122,6 +122,34 @@ def test_wide_networks_equal_the_plain_loop(
     assert_close(found, expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_numbers_smaller_than_normal_ones_are_zero(
+    variant: Engine, dtype: torch.dtype, n_threads: int
+) -> None:
+    """The weights of units that are never active decay to them."""
+    tiny = torch.finfo(dtype).tiny
+    candidates = networks((6, 5, 2), 3, [("3a", (4,)), ("2m 3n", (5,)), ("", (6,))])
+    for each in candidates:
+        for name, value in each.weights.items():
+            each.weights[name] = value.to(dtype)
+        each.weights["dense.0.weight"][0] = 1.001 * tiny
+        each.weights["dense.0.bias"][0] = -100
+    data = training_data((6, 5, 2))
+    decaying = resolve_optimizer("sgd", 0.05, {"weight_decay": 0.01})
+    setup = setup_of(data, decaying)
+    found = train_natively(setup, candidates, [8, 9, 10], KEY, PLAIN_RECIPE, variant, n_threads)
+    for each in found:
+        assert (each.weights["dense.0.weight"][0].abs() >= tiny).all()  # a decay of zero
+    plain = PlainTrainer(data, decaying, setup.scorer, 1)
+    expected = plain.train(candidates, [8, 9, 10], KEY)
+    assert_close(found, expected, 1e-4 if dtype == torch.float32 else 1e-8)
+    for each in expected:
+        assert (each.weights["dense.0.weight"][0].abs() < tiny).all()
+    # Other threads still have them.
+    assert (torch.tensor(tiny, dtype=dtype) / 8 != 0).item()
+
+
 @examples(20)
 @given(case=wide_rounds())
 def test_float32_is_float64_up_to_rounding(
