@@ -54,7 +54,9 @@ from skectonas.search import (
     Clock,
     Fitness,
     Observer,
+    Outcome,
     Printer,
+    Search,
     model_attributes,
 )
 from skectonas.surroundings import terminated_as_interrupted, undisturbed
@@ -523,22 +525,17 @@ class ECToNASClassifier(
         finally:
             if device.type == "cuda":
                 torch.cuda.empty_cache()  # return the memory of the search
-        if outcome.interrupted:
-            self._report_interruption()
-        if self.class_weight is None:  # with weights, it is meant to name rare classes
-            trainer: Any = search.trainer
-            warn_if_a_guess_is_as_good(
-                outcome.winner,
-                trainer.data.validation,
-                trainer.scorer,
-                search.final is not None and outcome.winner is outcome.state.finalist,
-            )
         self.__dict__.update(basis.attributes(outcome))
+        error = outcome.error
+        try:
+            self._warn_of(outcome, search)
+        except Exception as raised:  # a warning that the user has made an error
+            error = error or raised
         if tasks is not None:
             tasks.finish()
-        if outcome.error is not None:
-            outcome.error.add_note("The estimator is fitted with the best network so far.")
-            raise FittedDespiteError(outcome.error)
+        if error is not None:
+            error.add_note("The estimator is fitted with the best network so far.")
+            raise FittedDespiteError(error)
         return self
 
     def summary(self) -> pd.DataFrame:
@@ -729,13 +726,23 @@ class ECToNASClassifier(
         """Return a context in which SIGTERM keeps the best so far, where Ctrl-C would."""
         return nullcontext() if inside_another_estimator() else terminated_as_interrupted()
 
-    def _report_interruption(self) -> None:
-        if inside_another_estimator():
-            raise KeyboardInterrupt
-        warnings.warn(
-            "The search was interrupted; the best network so far is kept.",
-            stacklevel=level_of_user(),
-        )
+    def _warn_of(self, outcome: Outcome, search: Search) -> None:
+        """Warn of a search that was interrupted, or has found nothing."""
+        if outcome.interrupted:
+            if inside_another_estimator():
+                raise KeyboardInterrupt
+            warnings.warn(
+                "The search was interrupted; the best network so far is kept.",
+                stacklevel=level_of_user(),
+            )
+        if self.class_weight is None:  # with weights, it is meant to name rare classes
+            trainer: Any = search.trainer
+            warn_if_a_guess_is_as_good(
+                outcome.winner,
+                trainer.data.validation,
+                trainer.scorer,
+                search.final is not None and outcome.winner is outcome.state.finalist,
+            )
 
     def _html_repr(self) -> str:
         """Return what a notebook shows: scikit-learn's diagram and the result."""

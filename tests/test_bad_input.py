@@ -360,6 +360,35 @@ def test_a_winner_that_is_a_constant(scoring: str, digits: Any) -> None:
     quick(12, scoring=scoring).fit(X, y)
 
 
+@pytest.mark.filterwarnings("error:The network that was found")
+def test_a_warning_that_is_an_error_does_not_lose_the_network() -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(300, 4)), rng.integers(0, 2, 300)
+    clf = quick(60, final_fraction=0, alpha=0.5, start="large_ffnn")
+    with pytest.raises(UserWarning, match="no better than always naming") as raised:
+        clf.fit(X, y)
+    assert raised.value.__notes__ == ["The estimator is fitted with the best network so far."]
+    assert clf.predict(X).shape == (300,)
+
+
+@pytest.mark.parametrize(
+    "labels", [(1, "a"), ("1", 1, 2), (True, 1, 2), (b"a", "a"), ("a", 0.5), (False, 2.5)]
+)
+@pytest.mark.parametrize("kind", [list, tuple, np.array, pd.Series])
+def test_labels_of_several_kinds(labels: tuple[Any, ...], kind: Any, digits: Any) -> None:
+    """In a list, numpy would make texts or numbers of all."""
+    X, _ = digits
+    y = [labels[i % len(labels)] for i in range(len(X))]
+    with pytest.raises(ValueError, match=r"y must hold whole numbers .* not several of these"):
+        quick().fit(X, kind(y) if kind in (list, tuple) else kind(y, dtype=object))
+
+
+def test_a_list_of_texts_with_a_missing_one(digits: Any) -> None:
+    X, y = digits
+    with pytest.raises(ValueError, match="Input y contains NaN"):
+        quick().fit(X, [np.nan, *map(str, y[1:])])
+
+
 def test_a_guess_is_compared_by_score_and_loss_with_weights() -> None:
     topology, labels = Topology((1, 1, 1), [], [], 2), torch.arange(40) % 4 // 3
     weights = torch.where(labels == 1, 1.0, 3.0)  # of the classes: 0.9 and 0.1

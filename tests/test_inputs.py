@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
-from helpers import examples
+from helpers import examples, quick
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -335,6 +335,14 @@ class TestImages:
                 found = seen(InputEncoder().fit(as_others), as_others)
                 np.testing.assert_allclose(found, as_bytes, rtol=1e-6, atol=1e-7)
 
+    def test_a_series_of_images(self, photos):
+        images = pd.Series(list(photos))
+        clf = quick(5, start="medium_ffnn").fit(images, np.arange(len(photos)) % 2)
+        assert clf.image_shape_ == (*photos.shape[1:], 1)[:3]
+        np.testing.assert_array_equal(clf.predict_proba(images), clf.predict_proba(photos))
+        with pytest.raises(ValueError, match="X must hold rows or images of one shape"):
+            quick().fit(pd.Series([photos[0], photos[1, :3]]), [0, 1])
+
     @pytest.mark.parametrize(
         ("factor", "offset", "dtype"),
         [
@@ -345,6 +353,9 @@ class TestImages:
             (-1, 1, np.float32),  # a negative
             (1e12, 0, np.float64),
             (1e-150, 0, np.float64),
+            (3e38, 0, np.float32),
+            (6e38, -3e38, np.float32),
+            (1e-35, 0, np.float32),
             (1, 1e6, np.float64),
         ],
     )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sklearn.metrics
-from helpers import examples
+from helpers import as_table, examples, quick
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -229,3 +229,39 @@ def test_a_class_missing_on_the_validation_side_may_make_it_impossible() -> None
     p = probabilities(8, 3)
     score = make_scorer("f1_macro", IMAGES, LABELS % 2, CLASSES, None)
     assert score(p) == pytest.approx(f1_score(LABELS % 2, p.argmax(1), average="macro"))
+
+
+def accuracy(estimator: Any, X: Any, y: Any) -> float:
+    """Return another score than that of this name."""
+    return -float(estimator.predict_proba(X)[:, 0].mean())
+
+
+def balanced_accuracy(estimator: Any, X: Any, y: Any) -> float:
+    """Return the accuracy in percent."""
+    return 100 * accuracy_score(y, estimator.predict(X))
+
+
+def test_a_callable_with_the_name_of_a_score_is_another_one(digits: Any) -> None:
+    X, y = as_table(digits)
+    clf = quick(100, start="small_ffnn", scoring=accuracy).fit(X, y)
+    assert clf.scoring_ == "accuracy()"
+    history = clf.history_
+    assert "control" not in set(history["phase"])
+    decided = history[history["phase"] == "phase 2"]
+    np.testing.assert_array_equal(decided["fitness"], decided["mean_score"])
+
+    clf = quick(100, start="small_ffnn", warm_start=True).fit(X, y)
+    with pytest.raises(
+        ValueError, match=r"scoring must be as before, 'accuracy', got 'acc.*\(\)'"
+    ):
+        clf.set_params(scoring=accuracy).fit(X, y)
+
+
+def test_no_value_of_a_callable_is_perfect(digits: Any) -> None:
+    X, y = as_table(digits)
+    settings = {"start": "small_ffnn", "n_iter_no_change": 2}
+    named, plain = (
+        quick(150, scoring=scoring, **settings).fit(X, y).history_["budget_spent"].iloc[-1]
+        for scoring in (balanced_accuracy, lambda *given: balanced_accuracy(*given))
+    )
+    assert named == plain

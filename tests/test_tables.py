@@ -7,12 +7,14 @@ import json
 import string
 import warnings
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from helpers import quick
 from hypothesis import given
 from hypothesis import strategies as st
@@ -525,6 +527,7 @@ def frames(draw: st.DrawFn) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+@pytest.mark.filterwarnings("ignore:Column 'c.*They count as missing")
 @given(frames(), frames())
 def test_any_frame_is_encoded_row_by_row_or_refused(
     frame: pd.DataFrame, later: pd.DataFrame
@@ -567,3 +570,38 @@ def test_a_column_of_texts_without_any() -> None:
     }
     nothing = X.assign(text=pd.Series([None] * 120, dtype=object))
     assert np.isfinite(clf.predict_proba(nothing)).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "later", "what"),
+    [
+        (["2020-01-02", "2021-03-04", "2022-05-06"] * 4, "02.01.2020", "dates"),
+        (pd.to_datetime(["2020-01-02", "2021-03-04"] * 4), "02.01.2020", "dates"),
+        (pd.to_timedelta(["1 day", "3 days"] * 4), "two days", "time spans"),
+        ([f"{i}.5" for i in range(120)], "1,5", "numbers"),
+    ],
+)
+def test_a_column_that_cannot_be_read_any_more(values: Any, later: str, what: str) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Column")
+        encoder = fitted(values)
+    message = f"Column 'x': expected {what} as in fit, got 5 values .* for example '{later}'"
+    with pytest.warns(UserWarning, match=message):
+        found = encoder.transform(pd.DataFrame({"x": [later] * 5 + [None]}))
+    assert np.isnan(found).all()
+    # One that can be read makes the others strays, and a few are not enough to say so.
+    for few in ([later] * 5 + [values[0]], [later] * 4, [later, "NA", " ", "?", "null"]):
+        encoder.transform(pd.DataFrame({"x": few}))
+
+
+def test_fractions_are_numbers() -> None:
+    values = [Fraction(i, 7) for i in range(9)]
+    for given_ in ([*values, None], [*values[:5], 0.25, 3, Decimal("0.5"), np.float32(2)]):
+        found, _ = encode(pd.Series(given_, dtype=object))
+        expected = [np.nan if value is None else float(value) for value in given_]
+        same(found, np.array(expected)[:, None])
+
+
+def test_tensors_are_no_numbers() -> None:
+    with pytest.raises(ValueError, match=r"type Tensor, .* column.map\(float\)"):
+        fitted(pd.Series([torch.tensor(0.5)] * 3, dtype=object))

@@ -70,6 +70,8 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
         If the channels of the images seem to come first.
     """
     X = to_pandas(_to_numpy(X, "X"), "X")
+    if isinstance(X, pd.Series) and X.dtype == object:  # of images, perhaps
+        X = X.to_numpy()
     with _naming("X"):
         if isinstance(X, list | tuple) or _is_array_of_arrays(X):
             X = _stacked(X)
@@ -351,7 +353,7 @@ def check_y(estimator: BaseEstimator, X: Data, y: Any) -> Array:
     labels: Array = column_or_1d(_to_numpy_labels(y), warn=True)
     assert_all_finite(labels, input_name="y")
     check_consistent_length(X, labels)
-    if type_of_target(labels, input_name="y") == "unknown":
+    if _has_texts_and_others(labels) or type_of_target(labels, input_name="y") == "unknown":
         types = sorted({type(label).__name__ for label in labels.tolist()})
         raise ValueError(
             "y must hold whole numbers of up to 64 bits, text, booleans or times, and not "
@@ -362,10 +364,18 @@ def check_y(estimator: BaseEstimator, X: Data, y: Any) -> Array:
     return labels
 
 
+def _has_texts_and_others(labels: Array) -> bool:
+    """Whether scikit-learn would try to sort texts among other labels."""
+    return labels.dtype == object and len({isinstance(label, str) for label in labels}) > 1
+
+
 def _exact(labels: list[Any]) -> list[Any] | Array:
-    """Return labels as objects if numpy would round whole numbers of several types."""
+    """Return labels as objects if numpy would make one of several."""
     if all(isinstance(label, float) for label in labels):
         return labels
+    for types in (str, bytes, (bool, np.bool_)):
+        if 0 < sum(isinstance(label, types) for label in labels) < len(labels):
+            return _objects(labels)
     try:
         array = np.asarray(labels)
     except ValueError:  # of different lengths
@@ -373,6 +383,13 @@ def _exact(labels: list[Any]) -> list[Any] | Array:
     if array.dtype.kind == "f" and (np.abs(array) >= EXACT_IN_FLOATS).any():
         return np.array(labels, dtype=object)
     return labels
+
+
+def _objects(labels: list[Any]) -> Array:
+    """Return labels as a vector of objects, whatever they are."""
+    array: Array = np.empty(len(labels), dtype=object)
+    array[:] = labels
+    return array
 
 
 def _check_one_label_a_row(y: Any) -> None:
@@ -460,8 +477,11 @@ def check_weights(sample_weight: Any, X: Data) -> NDArray[np.float64] | None:
         )
     if not weights.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
-    # Only their proportions count, and a sum of very large weights would overflow.
-    scaled: NDArray[np.float64] = weights / weights.max()
+    # Only their proportions count, and a sum of very large weights would overflow. Those that
+    # are zero in float32 are left out.
+    with np.errstate(under="ignore"):
+        scaled: NDArray[np.float64] = weights / weights.max()
+    scaled[scaled < np.finfo(np.float32).tiny] = 0
     return scaled
 
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeAlias
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer
@@ -45,6 +46,7 @@ _COMPLEX_ADVICE = "give its real and imaginary parts as two columns"
 _NESTED_ADVICE = "give each element a column of its own"
 _SPARSE_ADVICE = "make it dense with column.sparse.to_dense()"
 _CLOCK_ADVICE = "turn it into a number, such as hours since midnight"
+_TENSOR_ADVICE = "turn them into numbers, with column.map(float)"
 
 
 class ColumnEncoder(Protocol):
@@ -86,9 +88,14 @@ class Numbers:
     def encode(self, column: Column, label: object) -> Array:
         """Return the numbers: see `ColumnEncoder`."""
         if self.lenient:
-            _kinds_in(column, label)
+            kinds = _kinds_in(column, label)
+            objects = column.astype(object)
             try:
-                numbers_ = pd.to_numeric(column.astype(object), errors="coerce")
+                if any(map(_is_unknown_to_pandas, kinds)):
+                    objects = objects.map(
+                        lambda x: float(x) if _is_unknown_to_pandas(type(x)) else x
+                    )
+                numbers_ = pd.to_numeric(objects, errors="coerce")
             except OverflowError as error:
                 raise ValueError(f"Column {label!r}: expected numbers ({error})") from error
             return _finite(numbers_)[:, None]
@@ -442,6 +449,7 @@ def _kinds_in(column: Column, label: object) -> set[type]:
             (_NESTED, _NESTED_ADVICE),
             (_COMPLEX, _COMPLEX_ADVICE),
             (datetime.time, _CLOCK_ADVICE),
+            (torch.Tensor, _TENSOR_ADVICE),
         ):
             if issubclass(kind, types):
                 raise ValueError(
@@ -465,6 +473,11 @@ def _numbers_of(column: Column, label: object) -> NDArray[np.float64]:
         raise ValueError(
             f"Column {label!r}: expected numbers, got dtype {dtype} ({error})"
         ) from error
+
+
+def _is_unknown_to_pandas(kind: type) -> bool:
+    """Whether values of a type are numbers, such as fractions, that pandas does not read."""
+    return issubclass(kind, numbers.Real) and not issubclass(kind, int | float | np.generic)
 
 
 def _finite(values: Any) -> NDArray[np.float64]:

@@ -36,6 +36,9 @@ _SAMPLE_VALUES = 2**22
 _SAMPLE_ROWS = 10_000
 _FEW_ROWS = 20
 
+EXTREME = 1e30
+"""Larger pixels, and larger factors of them, are scaled in float64, whatever their type."""
+
 Found: TypeAlias = tuple[str, float, float, float, float]
 """What lies elsewhere than in `fit`: its name, its range, and that in `fit`."""
 
@@ -501,8 +504,10 @@ class InputEncoder:
         self.scaling_ = PixelScaling.of(
             batch.reshape(len(batch), *self.image_shape_) for batch in batches_of(X, rows)
         )
-        # Values of other dtypes may be equal or infinite in float32.
-        if X.dtype not in (np.uint8, np.float32):
+        # Values of other dtypes may be equal or infinite in float32, and extreme ones be so on
+        # the way.
+        is_extreme = max(*map(abs, self._pixel_range), *self.scaling_.scale) > EXTREME
+        if X.dtype not in (np.uint8, np.float32) or is_extreme:
             self._early_scaling, self.scaling_ = self.scaling_, UNSCALED
         return self
 

@@ -19,8 +19,14 @@ from numpy.typing import NDArray
 from skectonas.callers import level_of_user
 from skectonas.inputs.column_kinds import KINDS, ColumnEncoder, learned_from
 
-MEASURED = ("numbers", "durations", "dates")
-"""Kinds of columns whose numbers are more than a code."""
+MEASURED = {"numbers": "numbers", "durations": "time spans", "dates": "dates"}
+"""Kinds of columns whose numbers are more than a code, and what they hold."""
+
+MANY = 5
+"""So many values that none of them can be read is no chance."""
+
+MISSING = frozenset({"", "?", "-", "na", "n/a", "nan", "none", "null"})
+"""Texts that are meant to say that a value is missing, in lower case."""
 
 
 class TableEncoder:
@@ -128,6 +134,12 @@ class TableEncoder:
         ValueError
             If `X` has other columns than in `fit`, infinities, or text in a column that held
             numbers.
+
+        Warns
+        -----
+        UserWarning
+            If there are values in a column of numbers, dates or time spans, but none of them
+            can be read as one, so that they count as missing.
         """
         labels = [_plain_label(label) for label in X.columns]
         if not _same(labels, self.labels_):
@@ -136,14 +148,18 @@ class TableEncoder:
             )
         table = np.empty((len(X), len(self.origin_)))
         for i, encoder in enumerate(self.columns_):
-            table[:, self.origin_ == i] = encoder.encode(X.iloc[:, i], self.labels_[i])
+            column, label = X.iloc[:, i], self.labels_[i]
+            values = encoder.encode(column, label)
+            if encoder.kind in MEASURED:
+                _warn_if_illegible(column, values, label, encoder.kind)
+            table[:, self.origin_ == i] = values
         return table
 
     @property
     def is_measured(self) -> NDArray[np.bool_]:
         """For each number that comes out, whether its column holds numbers or times."""
         kinds = np.array([encoder.kind for encoder in self.columns_])
-        return np.isin(kinds, MEASURED)[self.origin_]
+        return np.isin(kinds, list(MEASURED))[self.origin_]
 
     def get_feature_names_out(self) -> NDArray[np.object_]:
         """Name the numbers.
@@ -194,6 +210,26 @@ class TableEncoder:
     def _find_origin(self) -> None:
         widths = [len(encoder.names("")) for encoder in self.columns_]
         self.origin_ = np.repeat(np.arange(len(widths)), widths)
+
+
+def _warn_if_illegible(
+    column: pd.Series[Any], values: NDArray[np.float64], label: object, kind: str
+) -> None:
+    """Warn if a column has values, and all that came of them are missing ones."""
+    if not np.isnan(values).all():
+        return
+    given = [
+        value
+        for value in column.dropna()
+        if not (isinstance(value, str) and value.strip().lower() in MISSING)
+    ]
+    if len(given) >= MANY:
+        warnings.warn(
+            f"Column {label!r}: expected {MEASURED[kind]} as in fit, got {len(given)} values "
+            f"none of which can be read as such, for example {given[0]!r}. They count as "
+            "missing.",
+            stacklevel=level_of_user(),
+        )
 
 
 def _same(labels: list[Any], others: list[Any]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.metrics import get_scorer
+from sklearn.metrics import get_scorer, get_scorer_names
 
 from skectonas.callers import level_of_user
 
@@ -126,13 +126,16 @@ def name_of(scoring: Scoring) -> str:
     'accuracy'
     >>> name_of(f1_score)
     'f1_score'
+    >>> def accuracy(estimator, X, y): ...
+    >>> name_of(accuracy)  # another one than scikit-learn's
+    'accuracy()'
     >>> name_of(make_scorer(f1_score, average="micro"))
     "make_scorer(f1_score, response_method='predict', average=micro)"
     """
     if isinstance(scoring, str):
         return scoring
-    name: str = getattr(scoring, "__name__", repr(scoring))
-    return re.sub(r" at 0x[0-9A-Fa-f]+", "", name)
+    name: str = re.sub(r" at 0x[0-9A-Fa-f]+", "", getattr(scoring, "__name__", repr(scoring)))
+    return f"{name}()" if name in get_scorer_names() else name  # not that of scikit-learn
 
 
 def _refuse_other_tasks(name: str, scorer: Callable[..., float]) -> None:
