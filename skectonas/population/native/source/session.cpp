@@ -26,8 +26,8 @@ namespace skectonas {
 namespace {
 
 // Lets this thread take numbers that are not zero, but smaller than any normal number, for zero. The
-// weights of units that are never active decay to such numbers, and a processor takes a hundred times
-// as long for them.
+// weights of units that are never active decay to such numbers, and a processor takes many times as
+// long for them.
 void flush_denormals() {
 #if defined(__x86_64__) || defined(_M_X64)
     _mm_setcsr(_mm_getcsr() | 0x8040);  // of results, and of operands
