@@ -25,7 +25,8 @@ which there are rows are not repeated. CPU seconds are those of the process, in 
   standardised and categories one-hot for the first.
 
 All networks but scikit-learn's read tables as the search does: with columns cut into pieces if
-it has chosen that. The starts and "found, our recipe" choose for themselves.
+it has chosen that. Random topologies have its weight decay. The starts and "found, our recipe"
+choose for themselves.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ from skectonas import ConvCell, Dense, ECToNASClassifier, Topology, fitting
 from skectonas.network import build, initial_weights
 from skectonas.topology import ALL_POOLINGS, STARTS, suitable_starts
 from skectonas.training import OptimizerSpec, PlainTrainer, Scorer, TrainingData
+from skectonas.training.defaults import MOMENTUM
 
 Data = tuple[Any, Any, Any, Any]
 EPOCHS, RATE, BATCH = 30, 0.03, 32
@@ -196,8 +198,16 @@ class RandomSearch:
     rest, on all rows.
     """
 
-    def __init__(self, budget: float, encoder: Any, n_classes: int, seed: int) -> None:
+    def __init__(
+        self,
+        budget: float,
+        encoder: Any,
+        n_classes: int,
+        seed: int,
+        weight_decay: float | None,
+    ) -> None:
         self.budget, self.seed = budget, seed
+        self._params = weight_decay and {**MOMENTUM, "weight_decay": weight_decay}
         self._rng = np.random.default_rng([seed, 1])
         self._shape, self._n_classes = encoder.image_shape_, n_classes
         self._has_cells = encoder.takes_images
@@ -206,7 +216,11 @@ class RandomSearch:
         kept = ECToNASClassifier().final_fraction
         pool = [
             ECToNASClassifier(
-                start=self._draw(), final_fraction=0, warm_start=True, random_state=self.seed
+                start=self._draw(),
+                optimizer_params=self._params,
+                final_fraction=0,
+                warm_start=True,
+                random_state=self.seed,
             )
             for _ in range(N_RANDOM)
         ]
@@ -241,16 +255,16 @@ class RandomSearch:
 
 
 Rival = tuple[Callable[[], Any], Callable[[Any], int]]
-Found = dict[str, tuple[str, float]]
+Found = dict[str, tuple[str, float, float | None]]
 
 
 def rivals(seed: int, X: Any, y: Any, budget: float, found: Found) -> dict[str, Rival]:
     """Return by name what makes an estimator, and what counts its parameters.
 
-    `found` has the topologies and the CPU seconds of what was fitted before.
+    `found` has topologies, CPU seconds and weight decays of what was fitted before.
     """
     classes = np.unique(y)
-    topology_found = found["search"][0] if "search" in found else ""
+    topology_found, _, weight_decay = found.get("search", ("", 0.0, None))
     encoder = encoder_of(seed, X, y, topology_found)
     shape, n = encoder.image_shape_, len(classes)
     starts = suitable_starts(shape, n, encoder.takes_images)
@@ -262,7 +276,7 @@ def rivals(seed: int, X: Any, y: Any, budget: float, found: Found) -> dict[str, 
 
     def random(share: Callable[[], float]) -> Rival:
         return lambda: RandomSearch(
-            share() * budget, encoder, n, seed
+            share() * budget, encoder, n, seed, weight_decay
         ), lambda clf: clf.best_.n_parameters_
 
     def by_hand(topology: Callable[[], Topology]) -> Rival:
@@ -392,13 +406,14 @@ def main() -> None:
 
 
 def rows_of(path: Path, data: str, seed: int, budget: float) -> Found:
-    """Return topologies and CPU seconds of the rivals that have been measured, by name."""
+    """Return topologies, CPU seconds and weight decays of what has been measured, by name."""
     if not path.exists():
         return {}
     table = pd.read_csv(path, keep_default_na=False)
     wanted = {"data": data, "seed": seed, "budget": budget}
     rows = table[np.logical_and.reduce([table[key] == value for key, value in wanted.items()])]
-    values = zip(rows["topology"], rows["cpu_seconds"], strict=True)
+    decays = [float(decay) if decay else None for decay in rows["weight_decay"].astype(str)]
+    values = zip(rows["topology"], rows["cpu_seconds"], decays, strict=True)
     return dict(zip(rows["what"], values, strict=True))
 
 
@@ -423,7 +438,8 @@ def measured(
             clf.fit(as_given(name, X_train), y_train)
         seconds = time.process_time() - began
         topology = str(getattr(clf, "best_topology_", getattr(clf, "topology", "")))
-        found[name] = topology, seconds
+        weight_decay = getattr(clf, "weight_decay_", None)
+        found[name] = topology, seconds, weight_decay
         row = {
             "data": data,
             "seed": seed,
@@ -433,6 +449,7 @@ def measured(
             "n_parameters": size_of(clf),
             "cpu_seconds": round(seconds, 2),
             "topology": topology,
+            "weight_decay": weight_decay,
         }
         print(row, flush=True)
         yield row

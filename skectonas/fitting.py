@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -41,7 +40,6 @@ from skectonas.search import (
     Settings,
     check_morphisms,
     fingerprint_in,
-    is_proven,
     seed_in,
 )
 from skectonas.topology import (
@@ -53,16 +51,18 @@ from skectonas.topology import (
 )
 from skectonas.training import (
     OptimizerSpec,
-    OutOfTime,
     Rows,
     Scorer,
     TrainingData,
     evaluate,
+    has_usual_settings,
     name_of,
     usual_augmentation,
     usual_optimizer,
+    usual_weight_decay,
     weighted_losses,
 )
+from skectonas.trial import Beginning, Choice, Trial
 
 SELECTIONS = ("score", "loss", "random")
 """Names of the ways to decide a bracket."""
@@ -71,18 +71,12 @@ ACCURACIES = ("accuracy", "balanced_accuracy")
 """Scores of which nobody expects more than 1."""
 
 SHORTEST_WITH_TRIAL, FEWEST_ROWS = 200, 30
-"""The budget, and the rows that are held out, from which on it is tried out whether to cut the
-columns of a table into pieces."""
+"""The budget, and the rows that are held out, from which on there is a trial."""
 
 MOST_COLUMNS, MOST_VALUES = 300, 2**26
-"""Columns, pieces included, and values of all rows, up to which it is tried out. More columns
-take long to train on, and each one matters less."""
-
-TRIAL_SHARE, LONGEST_TRIAL = 0.05, 25
-"""The share of the budget for each of the two trainings, and the epochs that are enough."""
-
-TRIAL_SHARE_OF_TIME = 0.1
-"""The share of a time limit that both may take."""
+"""Columns, pieces included, and values of all rows, up to which it is tried out whether to cut
+the columns of a table into pieces. More columns take long to train on, and each one matters
+less."""
 
 MOST_WORK, MOST_WORK_FOR_IMAGES, MOST_WORK_FOR_FEW_IMAGES = 4, 2, 1.5
 """How many times the multiplications of the starts a network may need, if they were chosen for
@@ -94,8 +88,8 @@ FEW_IMAGES = 10_000
 """Number of images up to which the lower limit holds. On digits, and on 5,000 images of
 Fashion-MNIST, searches with it are as good and take less time."""
 
-SCALING = "the scaling of the columns"
-"""What the fingerprint of a search calls it."""
+SCALING, WEIGHT_DECAY = "the scaling of the columns", "the weight decay"
+"""What the fingerprint of a search calls them."""
 
 SEEN_BY_MORPHISMS = 1024
 """Training rows that morphisms look at. With fewer, layers are fitted worse after a cell was
@@ -125,32 +119,6 @@ class Prepared(NamedTuple):
     checkpoint: Checkpoint | None
 
 
-class Beginning(NamedTuple):
-    """A search before its first step.
-
-    Parameters
-    ----------
-    encoder : InputEncoder
-        What turns X into images.
-    data : TrainingData
-        The images.
-    search : Search
-        The search.
-    starts : list of Topology
-        What it begins with.
-    """
-
-    encoder: InputEncoder
-    data: TrainingData
-    search: Search
-    starts: list[Topology]
-
-    def state(self, estimator: BaseEstimator, epochs: int) -> SearchState:
-        """Return the initial state, after two trials of so many epochs."""
-        ledger = Ledger(_budget_of(estimator) - 2 * epochs, self.data.steps_per_epoch)
-        return self.search.initial_state(self.starts, ledger)
-
-
 def first_fit(
     estimator: BaseEstimator, sample: Sample, device: torch.device, clock: Clock
 ) -> Prepared:
@@ -161,7 +129,7 @@ def first_fit(
     ValueError
         If a parameter does not fit the data.
     """
-    _optimizer_of(estimator)  # is it a valid one?
+    _optimizer_of(estimator, None)  # is it a valid one?
     seed = _seed_of(estimator)
     train, validation = sample.split(estimator.validation_fraction, seed)
     method = estimator.column_scaling
@@ -181,40 +149,76 @@ def first_fit(
         data, all_rows = sample.training_data(encoder, train, validation, *weighting)
         scorer = sample.scorer(estimator.scoring, data, validation)
         others = all_rows, scorer, settings, seed, device, clock
-        return Beginning(encoder, data, _search(estimator, encoder, data, *others), starts)
+        search_with = partial(_search, estimator, data, *others)
+        return Beginning(encoder, data, starts, search_with, partial(_losses, data=data))
 
-    choices = _encoders(estimator, sample, encoder, train, len(validation))
-    epochs, is_chosen = 0, True
-    if len(choices) == 1:
-        beginning = begin(choices[0])
-    else:
-        epochs = int(min(LONGEST_TRIAL, TRIAL_SHARE * _budget_of(estimator)))
-        earlier = _chosen_before(estimator, choices, begin, epochs)
-        if earlier:
-            beginning = earlier
-        else:
-            beginning, is_chosen = _better_of(choices, begin, epochs, clock)
-        if estimator.verbose and not earlier:
-            is_in_pieces = beginning.encoder is not encoder if is_chosen else None
-            Printer(type(estimator).__name__).print_trial(2 * epochs, is_in_pieces, clock)
-    state = beginning.state(estimator, epochs)
-    basis = Basis(
-        beginning.encoder, sample.classes, len(sample.indices), seed, name_of(estimator.scoring)
+    can_tell = _can_tell(estimator, len(validation))
+    usual = _usual_weight_decay(estimator, encoder, sample)
+    trial = Trial(
+        _encoders(estimator, sample, encoder, train, can_tell),
+        usual,
+        can_tell and usual is not None and not encoder.takes_images,
+        begin,
+        _budget_of(estimator),
+        clock,
     )
-    prepared = Prepared(beginning.search, state, basis, None)
-    if is_chosen:
-        return _continued(estimator, beginning.data, prepared)
+    earlier = _chosen_before(estimator, sample, seed, trial)
+    choice = earlier or trial.run()
+    if estimator.verbose and trial.is_needed and not earlier:
+        n_epochs = choice.n_epochs if choice.is_certain else None
+        Printer(type(estimator).__name__).print_trial(n_epochs, _findings(choice), clock)
+    prepared, data = _prepared(estimator, sample, seed, choice), choice.beginning.data
+    if choice.is_certain:
+        return _continued(estimator, data, prepared)
     if estimator.checkpoint is not None:
         # Another search that is there is an error in any case.
-        _checkpoint(estimator, beginning.encoder, beginning.data, seed, state).read()
+        _checkpoint(estimator, data, prepared).read()
         warnings.warn(
-            f"time_limit={clock.limit:g} is too short to find out whether to cut columns into "
-            "pieces. The search goes on without pieces, and is not written to the checkpoint. "
-            'With more time it might have pieces. Set column_scaling="quantile" or '
-            '"piecewise", or allow more time.',
+            f"time_limit={clock.limit:g} is too short for the trial, which tells how to read a "
+            f"table and how to train on it. The search goes on with {_findings(choice)}, and "
+            "is not written to the checkpoint: with more time, it might be another one. Set "
+            "column_scaling and optimizer_params, or allow more time.",
             stacklevel=level_of_user(),
         )
     return prepared
+
+
+def _prepared(estimator: BaseEstimator, sample: Sample, seed: int, choice: Choice) -> Prepared:
+    """Return a search as it was chosen, before its first step."""
+    beginning = choice.beginning
+    search = beginning.search_with(choice.weight_decay)
+    budget = _budget_of(estimator) - choice.n_epochs
+    state = search.initial_state(
+        beginning.starts, Ledger(budget, beginning.data.steps_per_epoch)
+    )
+    basis = Basis(
+        beginning.encoder,
+        choice.weight_decay,
+        sample.classes,
+        len(sample.indices),
+        seed,
+        name_of(estimator.scoring),
+    )
+    return Prepared(search, state, basis, None)
+
+
+def _findings(choice: Choice) -> str:
+    """Return what a trial has found, in words."""
+    is_cut = choice.beginning.encoder.column_scaling == "piecewise"
+    columns = f"columns {'' if is_cut else 'not '}cut into pieces"
+    if choice.weight_decay is None:
+        return columns
+    return f"{columns} and a weight decay of {choice.weight_decay:g}"
+
+
+def _can_tell(estimator: BaseEstimator, n_validation: int) -> bool:
+    """Return whether a trial can tell what is better, by the loss on the validation rows."""
+    return (
+        _budget_of(estimator) >= SHORTEST_WITH_TRIAL
+        and n_validation >= FEWEST_ROWS
+        and _measure_of(estimator) == "loss"
+        and estimator.class_weight is None
+    )
 
 
 def _encoders(
@@ -222,7 +226,7 @@ def _encoders(
     sample: Sample,
     plain: InputEncoder,
     train: NDArray[np.int64],
-    n_validation: int,
+    can_tell: bool,
 ) -> list[InputEncoder]:
     """Return the encoders to choose from: without pieces of columns, with pieces, or both."""
     names, start = plain.feature_names_out_, estimator.start
@@ -231,12 +235,6 @@ def _encoders(
     if names is None or len(names) > MOST_COLUMNS:
         return [plain]
     has_other_shape = isinstance(start, Topology) and start.input_shape != plain.image_shape_
-    can_tell = (
-        _budget_of(estimator) >= SHORTEST_WITH_TRIAL
-        and n_validation >= FEWEST_ROWS
-        and _measure_of(estimator) == "loss"
-        and estimator.class_weight is None
-    )
     if not (can_tell or has_other_shape):
         return [plain]
     in_pieces = plain.in_pieces(sample.X, sample.numbers_in_X(train), MOST_COLUMNS)
@@ -253,54 +251,32 @@ def _encoders(
 
 
 def _chosen_before(
-    estimator: BaseEstimator,
-    choices: list[InputEncoder],
-    begin: Callable[[InputEncoder], Beginning],
-    epochs: int,
-) -> Beginning | None:
-    """Return how the search in a checkpoint has begun, or None if there is none to continue."""
+    estimator: BaseEstimator, sample: Sample, seed: int, trial: Trial
+) -> Choice | None:
+    """Return the choice of the search in a checkpoint, or None if there is none to continue."""
     path = estimator.checkpoint
-    if path is None:
+    if path is None or not trial.is_needed:
         return None
-    if not Path(path).is_dir():
+    is_folder = Path(path).is_dir()
+    if not is_folder:
         Checkpoint(path, {}, 0)  # rather than find out later that it is impossible
-        scaling = fingerprint_in(path).get(SCALING)
-        known = [choice for choice in choices if choice.column_scaling == scaling]
-        return begin(known[0]) if known else None
-    for beginning in map(begin, choices):
-        state = beginning.state(estimator, epochs)
-        encoder, data, search, _ = beginning
-        if _checkpoint(estimator, encoder, data, search.seed, state).path.exists():
-            return beginning
-    return None
-
-
-def _better_of(
-    choices: list[InputEncoder],
-    begin: Callable[[InputEncoder], Beginning],
-    epochs: int,
-    clock: Clock,
-) -> tuple[Beginning, bool]:
-    """Return how to begin: without pieces, unless the start is better with them beyond doubt.
-
-    It is trained with both, for so many epochs. More columns can be no more than noise, and
-    what they add to a network then makes it worse. The second value is whether there was
-    enough time to find out.
-    """
-    (plain, in_pieces), began = choices, clock.elapsed
-    first = begin(plain)
-    n_steps = epochs * first.data.steps_per_epoch
-    try:
-        before = first.search.trial(first.starts[0], n_steps, TRIAL_SHARE_OF_TIME / 2)
-        growth = math.prod(in_pieces.image_shape_) / math.prod(plain.image_shape_)
-        if growth * (clock.elapsed - began) > clock.left(TRIAL_SHARE_OF_TIME):
-            return first, False
-        second = begin(in_pieces)
-        after = second.search.trial(second.starts[0], n_steps, TRIAL_SHARE_OF_TIME)
-    except OutOfTime:
-        return first, False
-    losses = [_losses(c, b.data) for c, b in ((after, second), (before, first))]
-    return (second if is_proven(*losses) else first), True
+    known = {} if is_folder else fingerprint_in(path)
+    if not (is_folder or known):
+        return None
+    found = None
+    for encoder in trial.encoders:
+        if known and known.get(SCALING) != encoder.column_scaling:
+            continue
+        beginning = trial.begin(encoder)
+        for weight_decay in trial.weight_decays:
+            found = trial.choice(beginning, weight_decay)
+            if known and known.get(WEIGHT_DECAY) == repr(weight_decay):
+                return found
+            prepared = _prepared(estimator, sample, seed, found)
+            if is_folder and _checkpoint(estimator, beginning.data, prepared).path.exists():
+                return found
+    # Another search that is in the file is an error, which comes before the trial.
+    return found if known else None
 
 
 def further_fit(
@@ -321,7 +297,13 @@ def further_fit(
     weighting = estimator.class_weight, estimator.batch_size
     data, all_rows = sample.training_data(encoder, train, validation, *weighting)
     scorer = sample.scorer(estimator.scoring, data, validation)
-    search = _search(estimator, encoder, data, all_rows, scorer, settings, seed, device, clock)
+    weight_decay = _usual_weight_decay(estimator, encoder, sample)
+    if weight_decay is not None and not encoder.takes_images:
+        # Files of earlier versions know of none.
+        weight_decay = getattr(estimator, "weight_decay_", None) or weight_decay
+    search = _search(
+        estimator, data, all_rows, scorer, settings, seed, device, clock, weight_decay
+    )
     incumbent, history = _incumbent(estimator, data, scorer), estimator.history_
     start = replace(
         incumbent,
@@ -335,6 +317,7 @@ def further_fit(
     state = search.initial_state(start, ledger, incumbent, _first_start(estimator))
     basis = Basis(
         encoder,
+        weight_decay,
         sample.classes,
         len(sample.indices),
         seed,
@@ -364,18 +347,14 @@ def _budget_of(estimator: BaseEstimator) -> float:
     return math.inf if estimator.budget is None else estimator.budget
 
 
-def _checkpoint(
-    estimator: BaseEstimator,
-    encoder: InputEncoder,
-    data: TrainingData,
-    seed: int,
-    state: SearchState,
-) -> Checkpoint:
+def _checkpoint(estimator: BaseEstimator, data: TrainingData, prepared: Prepared) -> Checkpoint:
     """Return where the states of a search are kept."""
-    fingerprint = fingerprint_of(estimator, data, seed, state)
-    return Checkpoint(
-        estimator.checkpoint, fingerprint | {SCALING: encoder.column_scaling}, seed
-    )
+    _, state, basis, _ = prepared
+    fingerprint = fingerprint_of(estimator, data, basis.seed, state) | {
+        SCALING: basis.encoder.column_scaling,
+        WEIGHT_DECAY: repr(basis.weight_decay),
+    }
+    return Checkpoint(estimator.checkpoint, fingerprint, basis.seed)
 
 
 def _continued(estimator: BaseEstimator, data: TrainingData, prepared: Prepared) -> Prepared:
@@ -383,15 +362,14 @@ def _continued(estimator: BaseEstimator, data: TrainingData, prepared: Prepared)
     path = estimator.checkpoint
     if path is None:
         return prepared
-    search, state, basis, _ = prepared
-    checkpoint = _checkpoint(estimator, basis.encoder, data, search.seed, state)
+    checkpoint = _checkpoint(estimator, data, prepared)
     earlier = checkpoint.read()
     if earlier is None:
         try:
-            checkpoint.write(state)  # rather than find out later that it is impossible
+            checkpoint.write(prepared.state)  # rather than find out later that it is impossible
         except OSError as error:
             raise ValueError(f"checkpoint={str(path)!r} cannot be written: {error}") from error
-    return prepared._replace(state=earlier or state, checkpoint=checkpoint)
+    return prepared._replace(state=earlier or prepared.state, checkpoint=checkpoint)
 
 
 def _check_same_task(estimator: BaseEstimator, sample: Sample) -> None:
@@ -488,7 +466,6 @@ def _first_start(estimator: BaseEstimator) -> Ancestor:
 
 def _search(
     estimator: BaseEstimator,
-    encoder: InputEncoder,
     data: TrainingData,
     all_rows: Rows,
     scorer: Scorer,
@@ -496,9 +473,10 @@ def _search(
     seed: int,
     device: torch.device,
     clock: Clock,
+    weight_decay: float | None,
 ) -> Search:
     there = data.to(device)
-    optimizer = _optimizer_of(estimator, len(all_rows.labels) if encoder.takes_images else None)
+    optimizer = _optimizer_of(estimator, weight_decay)
     others = optimizer, scorer, estimator.averaging, estimator.n_jobs
     trainer = FusedTrainer(there, *others)
     final = None
@@ -518,9 +496,18 @@ def _search(
     )
 
 
-def _optimizer_of(estimator: BaseEstimator, n_images: int | None = None) -> OptimizerSpec:
+def _usual_weight_decay(
+    estimator: BaseEstimator, encoder: InputEncoder, sample: Sample
+) -> float | None:
+    """Return the weight decay that a rule gives, or None if there is one of the user's."""
+    if not has_usual_settings(estimator.optimizer, estimator.optimizer_params):
+        return None
+    return usual_weight_decay(len(sample.indices) if encoder.takes_images else None)
+
+
+def _optimizer_of(estimator: BaseEstimator, weight_decay: float | None) -> OptimizerSpec:
     given = estimator.optimizer, estimator.learning_rate, estimator.optimizer_params
-    return usual_optimizer(*given, n_images)
+    return usual_optimizer(*given, weight_decay)
 
 
 def _settings_of(estimator: BaseEstimator, encoder: InputEncoder, sample: Sample) -> Settings:

@@ -22,6 +22,7 @@ FLOORS = (
         "export",
         "fingerprint",
         "sample",
+        "trial",
         "fitting",
         "classifier",
         "fitness",

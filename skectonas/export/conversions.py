@@ -23,7 +23,7 @@ from skectonas.extras import import_extra
 from skectonas.files import target_of, write_file
 from skectonas.inputs import InputEncoder
 from skectonas.network import weights_of
-from skectonas.training import split, usual_optimizer
+from skectonas.training import split, usual_optimizer, usual_weight_decay
 
 
 def to_torch(estimator: BaseEstimator) -> PortableNetwork:
@@ -181,10 +181,11 @@ def _silent_exporter() -> Iterator[None]:
 
 
 def _optimizer(estimator: BaseEstimator) -> dict[str, Any]:
-    # A file of an earlier version does not say how many images there were.
-    n_samples = getattr(estimator, "n_samples_fit_", None)
     given = estimator.optimizer, estimator.learning_rate, estimator.optimizer_params
-    spec = usual_optimizer(*given, n_samples if estimator.encoder_.takes_images else None)
+    # Files of earlier versions do not say which weight decay, or how many images, there were.
+    n_images = getattr(estimator, "n_samples_fit_", None)
+    usual = usual_weight_decay(n_images if estimator.encoder_.takes_images else None)
+    spec = usual_optimizer(*given, getattr(estimator, "weight_decay_", None) or usual)
     settings = {f"optimizer__{name}": value for name, value in spec.settings.items()}
     return {"optimizer": spec.cls, "lr": settings.pop("optimizer__lr"), **settings}
 

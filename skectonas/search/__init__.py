@@ -12,7 +12,7 @@ has found into fitted attributes.
 from skectonas.search.algorithm import Search
 from skectonas.search.checkpoint import Checkpoint, digest_of, fingerprint_in, seed_in
 from skectonas.search.clock import Clock
-from skectonas.search.final import AllRows, is_proven
+from skectonas.search.final import AllRows, is_ahead
 from skectonas.search.fitness import Balanced, Fitness, Greedy, Measure, Random
 from skectonas.search.front import unbeaten
 from skectonas.search.ledger import Entry, Ledger
@@ -44,7 +44,7 @@ __all__ = [
     "check_morphisms",
     "digest_of",
     "fingerprint_in",
-    "is_proven",
+    "is_ahead",
     "model_attributes",
     "seed_in",
     "unbeaten",

@@ -16,7 +16,7 @@ from skectonas.search.checks import check_memory, check_start, is_better_trained
 from skectonas.search.children import children_of
 from skectonas.search.clock import Clock
 from skectonas.search.costs import Costs
-from skectonas.search.final import AllRows, is_proven, scored_as_before
+from skectonas.search.final import AllRows, is_ahead, scored_as_before
 from skectonas.search.fitness import Fitness, Greedy, Random, rank
 from skectonas.search.front import unbeaten
 from skectonas.search.ledger import Ledger
@@ -444,8 +444,9 @@ class Search:
         n_steps = self._control_steps(state)
         state = replace(state, next_id=state.next_id + 1)
         state, [control], _ = self._trainings.train(state, [control], [n_steps])
-        losses = [self.final.losses(c) for c in (state.best, control)]
-        best = state.best if is_proven(*losses) or not is_trained(control) else control
+        best_losses, losses = (self.final.losses(c) for c in (state.best, control))
+        is_proven = is_ahead(best_losses, losses)
+        best = state.best if is_proven or not is_trained(control) else control
         front = self._front(state, filter(is_trained, [control]), best)
         return replace(state, best=best, survivors=(best,), front=front, step="final")
 

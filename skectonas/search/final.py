@@ -46,10 +46,21 @@ def scored_as_before(trained: Candidate, before: Candidate) -> Candidate:
     return replace(trained, evaluations=(*earlier, evaluation))
 
 
-def is_proven(losses: NDArray[np.float64], control: NDArray[np.float64]) -> bool:
-    """Return whether losses are lower than those of a control beyond doubt.
+def is_ahead(
+    losses: NDArray[np.float64],
+    control: NDArray[np.float64],
+    standard_errors: float = BEYOND_DOUBT,
+) -> bool:
+    """Return whether losses are lower than those of a control, by default beyond doubt.
 
     Both are those of the same rows, so that their differences count.
+
+    Parameters
+    ----------
+    losses, control : ndarray of shape (n_rows,)
+        The losses.
+    standard_errors : float, default=BEYOND_DOUBT
+        Standard errors of the mean difference by which they have to be lower.
     """
     gains = control - losses
-    return bool(gains.mean() > BEYOND_DOUBT * gains.std() / np.sqrt(len(gains)))
+    return bool(gains.mean() > standard_errors * gains.std() / np.sqrt(len(gains)))

@@ -117,22 +117,20 @@ class Printer:
             f"{_speed(ledger, search.clock)}"
         )
 
-    def print_trial(self, epochs: int, is_in_pieces: bool | None, clock: Clock) -> None:
+    def print_trial(self, n_epochs: int | None, findings: str, clock: Clock) -> None:
         """Print the line for the trial that comes before a search.
 
         Parameters
         ----------
-        epochs : int
-            Epochs of both of its trainings.
-        is_in_pieces : bool or None
-            Whether the columns of the table are cut into pieces; None if there was no time to
-            find out.
+        n_epochs : int or None
+            Epochs of its trainings; None if there was not enough time for them.
+        findings : str
+            What it has found.
         clock : Clock
             The time for all of it.
         """
-        found = "cut into pieces" if is_in_pieces else "not cut into pieces"
-        trial = "no time for it" if is_in_pieces is None else f"{epochs} epochs"
-        self._print(f"trial: {trial}, columns are {found}; {_seconds(clock.elapsed)}")
+        trial = "not enough time" if n_epochs is None else f"{n_epochs} epochs"
+        self._print(f"trial: {trial}, {findings}; {_seconds(clock.elapsed)}")
 
     def _print(self, line: str) -> None:
         print(f"[{self.name}] {line}", flush=True)  # noqa: T201 (asked for by `verbose`)

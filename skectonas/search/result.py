@@ -21,6 +21,8 @@ class Basis(NamedTuple):
     ----------
     encoder : InputEncoder
         What turns X into images.
+    weight_decay : float or None
+        The weight decay that a rule has chosen.
     classes : ndarray of shape (n_classes,)
         The classes.
     n_samples : int
@@ -34,6 +36,7 @@ class Basis(NamedTuple):
     """
 
     encoder: InputEncoder
+    weight_decay: float | None
     classes: NDArray[Any]
     n_samples: int
     seed: int
@@ -56,6 +59,7 @@ class Basis(NamedTuple):
             "scoring_": self.scoring,
             "encoder_": self.encoder,
             "image_shape_": self.encoder.image_shape_,
+            "weight_decay_": self.weight_decay,
             "n_samples_fit_": self.n_samples,
             "seed_": self.seed,
             "history_": self._history(outcome),

@@ -7,7 +7,12 @@ left to a rule.
 """
 
 from skectonas.training.data import BatchOrder, Rows, TrainingData
-from skectonas.training.defaults import usual_augmentation, usual_optimizer
+from skectonas.training.defaults import (
+    has_usual_settings,
+    usual_augmentation,
+    usual_optimizer,
+    usual_weight_decay,
+)
 from skectonas.training.holdout import split, split_by_groups, training_weights
 from skectonas.training.plain import (
     Key,
@@ -38,6 +43,7 @@ __all__ = [
     "Trainer",
     "TrainingData",
     "evaluate",
+    "has_usual_settings",
     "make_scorer",
     "name_of",
     "resolve_optimizer",
@@ -47,5 +53,6 @@ __all__ = [
     "training_weights",
     "usual_augmentation",
     "usual_optimizer",
+    "usual_weight_decay",
     "weighted_losses",
 ]

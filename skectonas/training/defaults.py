@@ -78,11 +78,41 @@ def usual_augmentation(
     return NO_AUGMENTATION
 
 
+def has_usual_settings(optimizer: Any, params: dict[str, Any] | None) -> bool:
+    """Return whether the settings of an optimiser are those of our recipe.
+
+    Examples
+    --------
+    >>> from skectonas.training.defaults import has_usual_settings
+    >>> has_usual_settings("SGD", None), has_usual_settings("Adam", None)
+    (True, False)
+    """
+    return params is None and optimizer in ("SGD", "sgd", torch.optim.SGD)
+
+
+def usual_weight_decay(n_images: int | None = None) -> float:
+    """Return the weight decay of our recipe.
+
+    Parameters
+    ----------
+    n_images : int or None, default=None
+        Number of images to train on, those that are held out included; None for a table. The
+        more there are, the weaker is the weight decay.
+
+    Examples
+    --------
+    >>> from skectonas.training.defaults import usual_weight_decay
+    >>> [usual_weight_decay(n_images) for n_images in (None, 1_000, 10_000)]
+    [0.005, 0.005, 0.001]
+    """
+    return LARGEST_DECAY if not n_images else min(LARGEST_DECAY, DECAYED_IMAGES / n_images)
+
+
 def usual_optimizer(
     optimizer: Any,
     learning_rate: float,
     params: dict[str, Any] | None,
-    n_images: int | None = None,
+    weight_decay: float | None,
 ) -> OptimizerSpec:
     """Return an optimiser; without further arguments, SGD gets those of our recipe.
 
@@ -90,9 +120,8 @@ def usual_optimizer(
     ----------
     optimizer, learning_rate, params
         As `resolve_optimizer` takes them.
-    n_images : int or None, default=None
-        Number of images to train on, those that are held out included; None for a table. The
-        more there are, the weaker is the weight decay.
+    weight_decay : float or None
+        The weight decay of our recipe; None is that for a table.
 
     Returns
     -------
@@ -106,13 +135,11 @@ def usual_optimizer(
     Examples
     --------
     >>> from skectonas.training.defaults import usual_optimizer
-    >>> for n_images in (None, 1_000, 10_000):
-    ...     usual_optimizer("SGD", 0.03, None, n_images).settings["weight_decay"]
-    0.005
-    0.005
-    0.001
+    >>> usual_optimizer("SGD", 0.03, None, 0.001).settings
+    {'lr': 0.03, 'momentum': 0.9, 'nesterov': True, 'weight_decay': 0.001}
+    >>> usual_optimizer("Adam", 0.001, None, 0.001).settings
+    {'lr': 0.001}
     """
-    if params is None and optimizer in ("SGD", "sgd", torch.optim.SGD):
-        decay = LARGEST_DECAY if not n_images else min(LARGEST_DECAY, DECAYED_IMAGES / n_images)
-        params = {**MOMENTUM, "weight_decay": decay}
+    if has_usual_settings(optimizer, params):
+        params = {**MOMENTUM, "weight_decay": weight_decay or usual_weight_decay()}
     return resolve_optimizer(optimizer, learning_rate, params)

@@ -1,0 +1,189 @@
+"""The trial: short trainings of the start tell how to read a table, and how to train on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skectonas.candidate import Candidate
+from skectonas.inputs import InputEncoder
+from skectonas.search import Clock, Search, is_ahead
+from skectonas.topology import Topology
+from skectonas.training import OutOfTime, TrainingData
+
+SHARE_OF_BUDGET, LONGEST = 0.05, 25
+"""The share of the budget for each training, and the epochs that are enough."""
+
+SHARE_OF_TIME = 0.05
+"""The share of a time limit that each training may take."""
+
+STRONGER, WEAKER = 2.0, 0.2
+"""The weight decays that can be chosen, as multiples of the usual one."""
+
+WEAKEST = 0.1
+"""The decay that is tried in place of the weaker one. The trainings of a search are longer than
+those of the trial, so that networks overfit more."""
+
+TIE, FAR_AHEAD = 1.0, 3.0
+"""Standard errors by which the loss with the stronger decay may be higher, and by which that
+with the weakest one has to be lower."""
+
+
+class Beginning(NamedTuple):
+    """A search before its first step, and before its weight decay is known.
+
+    Parameters
+    ----------
+    encoder : InputEncoder
+        What turns X into images.
+    data : TrainingData
+        The images.
+    starts : list of Topology
+        What the search begins with.
+    search_with : callable
+        Takes a weight decay and returns the search.
+    losses : callable
+        Takes a candidate and returns its loss on each of the rows that are held out.
+    """
+
+    encoder: InputEncoder
+    data: TrainingData
+    starts: list[Topology]
+    search_with: Callable[[float | None], Search]
+    losses: Callable[[Candidate], NDArray[np.float64]]
+
+
+class Choice(NamedTuple):
+    """What a trial has chosen.
+
+    Parameters
+    ----------
+    beginning : Beginning
+        How the search begins.
+    weight_decay : float or None
+        The weight decay that it trains with.
+    n_epochs : int
+        Epochs of all trainings of the trial.
+    is_certain : bool, default=True
+        Whether there was enough time to find out.
+    """
+
+    beginning: Beginning
+    weight_decay: float | None
+    n_epochs: int
+    is_certain: bool = True
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Short trainings of the start, all of the same length.
+
+    Parameters
+    ----------
+    encoders : sequence of InputEncoder
+        The usual one, and another one that is chosen if it is better beyond doubt: more columns
+        can be no more than noise, and what they add to a network then makes it worse.
+    weight_decay : float or None
+        The usual weight decay.
+    tries_decays : bool
+        Whether others are tried.
+    begin : callable
+        Takes an encoder and returns how a search begins with it.
+    budget : float
+        Epochs of the whole fit.
+    clock : Clock
+        Its time.
+    """
+
+    encoders: Sequence[InputEncoder]
+    weight_decay: float | None
+    tries_decays: bool
+    begin: Callable[[InputEncoder], Beginning]
+    budget: float
+    clock: Clock
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is something to choose."""
+        return len(self.encoders) > 1 or self.tries_decays
+
+    @property
+    def weight_decays(self) -> list[float | None]:
+        """The weight decays that can be chosen, the usual one first."""
+        usual = self.weight_decay
+        if usual is None or not self.tries_decays:
+            return [usual]
+        return [usual, STRONGER * usual, WEAKER * usual]
+
+    def choices(self) -> Iterator[Choice]:
+        """Yield all that can be chosen."""
+        for beginning in map(self.begin, self.encoders):
+            for decay in self.weight_decays:
+                yield self.choice(beginning, decay)
+
+    def choice(self, beginning: Beginning, weight_decay: float | None) -> Choice:
+        """Return a choice, with the epochs that it takes to come to it."""
+        n_trainings = len(self.encoders) if self.is_needed else 0
+        if self.tries_decays:
+            # The weaker one is not tried if the stronger one is as good.
+            is_stronger = weight_decay == self.weight_decays[1]
+            n_trainings += 1 if is_stronger else 2
+        return Choice(beginning, weight_decay, n_trainings * self._n_epochs)
+
+    def run(self) -> Choice:
+        """Train, and choose."""
+        began, usual = self.clock.elapsed, self.weight_decay
+        chosen = self.begin(self.encoders[0])
+        if not self.is_needed:
+            return self.choice(chosen, usual)
+        try:
+            losses = self._losses_of(chosen, usual, 1)
+            for encoder in self.encoders[1:]:
+                pixels = [math.prod(e.image_shape_) for e in (encoder, chosen.encoder)]
+                expected = pixels[0] / pixels[1] * (self.clock.elapsed - began)
+                if expected > self.clock.left(2 * SHARE_OF_TIME):
+                    raise OutOfTime
+                other = self.begin(encoder)
+                others_losses = self._losses_of(other, usual, 2)
+                if is_ahead(others_losses, losses):
+                    chosen, losses = other, others_losses
+            decay = self._weight_decay_for(chosen, losses)
+        except OutOfTime:
+            return self.choice(chosen, usual)._replace(is_certain=False)
+        return self.choice(chosen, decay)
+
+    def _weight_decay_for(
+        self, beginning: Beginning, losses: NDArray[np.float64]
+    ) -> float | None:
+        """Return the weight decay, where the usual one has led to these losses."""
+        if self.weight_decay is None or not self.tries_decays:
+            return self.weight_decay
+        usual, stronger, weaker = self.weight_decays
+        n_trainings = len(self.encoders) + 1
+        if is_ahead(self._losses_of(beginning, stronger, n_trainings), losses, -TIE):
+            return stronger
+        weakest = WEAKEST * self.weight_decay
+        is_weaker_better = is_ahead(
+            self._losses_of(beginning, weakest, n_trainings + 1), losses, FAR_AHEAD
+        )
+        return weaker if is_weaker_better else usual
+
+    def _losses_of(
+        self, beginning: Beginning, weight_decay: float | None, number: int
+    ) -> NDArray[np.float64]:
+        """Return the losses of the start after a training, of which it is the so-manieth."""
+        trained = beginning.search_with(weight_decay).trial(
+            beginning.starts[0],
+            self._n_epochs * beginning.data.steps_per_epoch,
+            number * SHARE_OF_TIME,
+        )
+        return beginning.losses(trained)
+
+    @property
+    def _n_epochs(self) -> int:
+        return int(min(LONGEST, SHARE_OF_BUDGET * self.budget))
