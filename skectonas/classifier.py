@@ -82,9 +82,8 @@ class ECToNASClassifier(
         Greediness, from 0 to 1. With 1 only the validation score counts. With a lower value, a
         network that is smaller than its parent may have a lower score (Eq. 2 of the paper).
     budget : float or None, default=1000
-        Number of epochs to train, over all candidates together, including the two trainings
-        described under `column_scaling`. It is never exceeded. None is no limit, and needs a
-        `time_limit`.
+        Number of epochs to train, over all candidates together, including the trial described
+        in the notes. It is never exceeded. None is no limit, and needs a `time_limit`.
     start : str or Topology, default="auto"
         Where the search begins: "small_ffnn", "medium_ffnn", "large_ffnn", "small_cnn",
         "medium_cnn" or "large_cnn" (the paper's Table 6), or a `Topology` that fits the data.
@@ -110,8 +109,9 @@ class ECToNASClassifier(
         An optimiser of `torch.optim`, by name or class.
     optimizer_params : dict or None, default=None
         Further arguments of the optimiser. With SGD, None stands for Nesterov momentum of 0.9
-        and a weight decay of 0.005, which for more than 2,000 images is 10 divided by their
-        number. With other optimisers it stands for none.
+        and a weight decay of 0.005. For more than 2,000 images the decay is 10 divided by their
+        number; for a table a trial may choose 0.01 or 0.001, see the notes. With other
+        optimisers, None stands for no further arguments.
     learning_rate : float, default=0.03
         Learning rate of the optimiser. It is constant in the search and falls to zero in the
         final training.
@@ -130,12 +130,9 @@ class ECToNASClassifier(
         How the columns of a table are scaled. With "quantile", a value is replaced by the
         normal score of its rank, so that neither outliers nor skewness matter. With
         "piecewise", there are also up to 32 pieces of each column, so that a network can treat
-        the parts of its range differently. With "auto" and a budget of at least 200 epochs,
-        the start is trained with and without pieces for 5% of the budget each, or 25 epochs if
-        that is less; pieces are used if the loss on the validation rows is lower beyond doubt.
-        That is not tried with `image_shape`, class weights, or a selection by another score,
-        with fewer than 30 validation rows, or if there would be more than 300 columns. With
-        "minmax", the smallest value becomes 0 and the largest 1, as in the paper.
+        the parts of its range differently. With "auto", a trial decides about pieces, see the
+        notes; there are none with `image_shape`, or if there would be more than 300 columns.
+        With "minmax", the smallest value becomes 0 and the largest 1, as in the paper.
     morphisms : "all" or sequence, default="all"
         The changes to use, by name or as objects, such as
         ``["identity", "add_units", AddCell(extra=(0, 5))]``. With "all", new cells are wide if
@@ -202,8 +199,8 @@ class ECToNASClassifier(
         Number of seconds after which `fit` has to end. The search gets what `final_fraction`
         leaves of it, and the final training is made as long as the rest allows. The round
         that is cut off is lost. Up to there, the same `random_state` gives the same search, and
-        `history_` tells how far it got. Columns of a table are cut into pieces only if a tenth
-        of the time is enough to find out whether that helps.
+        `history_` tells how far it got. A training of the trial may take a twentieth of the
+        time; if that is too short, the search goes on with what was found out before.
     checkpoint : str, path-like or None, default=None
         A file that the state of the search is written to after every round, and from which
         another call of `fit` with the same parameters and data continues, with the same bits
@@ -211,12 +208,13 @@ class ECToNASClassifier(
         as is needed in a grid search. A finished search is in the file as well, so that it is
         not repeated. After `time_limit` or Ctrl-C, the search can be continued as it was then,
         without its final training. Only `n_jobs`, `time_limit` and `verbose` may differ.
-        Nothing is written if the time is too short for the trial of `column_scaling`.
+        Nothing is written if the time is too short for the trial.
     warm_start : bool, default=False
         Whether another call of `fit` continues from the fitted network, with a fresh budget. X
         must then be like that of the first fit, and `y` must have the same classes. `start`,
-        `image_shape`, `column_order` and `column_scaling` are ignored, and `seed_` is used
-        instead of `random_state`, so that on the same data the same rows are held out. The
+        `image_shape`, `column_order` and `column_scaling` are ignored, there is no trial, and
+        `seed_` is used instead of `random_state`, so that on the same data the same rows are
+        held out. The
         fitted network has been trained on these rows too, so that it competes only with the
         new winner after its final training, and remains the model unless that has the better
         fitness. `scoring` must not change; scores of earlier fits stay in
@@ -267,6 +265,9 @@ class ECToNASClassifier(
         Number of rows that were fitted, those that were held out included.
     encoder_ : InputEncoder
         The encoder that turns X into images.
+    weight_decay_ : float or None
+        Weight decay that the networks were trained with; None if `optimizer_params` or another
+        optimiser than SGD was given.
     seed_ : int
         The seed drawn from `random_state`. All other draws depend on it, also those of a warm
         start.
@@ -285,6 +286,15 @@ class ECToNASClassifier(
     objects, are encoded according to their content: numbers, categories, dates or text. All of
     this is learned from the training rows. Sparse rows are made dense a batch at a time; on a
     GPU they are all made dense at once.
+
+    A search on a table begins with a trial, which finds out what the defaults of
+    `column_scaling` and `optimizer_params` stand for. The first start is trained for 5% of the
+    budget, or 25 epochs if that is less: with columns as they are, and in pieces, which are
+    used if the loss on the validation rows is lower by two standard errors; then with a weight
+    decay of 0.01, which is used if the loss is not higher by a standard error; otherwise with
+    0.0005, and if that is lower by three standard errors, 0.001 is used. There is no trial with
+    a budget of less than 200 epochs, with fewer than 30 validation rows, with class weights, or
+    with a selection by another score.
 
     Ctrl-C ends the search and keeps the best network so far, with a warning; so does SIGTERM,
     if `fit` runs in the main thread. Inside a meta-estimator such as `GridSearchCV`, the
@@ -360,6 +370,7 @@ class ECToNASClassifier(
     validation_score_: float
     scoring_: str
     n_parameters_: int
+    weight_decay_: float | None
     classes_: NDArray[Any]
     image_shape_: tuple[int, int, int]
     n_features_in_: int

@@ -275,8 +275,10 @@ def _chosen_before(
             prepared = _prepared(estimator, sample, seed, found)
             if is_folder and _checkpoint(estimator, beginning.data, prepared).path.exists():
                 return found
-    # Another search that is in the file is an error, which comes before the trial.
-    return found if known else None
+    if is_folder:
+        return None
+    # Another search that is in the file is an error, which should come before the trial.
+    return found or trial.choice(trial.begin(trial.encoders[0]), trial.weight_decay)
 
 
 def further_fit(

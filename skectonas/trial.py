@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,8 +30,9 @@ WEAKEST = 0.1
 those of the trial, so that networks overfit more."""
 
 TIE, FAR_AHEAD = 1.0, 3.0
-"""Standard errors by which the loss with the stronger decay may be higher, and by which that
-with the weakest one has to be lower."""
+"""Standard errors by which the loss may be higher with the stronger decay, as in the rule of
+one standard error of Breiman et al. (1984), and by which it has to be lower with the weakest.
+"""
 
 
 class Beginning(NamedTuple):
@@ -120,12 +121,6 @@ class Trial:
             return [usual]
         return [usual, STRONGER * usual, WEAKER * usual]
 
-    def choices(self) -> Iterator[Choice]:
-        """Yield all that can be chosen."""
-        for beginning in map(self.begin, self.encoders):
-            for decay in self.weight_decays:
-                yield self.choice(beginning, decay)
-
     def choice(self, beginning: Beginning, weight_decay: float | None) -> Choice:
         """Return a choice, with the epochs that it takes to come to it."""
         n_trainings = len(self.encoders) if self.is_needed else 0
@@ -176,7 +171,7 @@ class Trial:
     def _losses_of(
         self, beginning: Beginning, weight_decay: float | None, number: int
     ) -> NDArray[np.float64]:
-        """Return the losses of the start after a training, of which it is the so-manieth."""
+        """Return the losses of the start after a training, the first of which has number 1."""
         trained = beginning.search_with(weight_decay).trial(
             beginning.starts[0],
             self._n_epochs * beginning.data.steps_per_epoch,

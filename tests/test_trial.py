@@ -423,15 +423,16 @@ def test_a_choice_for_want_of_time_is_not_kept(
     assert bits(clf, X) == bits(in_bands, X)
 
 
-def test_another_search_in_the_file_is_refused_for_want_of_time_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("params", [{"column_scaling": "minmax"}, {"optimizer": "Adam"}, {}])
+def test_another_search_in_the_file_is_refused_before_the_trial(
+    params: dict[str, Any], tmp_path: Path, trials: list[Trained]
 ) -> None:
     path = tmp_path / "search"
-    quick(5, column_scaling="minmax", checkpoint=path).fit(*bands())
+    quick(5, checkpoint=path, **params).fit(*bands())
     before = path.read_bytes()
-    monkeypatch.setattr(Search, "trial", mock.Mock(side_effect=OutOfTime))
     with pytest.raises(ValueError, match="holds a search with other values of"):
         quick(200, checkpoint=path).fit(*bands())
+    assert not trials
     assert path.read_bytes() == before
 
 
