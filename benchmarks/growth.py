@@ -84,13 +84,13 @@ INSTEAD = {
     "add_channels": ChosenChannels(),
     "add_cell": AddCell(extra=(15,), poolings=ALL_POOLINGS),
 }
-search_of = fitting._search
+searches_of = fitting._searches
 
 
-def with_labels(estimator: Any, encoder: Any, data: Any, *others: Any) -> Any:
+def with_labels(estimator: Any, data: Any, *others: Any) -> Any:
     """Note the classes of the training rows that morphisms look at."""
     LABELS.append(data.train.labels[: len(data.calibration)])
-    return search_of(estimator, encoder, data, *others)
+    return searches_of(estimator, data, *others)
 
 
 def main() -> None:
@@ -114,7 +114,7 @@ def main() -> None:
                         ECToNASClassifier(budget=arguments.budget, **params),
                         time.process_time(),
                     )
-                    with mock.patch.object(fitting, "_search", with_labels):
+                    with mock.patch.object(fitting, "_searches", with_labels):
                         clf.fit(X, y)
                     row = {"data": name, "start": start, "units": way, "seed": seed}
                     row["accuracy"] = round(clf.score(X_test, y_test), 4)

@@ -82,8 +82,9 @@ class ECToNASClassifier(
         Greediness, from 0 to 1. With 1 only the validation score counts. With a lower value, a
         network that is smaller than its parent may have a lower score (Eq. 2 of the paper).
     budget : float or None, default=1000
-        Number of epochs to train, over all candidates together, including the trial described
-        in the notes. It is never exceeded. None is no limit, and needs a `time_limit`.
+        Number of epochs to train, over all candidates together. It is never exceeded. The trial
+        described in the notes is included, and takes up to a fifth of it, or 100 epochs if that
+        is less. None is no limit, and needs a `time_limit`.
     start : str or Topology, default="auto"
         Where the search begins: "small_ffnn", "medium_ffnn", "large_ffnn", "small_cnn",
         "medium_cnn" or "large_cnn" (the paper's Table 6), or a `Topology` that fits the data.
@@ -110,7 +111,7 @@ class ECToNASClassifier(
     optimizer_params : dict or None, default=None
         Further arguments of the optimiser. With SGD, None stands for Nesterov momentum of 0.9
         and a weight decay of 0.005. For more than 2,000 images the decay is 10 divided by their
-        number; for a table a trial may choose 0.01 or 0.001, see the notes. With other
+        number; for a table a trial may choose 0.01 or 0.002, see the notes. With other
         optimisers, None stands for no further arguments.
     learning_rate : float, default=0.03
         Learning rate of the optimiser. It is constant in the search and falls to zero in the
@@ -214,12 +215,11 @@ class ECToNASClassifier(
         must then be like that of the first fit, and `y` must have the same classes. `start`,
         `image_shape`, `column_order` and `column_scaling` are ignored, there is no trial, and
         `seed_` is used instead of `random_state`, so that on the same data the same rows are
-        held out. The
-        fitted network has been trained on these rows too, so that it competes only with the
-        new winner after its final training, and remains the model unless that has the better
-        fitness. `scoring` must not change; scores of earlier fits stay in
-        `history_` and `lineage_` as they were measured. The candidates that `keep_candidates`
-        kept in the previous fit are dropped.
+        held out. The fitted network has been trained on these rows too, so that it competes
+        only with the new winner after its final training, and remains the model unless that has
+        the better fitness. `scoring` must not change; scores of earlier fits stay in `history_`
+        and `lineage_` as they were measured. The candidates that `keep_candidates` kept in the
+        previous fit are dropped.
 
     Attributes
     ----------
@@ -266,7 +266,7 @@ class ECToNASClassifier(
     encoder_ : InputEncoder
         The encoder that turns X into images.
     weight_decay_ : float or None
-        Weight decay that the networks were trained with; None if `optimizer_params` or another
+        Weight decay that a rule or the trial has chosen; None if `optimizer_params` or another
         optimiser than SGD was given.
     seed_ : int
         The seed drawn from `random_state`. All other draws depend on it, also those of a warm
@@ -287,14 +287,16 @@ class ECToNASClassifier(
     this is learned from the training rows. Sparse rows are made dense a batch at a time; on a
     GPU they are all made dense at once.
 
-    A search on a table begins with a trial, which finds out what the defaults of
-    `column_scaling` and `optimizer_params` stand for. The first start is trained for 5% of the
-    budget, or 25 epochs if that is less: with columns as they are, and in pieces, which are
-    used if the loss on the validation rows is lower by two standard errors; then with a weight
-    decay of 0.01, which is used if the loss is not higher by a standard error; otherwise with
-    0.0005, and if that is lower by three standard errors, 0.001 is used. There is no trial with
-    a budget of less than 200 epochs, with fewer than 30 validation rows, with class weights, or
-    with a selection by another score.
+    A search on a table begins with a trial, which chooses what the defaults of `column_scaling`
+    and `optimizer_params` stand for. It has at most four short trainings of the first start.
+    Each of them takes 5% of the budget, or 25 epochs if that is less. The first two have the
+    columns as they are, and in pieces. Pieces are used if the loss on the validation rows is
+    lower by two standard errors. The third has a weight decay of 0.01, which is used if the
+    loss is at most one standard error higher. Otherwise the fourth has a weight decay of
+    0.0005. If its loss is lower by five standard errors, 0.002 is used, because a search trains
+    longer. There is no trial with a budget of less than 200 epochs, with fewer than 30
+    validation rows, with class weights, or if something else than the loss decides the brackets
+    (see `selection`).
 
     Ctrl-C ends the search and keeps the best network so far, with a warning; so does SIGTERM,
     if `fit` runs in the main thread. Inside a meta-estimator such as `GridSearchCV`, the

@@ -27,7 +27,7 @@ UNIMPORTANT = frozenset(
 
 
 def fingerprint_of(
-    estimator: BaseEstimator, data: TrainingData, seed: int, state: SearchState
+    estimator: BaseEstimator, rows: str, seed: int, state: SearchState
 ) -> dict[str, str]:
     """Return names and texts of all that the search of an estimator depends on.
 
@@ -35,8 +35,8 @@ def fingerprint_of(
     ----------
     estimator : estimator
         Its parameters count.
-    data : TrainingData
-        The rows, as they were split.
+    rows : str
+        The digest of the rows.
     seed : int
         The seed of all random draws.
     state : SearchState
@@ -50,7 +50,7 @@ def fingerprint_of(
             if name not in UNIMPORTANT
         },
         "random_state": str(seed),
-        "X, y, sample_weight or groups": _digest_of_rows(data),
+        "X, y, sample_weight or groups": rows,
         "the networks that the search begins with": digest_of(state),
         "the version of skectonas": __version__,
     }
@@ -120,7 +120,8 @@ def _text_of_code(code: CodeType) -> str:
     return f"{digest}{[*code.co_names, *constants]}"
 
 
-def _digest_of_rows(data: TrainingData) -> str:
+def digest_of_rows(data: TrainingData) -> str:
+    """Return a text that only the same rows, split in the same way, have in common."""
     digest = hashlib.sha256()
     for rows in (data.train, data.validation):
         _add_rows(digest, rows)

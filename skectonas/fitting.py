@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from sklearn.base import BaseEstimator
 from skectonas.callers import level_of_user
 from skectonas.candidate import Ancestor, Candidate
 from skectonas.estimators import draw_seed
-from skectonas.fingerprint import fingerprint_of
+from skectonas.fingerprint import digest_of_rows, fingerprint_of
 from skectonas.inputs import InputEncoder
 from skectonas.morphisms import GREEDY_MORPHISMS, MORPHISMS
 from skectonas.network import build, weights_of
@@ -91,6 +92,9 @@ Fashion-MNIST, searches with it are as good and take less time."""
 SCALING, WEIGHT_DECAY = "the scaling of the columns", "the weight decay"
 """What the fingerprint of a search calls them."""
 
+STRONGER, WEAKER = 0.01, 0.002
+"""Weight decays for a table that a trial may choose in place of the usual one."""
+
 SEEN_BY_MORPHISMS = 1024
 """Training rows that morphisms look at. With fewer, layers are fitted worse after a cell was
 added; with more, the regressions take longer than the recovery."""
@@ -148,16 +152,19 @@ def first_fit(
         _check_size("start", starts[0], settings)
         data, all_rows = sample.training_data(encoder, train, validation, *weighting)
         scorer = sample.scorer(estimator.scoring, data, validation)
-        others = all_rows, scorer, settings, seed, device, clock
-        search_with = partial(_search, estimator, data, *others)
-        return Beginning(encoder, data, starts, search_with, partial(_losses, data=data))
+        search_with = _searches(
+            estimator, data, all_rows, scorer, settings, seed, device, clock
+        )
+        losses, digest = partial(_losses, data=data), cache(partial(digest_of_rows, data))
+        return Beginning(encoder, data, starts, search_with, losses, digest)
 
     can_tell = _can_tell(estimator, len(validation))
-    usual = _usual_weight_decay(estimator, encoder, sample)
+    weight_decays = [_usual_weight_decay(estimator, encoder, sample)]
+    if can_tell and weight_decays[0] is not None and not encoder.takes_images:
+        weight_decays += [STRONGER, WEAKER]
     trial = Trial(
         _encoders(estimator, sample, encoder, train, can_tell),
-        usual,
-        can_tell and usual is not None and not encoder.takes_images,
+        weight_decays,
         begin,
         _budget_of(estimator),
         clock,
@@ -167,17 +174,16 @@ def first_fit(
     if estimator.verbose and trial.is_needed and not earlier:
         n_epochs = choice.n_epochs if choice.is_certain else None
         Printer(type(estimator).__name__).print_trial(n_epochs, _findings(choice), clock)
-    prepared, data = _prepared(estimator, sample, seed, choice), choice.beginning.data
+    prepared = _prepared(estimator, sample, seed, choice)
     if choice.is_certain:
-        return _continued(estimator, data, prepared)
+        return _continued(estimator, choice.beginning.digest, prepared)
     if estimator.checkpoint is not None:
-        # Another search that is there is an error in any case.
-        _checkpoint(estimator, data, prepared).read()
         warnings.warn(
             f"time_limit={clock.limit:g} is too short for the trial, which tells how to read a "
             f"table and how to train on it. The search goes on with {_findings(choice)}, and "
-            "is not written to the checkpoint: with more time, it might be another one. Set "
-            "column_scaling and optimizer_params, or allow more time.",
+            "is not written to the checkpoint, because with more time the search might be "
+            "another one. Allow more time, or set what the trial chooses: column_scaling and "
+            "optimizer_params.",
             stacklevel=level_of_user(),
         )
     return prepared
@@ -272,13 +278,14 @@ def _chosen_before(
             found = trial.choice(beginning, weight_decay)
             if known and known.get(WEIGHT_DECAY) == repr(weight_decay):
                 return found
-            prepared = _prepared(estimator, sample, seed, found)
-            if is_folder and _checkpoint(estimator, beginning.data, prepared).path.exists():
-                return found
+            if is_folder:
+                prepared = _prepared(estimator, sample, seed, found)
+                if _checkpoint(estimator, beginning.digest, prepared).path.exists():
+                    return found
     if is_folder:
         return None
     # Another search that is in the file is an error, which should come before the trial.
-    return found or trial.choice(trial.begin(trial.encoders[0]), trial.weight_decay)
+    return found or trial.choice(trial.begin(trial.encoders[0]), trial.weight_decays[0])
 
 
 def further_fit(
@@ -303,9 +310,8 @@ def further_fit(
     if weight_decay is not None and not encoder.takes_images:
         # Files of earlier versions know of none.
         weight_decay = getattr(estimator, "weight_decay_", None) or weight_decay
-    search = _search(
-        estimator, data, all_rows, scorer, settings, seed, device, clock, weight_decay
-    )
+    search_with = _searches(estimator, data, all_rows, scorer, settings, seed, device, clock)
+    search = search_with(weight_decay)
     incumbent, history = _incumbent(estimator, data, scorer), estimator.history_
     start = replace(
         incumbent,
@@ -327,7 +333,8 @@ def further_fit(
         history,
         estimator.lineage_,
     )
-    return _continued(estimator, data, Prepared(search, state, basis, None))
+    digest = partial(digest_of_rows, data)
+    return _continued(estimator, digest, Prepared(search, state, basis, None))
 
 
 def _seed_of(estimator: BaseEstimator) -> int:
@@ -349,22 +356,26 @@ def _budget_of(estimator: BaseEstimator) -> float:
     return math.inf if estimator.budget is None else estimator.budget
 
 
-def _checkpoint(estimator: BaseEstimator, data: TrainingData, prepared: Prepared) -> Checkpoint:
-    """Return where the states of a search are kept."""
+def _checkpoint(
+    estimator: BaseEstimator, digest: Callable[[], str], prepared: Prepared
+) -> Checkpoint:
+    """Return where the states of a search are kept; `digest` returns that of its rows."""
     _, state, basis, _ = prepared
-    fingerprint = fingerprint_of(estimator, data, basis.seed, state) | {
+    fingerprint = fingerprint_of(estimator, digest(), basis.seed, state) | {
         SCALING: basis.encoder.column_scaling,
         WEIGHT_DECAY: repr(basis.weight_decay),
     }
     return Checkpoint(estimator.checkpoint, fingerprint, basis.seed)
 
 
-def _continued(estimator: BaseEstimator, data: TrainingData, prepared: Prepared) -> Prepared:
+def _continued(
+    estimator: BaseEstimator, digest: Callable[[], str], prepared: Prepared
+) -> Prepared:
     """Let a search continue from its checkpoint, if it has one."""
     path = estimator.checkpoint
     if path is None:
         return prepared
-    checkpoint = _checkpoint(estimator, data, prepared)
+    checkpoint = _checkpoint(estimator, digest, prepared)
     earlier = checkpoint.read()
     if earlier is None:
         try:
@@ -466,7 +477,7 @@ def _first_start(estimator: BaseEstimator) -> Ancestor:
     )
 
 
-def _search(
+def _searches(
     estimator: BaseEstimator,
     data: TrainingData,
     all_rows: Rows,
@@ -475,27 +486,23 @@ def _search(
     seed: int,
     device: torch.device,
     clock: Clock,
-    weight_decay: float | None,
-) -> Search:
+) -> Callable[[float | None], Search]:
+    """Return what makes a search with a weight decay."""
     there = data.to(device)
-    optimizer = _optimizer_of(estimator, weight_decay)
-    others = optimizer, scorer, estimator.averaging, estimator.n_jobs
-    trainer = FusedTrainer(there, *others)
-    final = None
-    if settings.final_fraction > 0:
-        whole = replace(there, train=all_rows.sharing(there.train))
-        final = AllRows(
-            FusedTrainer(whole, *others), whole.steps_per_epoch, partial(_losses, data=data)
-        )
-    return Search(
-        trainer,
-        _fitness_of(estimator, seed),
-        data.scaled(next(data.train.chunks(SEEN_BY_MORPHISMS)), torch.float32),
-        seed,
-        settings,
-        clock,
-        final,
-    )
+    whole = replace(there, train=all_rows.sharing(there.train))
+    seen = data.scaled(next(data.train.chunks(SEEN_BY_MORPHISMS)), torch.float32)
+
+    def search_with(weight_decay: float | None) -> Search:
+        optimizer = _optimizer_of(estimator, weight_decay)
+        others = optimizer, scorer, estimator.averaging, estimator.n_jobs
+        final = None
+        if settings.final_fraction > 0:
+            trainer = FusedTrainer(whole, *others)
+            final = AllRows(trainer, whole.steps_per_epoch, partial(_losses, data=data))
+        fitness = _fitness_of(estimator, seed)
+        return Search(FusedTrainer(there, *others), fitness, seen, seed, settings, clock, final)
+
+    return search_with
 
 
 def _usual_weight_decay(

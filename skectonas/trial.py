@@ -22,14 +22,11 @@ SHARE_OF_BUDGET, LONGEST = 0.05, 25
 SHARE_OF_TIME = 0.05
 """The share of a time limit that each training may take."""
 
-STRONGER, WEAKER = 2.0, 0.2
-"""The weight decays that can be chosen, as multiples of the usual one."""
+WEAKEST = 0.25
+"""The weight decay that is tried in place of the weaker one, as a share of it. The trainings of
+a search are longer than those of the trial, so that networks overfit more."""
 
-WEAKEST = 0.1
-"""The decay that is tried in place of the weaker one. The trainings of a search are longer than
-those of the trial, so that networks overfit more."""
-
-TIE, FAR_AHEAD = 1.0, 3.0
+TIE, FAR_AHEAD = 1.0, 5.0
 """Standard errors by which the loss may be higher with the stronger decay, as in the rule of
 one standard error of Breiman et al. (1984), and by which it has to be lower with the weakest.
 """
@@ -50,6 +47,8 @@ class Beginning(NamedTuple):
         Takes a weight decay and returns the search.
     losses : callable
         Takes a candidate and returns its loss on each of the rows that are held out.
+    digest : callable
+        Returns the digest of the rows.
     """
 
     encoder: InputEncoder
@@ -57,6 +56,7 @@ class Beginning(NamedTuple):
     starts: list[Topology]
     search_with: Callable[[float | None], Search]
     losses: Callable[[Candidate], NDArray[np.float64]]
+    digest: Callable[[], str]
 
 
 class Choice(NamedTuple):
@@ -87,12 +87,11 @@ class Trial:
     Parameters
     ----------
     encoders : sequence of InputEncoder
-        The usual one, and another one that is chosen if it is better beyond doubt: more columns
-        can be no more than noise, and what they add to a network then makes it worse.
-    weight_decay : float or None
-        The usual weight decay.
-    tries_decays : bool
-        Whether others are tried.
+        The usual one, and maybe another one that is chosen if it is better beyond doubt: more
+        columns can be no more than noise, and what they add to a network then makes it worse.
+    weight_decays : sequence of float or None
+        The usual one, and maybe a stronger and a weaker one. The usual one is None if the
+        optimiser has settings of the user.
     begin : callable
         Takes an encoder and returns how a search begins with it.
     budget : float
@@ -102,8 +101,7 @@ class Trial:
     """
 
     encoders: Sequence[InputEncoder]
-    weight_decay: float | None
-    tries_decays: bool
+    weight_decays: Sequence[float | None]
     begin: Callable[[InputEncoder], Beginning]
     budget: float
     clock: Clock
@@ -111,62 +109,52 @@ class Trial:
     @property
     def is_needed(self) -> bool:
         """Whether there is something to choose."""
-        return len(self.encoders) > 1 or self.tries_decays
-
-    @property
-    def weight_decays(self) -> list[float | None]:
-        """The weight decays that can be chosen, the usual one first."""
-        usual = self.weight_decay
-        if usual is None or not self.tries_decays:
-            return [usual]
-        return [usual, STRONGER * usual, WEAKER * usual]
+        return len(self.encoders) > 1 or len(self.weight_decays) > 1
 
     def choice(self, beginning: Beginning, weight_decay: float | None) -> Choice:
         """Return a choice, with the epochs that it takes to come to it."""
         n_trainings = len(self.encoders) if self.is_needed else 0
-        if self.tries_decays:
-            # The weaker one is not tried if the stronger one is as good.
-            is_stronger = weight_decay == self.weight_decays[1]
-            n_trainings += 1 if is_stronger else 2
+        if len(self.weight_decays) > 1:
+            # A weaker one is not tried if the stronger one is as good.
+            n_trainings += 1 if weight_decay == self.weight_decays[1] else 2
         return Choice(beginning, weight_decay, n_trainings * self._n_epochs)
 
     def run(self) -> Choice:
         """Train, and choose."""
-        began, usual = self.clock.elapsed, self.weight_decay
+        began, usual = self.clock.elapsed, self.weight_decays[0]
         chosen = self.begin(self.encoders[0])
         if not self.is_needed:
             return self.choice(chosen, usual)
         try:
             losses = self._losses_of(chosen, usual, 1)
-            for encoder in self.encoders[1:]:
+            for number, encoder in enumerate(self.encoders[1:], 2):
                 pixels = [math.prod(e.image_shape_) for e in (encoder, chosen.encoder)]
                 expected = pixels[0] / pixels[1] * (self.clock.elapsed - began)
-                if expected > self.clock.left(2 * SHARE_OF_TIME):
+                if expected > self.clock.left(number * SHARE_OF_TIME):
                     raise OutOfTime
                 other = self.begin(encoder)
-                others_losses = self._losses_of(other, usual, 2)
+                others_losses = self._losses_of(other, usual, number)
                 if is_ahead(others_losses, losses):
                     chosen, losses = other, others_losses
-            decay = self._weight_decay_for(chosen, losses)
+            weight_decay = self._weight_decay_for(chosen, losses)
         except OutOfTime:
             return self.choice(chosen, usual)._replace(is_certain=False)
-        return self.choice(chosen, decay)
+        return self.choice(chosen, weight_decay)
 
     def _weight_decay_for(
         self, beginning: Beginning, losses: NDArray[np.float64]
     ) -> float | None:
         """Return the weight decay, where the usual one has led to these losses."""
-        if self.weight_decay is None or not self.tries_decays:
-            return self.weight_decay
-        usual, stronger, weaker = self.weight_decays
-        n_trainings = len(self.encoders) + 1
-        if is_ahead(self._losses_of(beginning, stronger, n_trainings), losses, -TIE):
+        usual, *others = self.weight_decays
+        if not others:
+            return usual
+        stronger, weaker = others
+        number = len(self.encoders) + 1
+        if is_ahead(self._losses_of(beginning, stronger, number), losses, -TIE):
             return stronger
-        weakest = WEAKEST * self.weight_decay
-        is_weaker_better = is_ahead(
-            self._losses_of(beginning, weakest, n_trainings + 1), losses, FAR_AHEAD
-        )
-        return weaker if is_weaker_better else usual
+        assert weaker is not None
+        weakest = self._losses_of(beginning, WEAKEST * weaker, number + 1)
+        return weaker if is_ahead(weakest, losses, FAR_AHEAD) else usual
 
     def _losses_of(
         self, beginning: Beginning, weight_decay: float | None, number: int

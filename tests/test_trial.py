@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import quick
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 from test_checkpoint import bits, stopped_after
@@ -43,11 +43,13 @@ class FakeSearch:
         return self._losses
 
 
+DECAYS = (0.005, 0.01, 0.002)
+
+
 def fake_trial(
     losses: Callable[[str, float | None], np.ndarray],
     n_encoders: int,
-    tries_decays: bool,
-    weight_decay: float | None = 0.004,
+    weight_decays: Sequence[float | None] = DECAYS,
 ) -> tuple[Trial, list[float]]:
     """Return a trial with such losses, and a list that collects its trainings."""
     shares: list[float] = []
@@ -65,55 +67,57 @@ def fake_trial(
         )
 
     chosen: Any = encoders[:n_encoders]
-    return Trial(chosen, weight_decay, tries_decays, begin, 200, Clock()), shares
+    return Trial(chosen, weight_decays, begin, 200, Clock()), shares
 
 
-def lead(losses: np.ndarray, control: np.ndarray) -> float:
-    """Return by how many standard errors losses are lower; -inf if there is no number."""
-    gains = control - losses
-    error = gains.std() / math.sqrt(len(gains))
-    if math.isnan(error):
-        return -math.inf
-    return gains.mean() / error if error else math.copysign(math.inf, gains.mean())
+def ahead_of(losses: np.ndarray, standard_errors: float, seed: int) -> np.ndarray:
+    """Return losses that are lower by so many standard errors of the difference."""
+    noise = np.random.default_rng(seed).normal(size=len(losses))
+    noise = (noise - noise.mean()) / noise.std()
+    return losses - noise - standard_errors / math.sqrt(len(losses))
 
 
-one_of_losses = st.integers(0, 2**16).map(lambda seed: np.random.default_rng(seed).random(40))
-shifted = st.tuples(one_of_losses, st.floats(-1, 1) | st.just(math.nan))
+leads = st.sampled_from([-9, -1.1, -0.9, 0, 1.9, 2.1, 4.9, 5.1, 9])
 
 
 @given(
-    st.lists(shifted.map(lambda pair: pair[0] + pair[1]), min_size=8, max_size=8),
     st.integers(1, 2),
     st.booleans(),
+    st.tuples(leads, leads, leads),
+    st.integers(2, 50),
+    st.integers(0, 2**16),
 )
+@settings(max_examples=300)
 def test_a_trial_chooses_what_its_rules_say(
-    values: list[np.ndarray], n_encoders: int, tries_decays: bool
+    n_encoders: int,
+    tries_decays: bool,
+    of: tuple[float, float, float],
+    n_rows: int,
+    seed: int,
 ) -> None:
-    keys = [
-        (name, x) for name in ("plain", "in pieces") for x in (0.004, 0.008, 0.0008, 0.0004)
-    ]
-    table = {(name, round(x, 9)): v for (name, x), v in zip(keys, values, strict=True)}
+    of_pieces, of_stronger, of_weakest = of
+    plain = np.random.default_rng(seed).random(n_rows)
+    in_pieces = ahead_of(plain, of_pieces, seed + 1)
+    name = "in pieces" if n_encoders == 2 and of_pieces > 2 else "plain"
+    usual = in_pieces if name == "in pieces" else plain
+    known = {
+        ("plain", 0.005): plain,
+        ("in pieces", 0.005): in_pieces,
+        (name, 0.01): ahead_of(usual, of_stronger, seed + 2),
+        (name, 0.0005): ahead_of(usual, of_weakest, seed + 3),
+    }
     trial, shares = fake_trial(
-        lambda name, decay: table[name, round(decay or 0, 9)], n_encoders, tries_decays
+        lambda name, decay: known[name, decay or 0], n_encoders, DECAYS[: 1 + 2 * tries_decays]
     )
-    name, n_trainings, decay = "plain", 0, 0.004
-    if n_encoders == 2:
-        n_trainings = 2
-        if lead(table["in pieces", 0.004], table["plain", 0.004]) > 2:
-            name = "in pieces"
+    decay, n_trainings = 0.005, n_encoders if tries_decays or n_encoders == 2 else 0
     if tries_decays:
-        n_trainings = max(n_trainings, 1) + 1
-        usual = table[name, 0.004]
-        if lead(table[name, 0.008], usual) > -1:
-            decay = 0.008
+        if of_stronger > -1:
+            decay, n_trainings = 0.01, n_trainings + 1
         else:
-            n_trainings += 1
-            if lead(table[name, 0.0004], usual) > 3:
-                decay = 0.0008
+            decay, n_trainings = (0.002 if of_weakest > 5 else 0.005), n_trainings + 2
     choice = trial.run()
     assert choice.is_certain
-    assert choice.beginning.encoder.name == name
-    assert choice.weight_decay == pytest.approx(decay)
+    assert (choice.beginning.encoder.name, choice.weight_decay) == (name, decay)
     # Each training has a twentieth of the budget and of the time.
     assert choice.n_epochs == 10 * n_trainings == 10 * len(shares)
     assert shares == pytest.approx([0.05 * (i + 1) for i in range(n_trainings)])
@@ -126,14 +130,19 @@ def test_a_network_that_diverges_is_not_chosen(n_encoders: int) -> None:
     losses, nothing = np.full(40, 0.5), np.full(40, np.nan)
 
     def of(name: str, decay: float | None) -> np.ndarray:
-        return losses if (name, decay) == ("plain", 0.004) else nothing
+        return losses if (name, decay) == ("plain", 0.005) else nothing
 
-    choice = fake_trial(of, n_encoders, True)[0].run()
-    assert (choice.beginning.encoder.name, choice.weight_decay) == ("plain", 0.004)
+    choice = fake_trial(of, n_encoders)[0].run()
+    assert (choice.beginning.encoder.name, choice.weight_decay) == ("plain", 0.005)
+
+
+def test_nothing_changes_if_all_is_the_same() -> None:
+    choice = fake_trial(lambda *_: np.ones(40), 2)[0].run()
+    assert (choice.beginning.encoder.name, choice.weight_decay) == ("plain", 0.005)
 
 
 def test_without_a_usual_weight_decay_none_is_tried() -> None:
-    trial, shares = fake_trial(lambda *_: np.ones(40), 2, False, weight_decay=None)
+    trial, shares = fake_trial(lambda *_: np.ones(40), 2, [None])
     choice = trial.run()
     assert choice.weight_decay is None
     assert len(shares) == 2
@@ -145,7 +154,7 @@ def test_without_a_usual_weight_decay_none_is_tried() -> None:
 def bands(n: int = 900) -> tuple[np.ndarray, np.ndarray]:
     """Return a table whose classes are narrow bands of one column; the others are noise."""
     X = np.random.default_rng(0).random((n, 5))
-    return X, (X[:, 0] * 8).astype(int) % 2
+    return X, (X[:, 0] * 8).astype(int) % 4
 
 
 def noise(n: int = 900) -> tuple[np.ndarray, np.ndarray]:
@@ -160,7 +169,7 @@ def in_bands() -> ECToNASClassifier:
 
 def test_a_search_reads_and_trains_as_the_trial_says(in_bands: ECToNASClassifier) -> None:
     assert in_bands.encoder_.column_scaling == "piecewise"
-    assert in_bands.weight_decay_ == 0.001  # there is no noise
+    assert in_bands.weight_decay_ == 0.002  # there is no noise
     usual = quick(200, column_scaling="quantile").fit(*bands())
     assert in_bands.score(*bands()) > usual.score(*bands())
     plain = quick(200).fit(*noise())
@@ -183,7 +192,7 @@ def test_verbose_tells_of_the_trial(capsys: pytest.CaptureFixture[str], tmp_path
     params: dict[str, Any] = {"verbose": 1, "checkpoint": str(tmp_path / "search")}
     first = "[ECToNASClassifier] trial: "
     quick(200, **params).fit(*bands())
-    found = first + "40 epochs, columns cut into pieces and a weight decay of 0.001; "
+    found = first + "40 epochs, columns cut into pieces and a weight decay of 0.002; "
     assert capsys.readouterr().out.startswith(found)
     quick(200, verbose=1).fit(*noise())
     found = first + "30 epochs, columns not cut into pieces and a weight decay of 0.01; "
@@ -195,7 +204,7 @@ def test_verbose_tells_of_the_trial(capsys: pytest.CaptureFixture[str], tmp_path
         assert "trial" not in capsys.readouterr().out
     with mock.patch.object(Search, "trial", side_effect=OutOfTime):
         quick(200, verbose=1).fit(*bands())
-    none = first + "not enough time, columns not cut into pieces and a weight decay of 0.005; "
+    none = first + "cut off, columns not cut into pieces and a weight decay of 0.005; "
     assert capsys.readouterr().out.startswith(none)
 
 
@@ -238,7 +247,7 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "a short budget": {"budget": 199},
     "few rows held out": {"validation_fraction": 0.03},
     "weights of classes": {"class_weight": "balanced"},
-    "another score": {"scoring": "f1"},
+    "another score": {"scoring": "f1_macro"},
     "a selection by the score": {"selection": "score"},
     "choices of one's own": CHOSEN,
     "the paper's settings": dict(PAPER_SETTINGS),
@@ -265,8 +274,7 @@ def test_columns_are_not_tried_in_pieces_with(
     assert clf.encoder_.column_scaling == "quantile"
     shapes, decays = zip(*trials, strict=True)
     assert len(set(shapes)) == 1
-    assert decays[:2] == (0.005, 0.01)
-    assert clf.weight_decay_ in (0.001, 0.005, 0.01)
+    assert decays in ((0.005, 0.01), (0.005, 0.01, 0.0005))
 
 
 def test_weight_decays_are_not_tried_with_another_optimizer(trials: list[Trained]) -> None:
@@ -320,9 +328,9 @@ def test_a_topology_that_was_found_without_pieces_is_tried_with_them(
     quick(200, start=start).fit(*bands())
     assert trials == OF_BANDS
     X, y = bands()
-    for settings in ({"column_scaling": "quantile"}, {"image_shape": (3, 3)}):
+    for params in ({"column_scaling": "quantile"}, {"image_shape": (3, 3)}):
         with pytest.raises(ValueError, match=r"input_shape=\(8, 8, 1\), but the data have"):
-            quick(20, start=replace(start, input_shape=(8, 8, 1)), **settings).fit(X, y)
+            quick(20, start=replace(start, input_shape=(8, 8, 1)), **params).fit(X, y)
 
 
 def test_the_same_bits_however_rows_come(in_bands: ECToNASClassifier, tmp_path: Path) -> None:
@@ -346,6 +354,7 @@ def test_a_copy_predicts_alike(in_bands: ECToNASClassifier, tmp_path: Path) -> N
         ECToNASClassifier.load(tmp_path / "model"),
     ):
         assert np.array_equal(copy.predict_proba(X), in_bands.predict_proba(X))
+        assert copy.weight_decay_ == in_bands.weight_decay_
 
 
 def test_a_search_that_was_stopped_needs_no_other_trial(
@@ -388,18 +397,23 @@ def test_a_checkpoint_that_is_impossible_is_found_before_the_trial(
     assert not trials
 
 
+def cut_off_after(n_trials: int) -> Callable[..., Any]:
+    """Return trials of which so many have time."""
+    trial, left = Search.trial, iter(range(n_trials))
+
+    def cut_off(self: Search, *arguments: Any) -> Any:
+        if next(left, None) is None:
+            raise OutOfTime
+        return trial(self, *arguments)
+
+    return cut_off
+
+
 @pytest.mark.parametrize("n_trials", range(4))
 def test_without_time_there_is_no_choice(
     n_trials: int, monkeypatch: pytest.MonkeyPatch, trials: list[Trained]
 ) -> None:
-    trial = Search.trial
-
-    def too_late(self: Search, *arguments: Any) -> Any:
-        if len(trials) == n_trials:
-            raise OutOfTime
-        return trial(self, *arguments)
-
-    monkeypatch.setattr(Search, "trial", too_late)
+    monkeypatch.setattr(Search, "trial", cut_off_after(n_trials))
     clf = quick(200).fit(*bands())
     assert trials == OF_BANDS[:n_trials]
     # What has been found out is used.
@@ -412,13 +426,14 @@ def test_a_choice_for_want_of_time_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_bands: ECToNASClassifier
 ) -> None:
     X, y = bands()
-    with monkeypatch.context() as patch:
-        patch.setattr(Search, "trial", mock.Mock(side_effect=OutOfTime))
+    for n_trials, scaling in ((0, "quantile"), (2, "piecewise")):
         for checkpoint in (tmp_path, tmp_path / "search"):
-            with pytest.warns(UserWarning, match="is not written to the checkpoint"):
-                clf = quick(200, checkpoint=checkpoint).fit(X, y)
-            assert clf.encoder_.column_scaling == "quantile"
-            assert not list(tmp_path.iterdir())
+            with monkeypatch.context() as patch:
+                patch.setattr(Search, "trial", cut_off_after(n_trials))
+                with pytest.warns(UserWarning, match="is not written to the checkpoint"):
+                    clf = quick(200, checkpoint=checkpoint).fit(X, y)
+                assert clf.encoder_.column_scaling == scaling
+                assert not list(tmp_path.iterdir())
     clf = quick(200, checkpoint=tmp_path / "search").fit(X, y)
     assert bits(clf, X) == bits(in_bands, X)
 
@@ -486,18 +501,43 @@ def test_a_warm_start_keeps_what_was_chosen(
     clf.fit(X, y)
     assert len(trials) == n_trials
     assert clf.encoder_ is encoder
-    assert clf.weight_decay_ == 0.001
+    assert clf.weight_decay_ == 0.002
     del clf.weight_decay_  # as in a file of an earlier version
     clf.fit(X, y)
     assert clf.weight_decay_ == 0.005
     clf.set_params(**CHOSEN).fit(X, y)
     assert clf.weight_decay_ is None
-    assert decays == {0.001, 0.005, 0.003}
+    assert decays == {0.002, 0.005, 0.003}
 
 
 def test_to_skorch_has_the_weight_decay(in_bands: ECToNASClassifier) -> None:
     pytest.importorskip("skorch")
-    assert in_bands.to_skorch().get_params()["optimizer__weight_decay"] == 0.001
+    assert in_bands.to_skorch().get_params()["optimizer__weight_decay"] == 0.002
+    earlier = pickle.loads(pickle.dumps(in_bands))
+    del earlier.weight_decay_  # as in a file of an earlier version
+    assert earlier.to_skorch().get_params()["optimizer__weight_decay"] == 0.005
+
+
+@pytest.mark.parametrize(
+    "params", [{"final_fraction": 0}, {"final_fraction": 1}, {"alpha": 0.3}, {"n_jobs": 2}]
+)
+def test_what_was_chosen_does_not_depend_on_the_search(
+    params: dict[str, Any], trials: list[Trained]
+) -> None:
+    clf = quick(200, **params).fit(*bands())
+    assert trials[:2] == OF_BANDS[:2]
+    assert clf.encoder_.column_scaling == "piecewise"
+    assert clf.history_["budget_spent"].iloc[-1] <= 200 - 10 * len(trials)
+
+
+def test_rows_without_weight_and_groups_may_be_there() -> None:
+    X, y = bands()
+    more = np.vstack([X, X[::-1]])
+    weights = np.repeat([1.0, 0.0], len(X))
+    clf = quick(200).fit(more, np.append(y, 3 - y[::-1]), sample_weight=weights)
+    assert (clf.encoder_.column_scaling, clf.weight_decay_) == ("piecewise", 0.002)
+    clf.fit(X, y, groups=np.arange(len(X)) // 3)
+    assert clf.encoder_.column_scaling == "piecewise"
 
 
 def test_ctrl_c_in_a_trial_leaves_the_estimator_as_it_was(

@@ -129,7 +129,7 @@ class Printer:
         clock : Clock
             The time for all of it.
         """
-        trial = "not enough time" if n_epochs is None else f"{n_epochs} epochs"
+        trial = "cut off" if n_epochs is None else f"{n_epochs} epochs"
         self._print(f"trial: {trial}, {findings}; {_seconds(clock.elapsed)}")
 
     def _print(self, line: str) -> None:

@@ -23,8 +23,8 @@ images. With fewer epochs or more images a network overfits less, and squares co
 
 MOMENTUM = {"momentum": 0.9, "nesterov": True}
 
-LARGEST_DECAY = 0.005
-"""Weight decay of SGD for tables and for few images."""
+USUAL_DECAY = 0.005
+"""Weight decay of SGD for few images, and for tables if no trial chooses another one."""
 
 DECAYED_IMAGES = 10
 """Weight decay times the number of images, if there are more. A decay that does not depend on
@@ -105,7 +105,7 @@ def usual_weight_decay(n_images: int | None = None) -> float:
     >>> [usual_weight_decay(n_images) for n_images in (None, 1_000, 10_000)]
     [0.005, 0.005, 0.001]
     """
-    return LARGEST_DECAY if not n_images else min(LARGEST_DECAY, DECAYED_IMAGES / n_images)
+    return USUAL_DECAY if not n_images else min(USUAL_DECAY, DECAYED_IMAGES / n_images)
 
 
 def usual_optimizer(
@@ -141,5 +141,7 @@ def usual_optimizer(
     {'lr': 0.001}
     """
     if has_usual_settings(optimizer, params):
-        params = {**MOMENTUM, "weight_decay": weight_decay or usual_weight_decay()}
+        if weight_decay is None:
+            weight_decay = usual_weight_decay()
+        params = {**MOMENTUM, "weight_decay": weight_decay}
     return resolve_optimizer(optimizer, learning_rate, params)
