@@ -83,8 +83,8 @@ class ECToNASClassifier(
         network that is smaller than its parent may have a lower score (Eq. 2 of the paper).
     budget : float or None, default=1000
         Number of epochs to train, over all candidates together. It is never exceeded. The trial
-        described in the notes is included, and takes up to a fifth of it, or 100 epochs if that
-        is less. None is no limit, and needs a `time_limit`.
+        described in the notes is included, and takes up to a quarter of it, or 125 epochs if
+        that is less. None is no limit, and needs a `time_limit`.
     start : str or Topology, default="auto"
         Where the search begins: "small_ffnn", "medium_ffnn", "large_ffnn", "small_cnn",
         "medium_cnn" or "large_cnn" (the paper's Table 6), or a `Topology` that fits the data.
@@ -111,7 +111,7 @@ class ECToNASClassifier(
     optimizer_params : dict or None, default=None
         Further arguments of the optimiser. With SGD, None stands for Nesterov momentum of 0.9
         and a weight decay of 0.005. For more than 2,000 images the decay is 10 divided by their
-        number; for a table a trial may choose 0.01 or 0.002, see the notes. With other
+        number; for a table a trial may choose 0.01, 0.002 or 0.001, see the notes. With other
         optimisers, None stands for no further arguments.
     learning_rate : float, default=0.03
         Learning rate of the optimiser. It is constant in the search and falls to zero in the
@@ -288,12 +288,14 @@ class ECToNASClassifier(
     GPU they are all made dense at once.
 
     A search on a table begins with a trial, which chooses what the defaults of `column_scaling`
-    and `optimizer_params` stand for. It has at most four short trainings of the first start.
+    and `optimizer_params` stand for. It has at most five short trainings of the first start.
     Each of them takes 5% of the budget, or 25 epochs if that is less. The first two have the
     columns as they are, and in pieces. Pieces are used if the loss on the validation rows is
     lower by two standard errors. The third has a weight decay of 0.01, which is used if the
     loss is at most one standard error higher. Otherwise the fourth has a weight decay of
-    0.0005. If its loss is lower by five standard errors, 0.002 is used, because a search trains
+    0.0005. Only if its loss is lower by five standard errors, a weaker decay than 0.005 is
+    used: 0.001 if the loss of a fifth training, with 0.002, is higher than it by three standard
+    errors, and otherwise 0.002. Neither is as weak as what was tried, because a search trains
     longer. There is no trial with a budget of less than 200 epochs, with fewer than 30
     validation rows, with class weights, or if something else than the loss decides the brackets
     (see `selection`).

@@ -92,7 +92,7 @@ Fashion-MNIST, searches with it are as good and take less time."""
 SCALING, WEIGHT_DECAY = "the scaling of the columns", "the weight decay"
 """What the fingerprint of a search calls them."""
 
-STRONGER, WEAKER = 0.01, 0.002
+OTHER_DECAYS = (0.01, 0.002, 0.001)
 """Weight decays for a table that a trial may choose in place of the usual one."""
 
 SEEN_BY_MORPHISMS = 1024
@@ -161,7 +161,7 @@ def first_fit(
     can_tell = _can_tell(estimator, len(validation))
     weight_decays = [_usual_weight_decay(estimator, encoder, sample)]
     if can_tell and weight_decays[0] is not None and not encoder.takes_images:
-        weight_decays += [STRONGER, WEAKER]
+        weight_decays += OTHER_DECAYS
     trial = Trial(
         _encoders(estimator, sample, encoder, train, can_tell),
         weight_decays,

@@ -22,14 +22,17 @@ SHARE_OF_BUDGET, LONGEST = 0.05, 25
 SHARE_OF_TIME = 0.05
 """The share of a time limit that each training may take."""
 
-WEAKEST = 0.25
-"""The weight decay that is tried in place of the weaker one, as a share of it. The trainings of
-a search are longer than those of the trial, so that networks overfit more."""
+TIE = 1.0
+"""Standard errors by which the loss with the stronger weight decay may be higher: the rule of
+one standard error of Breiman et al. (1984)."""
 
-TIE, FAR_AHEAD = 1.0, 5.0
-"""Standard errors by which the loss may be higher with the stronger decay, as in the rule of
-one standard error of Breiman et al. (1984), and by which it has to be lower with the weakest.
-"""
+PROBED = 0.5
+"""The weight decay that is tried in place of the weaker ones, as a share of the weakest. The
+trainings of a search are longer than those of the trial, so that networks overfit more."""
+
+LEADS = (5.0, 3.0)
+"""Standard errors by which its loss has to be lower: than that of the usual weight decay, for
+the weaker one to be chosen, and than that of the weaker one, for the weakest to be chosen."""
 
 
 class Beginning(NamedTuple):
@@ -90,8 +93,8 @@ class Trial:
         The usual one, and maybe another one that is chosen if it is better beyond doubt: more
         columns can be no more than noise, and what they add to a network then makes it worse.
     weight_decays : sequence of float or None
-        The usual one, and maybe a stronger and a weaker one. The usual one is None if the
-        optimiser has settings of the user.
+        The usual one, and maybe a stronger, a weaker and the weakest one. The usual one is None
+        if the optimiser has settings of the user.
     begin : callable
         Takes an encoder and returns how a search begins with it.
     budget : float
@@ -115,8 +118,8 @@ class Trial:
         """Return a choice, with the epochs that it takes to come to it."""
         n_trainings = len(self.encoders) if self.is_needed else 0
         if len(self.weight_decays) > 1:
-            # A weaker one is not tried if the stronger one is as good.
-            n_trainings += 1 if weight_decay == self.weight_decays[1] else 2
+            # The fewer of them have to be tried, the stronger it is.
+            n_trainings += (2, 1, 3, 3)[self.weight_decays.index(weight_decay)]
         return Choice(beginning, weight_decay, n_trainings * self._n_epochs)
 
     def run(self) -> Choice:
@@ -148,13 +151,16 @@ class Trial:
         usual, *others = self.weight_decays
         if not others:
             return usual
-        stronger, weaker = others
+        stronger, weaker, weakest = others
         number = len(self.encoders) + 1
         if is_ahead(self._losses_of(beginning, stronger, number), losses, -TIE):
             return stronger
-        assert weaker is not None
-        weakest = self._losses_of(beginning, WEAKEST * weaker, number + 1)
-        return weaker if is_ahead(weakest, losses, FAR_AHEAD) else usual
+        assert weakest is not None
+        probed = self._losses_of(beginning, PROBED * weakest, number + 1)
+        if not is_ahead(probed, losses, LEADS[0]):
+            return usual
+        losses = self._losses_of(beginning, weaker, number + 2)
+        return weakest if is_ahead(probed, losses, LEADS[1]) else weaker
 
     def _losses_of(
         self, beginning: Beginning, weight_decay: float | None, number: int
