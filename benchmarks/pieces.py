@@ -30,6 +30,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 
 from skectonas import ECToNASClassifier
+from skectonas.training.defaults import MOMENTUM, USUAL_DECAY
 
 SETTINGS = ("quantile", "piecewise", "auto", "boosting")
 MOST_ROWS, TEST_SHARE, BUDGET = 14_000, 0.4, 300
@@ -120,6 +121,7 @@ def measured(row: dict[str, Any], data: worth.Data) -> dict[str, Any]:
             alpha=row["alpha"],
             budget=BUDGET,
             column_scaling=row["settings"],
+            optimizer_params={**MOMENTUM, "weight_decay": USUAL_DECAY},
             random_state=row["seed"],
         ).fit(X, y)
         size, scaling = model.n_parameters_, model.encoder_.column_scaling

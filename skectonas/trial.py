@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -27,12 +27,16 @@ TIE = 1.0
 one standard error of Breiman et al. (1984)."""
 
 PROBED = 0.5
-"""The weight decay that is tried in place of the weaker ones, as a share of the weakest. The
+"""The weight decay that is tried before the weaker ones, as a share of the weakest. The
 trainings of a search are longer than those of the trial, so that networks overfit more."""
 
 LEADS = (5.0, 3.0)
 """Standard errors by which its loss has to be lower: than that of the usual weight decay, for
 the weaker one to be chosen, and than that of the weaker one, for the weakest to be chosen."""
+
+TRAININGS = (2, 1, 3, 3)
+"""Trainings with other weight decays after which the usual, stronger, weaker or weakest one is
+chosen."""
 
 
 class Beginning(NamedTuple):
@@ -83,7 +87,7 @@ class Choice(NamedTuple):
     is_certain: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trial:
     """Short trainings of the start, all of the same length.
 
@@ -109,40 +113,42 @@ class Trial:
     budget: float
     clock: Clock
 
+    _n_begun: int = field(default=0, init=False)
+
     @property
     def is_needed(self) -> bool:
         """Whether there is something to choose."""
         return len(self.encoders) > 1 or len(self.weight_decays) > 1
 
     def choice(self, beginning: Beginning, weight_decay: float | None) -> Choice:
-        """Return a choice, with the epochs that it takes to come to it."""
+        """Return a choice as it is without a limit of time, with the epochs that it takes."""
         n_trainings = len(self.encoders) if self.is_needed else 0
         if len(self.weight_decays) > 1:
-            # The fewer of them have to be tried, the stronger it is.
-            n_trainings += (2, 1, 3, 3)[self.weight_decays.index(weight_decay)]
+            n_trainings += TRAININGS[self.weight_decays.index(weight_decay)]
         return Choice(beginning, weight_decay, n_trainings * self._n_epochs)
 
     def run(self) -> Choice:
         """Train, and choose."""
-        began, usual = self.clock.elapsed, self.weight_decays[0]
-        chosen = self.begin(self.encoders[0])
+        began, weight_decay = self.clock.elapsed, self.weight_decays[0]
+        chosen, is_certain = self.begin(self.encoders[0]), True
         if not self.is_needed:
-            return self.choice(chosen, usual)
+            return self.choice(chosen, weight_decay)
         try:
-            losses = self._losses_of(chosen, usual, 1)
-            for number, encoder in enumerate(self.encoders[1:], 2):
+            losses = self._losses_of(chosen, weight_decay)
+            for encoder in self.encoders[1:]:
                 pixels = [math.prod(e.image_shape_) for e in (encoder, chosen.encoder)]
                 expected = pixels[0] / pixels[1] * (self.clock.elapsed - began)
-                if expected > self.clock.left(number * SHARE_OF_TIME):
-                    raise OutOfTime
+                if expected > self.clock.left((self._n_begun + 1) * SHARE_OF_TIME):
+                    is_certain = False
+                    continue
                 other = self.begin(encoder)
-                others_losses = self._losses_of(other, usual, number)
+                others_losses = self._losses_of(other, weight_decay)
                 if is_ahead(others_losses, losses):
                     chosen, losses = other, others_losses
             weight_decay = self._weight_decay_for(chosen, losses)
         except OutOfTime:
-            return self.choice(chosen, usual)._replace(is_certain=False)
-        return self.choice(chosen, weight_decay)
+            is_certain = False
+        return Choice(chosen, weight_decay, self._n_begun * self._n_epochs, is_certain)
 
     def _weight_decay_for(
         self, beginning: Beginning, losses: NDArray[np.float64]
@@ -152,24 +158,24 @@ class Trial:
         if not others:
             return usual
         stronger, weaker, weakest = others
-        number = len(self.encoders) + 1
-        if is_ahead(self._losses_of(beginning, stronger, number), losses, -TIE):
+        if is_ahead(self._losses_of(beginning, stronger), losses, -TIE):
             return stronger
         assert weakest is not None
-        probed = self._losses_of(beginning, PROBED * weakest, number + 1)
+        probed = self._losses_of(beginning, PROBED * weakest)
         if not is_ahead(probed, losses, LEADS[0]):
             return usual
-        losses = self._losses_of(beginning, weaker, number + 2)
+        losses = self._losses_of(beginning, weaker)
         return weakest if is_ahead(probed, losses, LEADS[1]) else weaker
 
     def _losses_of(
-        self, beginning: Beginning, weight_decay: float | None, number: int
+        self, beginning: Beginning, weight_decay: float | None
     ) -> NDArray[np.float64]:
-        """Return the losses of the start after a training, the first of which has number 1."""
+        """Return the losses of the start after the next training."""
+        self._n_begun += 1
         trained = beginning.search_with(weight_decay).trial(
             beginning.starts[0],
             self._n_epochs * beginning.data.steps_per_epoch,
-            number * SHARE_OF_TIME,
+            self._n_begun * SHARE_OF_TIME,
         )
         return beginning.losses(trained)
 

@@ -22,7 +22,8 @@ class Basis(NamedTuple):
     encoder : InputEncoder
         What turns X into images.
     weight_decay : float or None
-        The weight decay that a rule has chosen.
+        The weight decay that a rule or a trial has chosen; None if there are settings of the
+        user.
     classes : ndarray of shape (n_classes,)
         The classes.
     n_samples : int
