@@ -495,12 +495,12 @@ def _searches(
     def search_with(weight_decay: float | None) -> Search:
         optimizer = _optimizer_of(estimator, weight_decay)
         others = optimizer, scorer, estimator.averaging, estimator.n_jobs
-        final = None
+        trainer, final = FusedTrainer(there, *others), None
         if settings.final_fraction > 0:
-            trainer = FusedTrainer(whole, *others)
-            final = AllRows(trainer, whole.steps_per_epoch, partial(_losses, data=data))
+            on_all_rows = FusedTrainer(whole, *others)
+            final = AllRows(on_all_rows, whole.steps_per_epoch, partial(_losses, data=data))
         fitness = _fitness_of(estimator, seed)
-        return Search(FusedTrainer(there, *others), fitness, seen, seed, settings, clock, final)
+        return Search(trainer, fitness, seen, seed, settings, clock, final)
 
     return search_with
 
