@@ -22,7 +22,7 @@ import pandas as pd
 import pieces
 import torch
 import worth
-from resumable import exits_when_stopped
+from resumable import append, exits_when_stopped, is_known
 from sklearn.datasets import make_classification
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
@@ -34,7 +34,6 @@ SETTINGS = ("0.001", "0.002", "0.005", "0.01", "auto")
 BUDGET, OTHER_SEEDS = 300, 100
 FLIPPED = {"clear": 0.0, "flipped": 0.1}
 TABLES = ("all_diamonds", *FLIPPED, *pieces.TABLES, "adult", "numbers", "cancer")
-KEY = ["data", "settings", "seed"]
 
 
 def load(name: str, seed: int, path: Path | None) -> worth.Data:
@@ -96,20 +95,14 @@ def main() -> None:
             data = None
             for settings in arguments.settings:
                 row = {"data": name, "settings": settings, "seed": seed}
-                known = pd.DataFrame(columns=KEY)
-                if path.exists():
-                    known = pd.read_csv(path, dtype={"settings": str})
-                if (known[KEY] == list(row.values())).all(axis=1).any():
+                if is_known(path, row):
                     continue
                 data = data or load(name, seed, arguments.adult)
                 with warnings.catch_warnings():
                     # Some columns are dropped, or read as numbers.
                     warnings.simplefilter("ignore")
                     found = measured(row, data)
-                pd.DataFrame([found]).to_csv(
-                    path, mode="a", header=not path.exists(), index=False
-                )
-                print(found, flush=True)
+                append(path, found)
     table = pd.read_csv(path)
     means = table.pivot_table(["accuracy", "loss"], "data", "settings")
     print(means.round(4).to_string())

@@ -24,7 +24,7 @@ import pandas as pd
 import recipe
 import torch
 import worth
-from resumable import exits_when_stopped
+from resumable import append, exits_when_stopped, is_known
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
@@ -34,7 +34,6 @@ from skectonas.training.defaults import MOMENTUM, USUAL_DECAY
 
 SETTINGS = ("quantile", "piecewise", "auto", "boosting")
 MOST_ROWS, TEST_SHARE, BUDGET = 14_000, 0.4, 300
-KEY = ["data", "settings", "alpha", "seed"]
 
 
 class Table(NamedTuple):
@@ -158,18 +157,14 @@ def main() -> None:
                     if settings == "boosting" and alpha < 1:
                         continue
                     row = {"data": name, "settings": settings, "alpha": alpha, "seed": seed}
-                    known = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=KEY)
-                    if (known[KEY] == list(row.values())).all(axis=1).any():
+                    if is_known(path, row):
                         continue
                     data = data or load(name, seed, arguments.adult)
                     with warnings.catch_warnings():
                         # Some columns are dropped, or read as numbers.
                         warnings.simplefilter("ignore")
                         found = measured(row, data)
-                    pd.DataFrame([found]).to_csv(
-                        path, mode="a", header=not path.exists(), index=False
-                    )
-                    print(found, flush=True)
+                    append(path, found)
     table = pd.read_csv(path)
     means = table.pivot_table(["accuracy", "loss"], ["data", "alpha"], "settings")
     print(means.round(4).to_string())

@@ -5,9 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 
 @contextmanager
@@ -46,6 +49,20 @@ def cpu_seconds(checkpoint: Path | None) -> Iterator[Callable[[], float]]:
     finally:
         if noted is not None:
             noted.write_text(str(total()))
+
+
+def is_known(path: Path, key: Mapping[str, Any]) -> bool:
+    """Return whether a table has a row with these values."""
+    if not path.exists():
+        return False
+    known = pd.read_csv(path, dtype=str, keep_default_na=False)[list(key)]
+    return bool((known == list(map(str, key.values()))).all(axis=1).any())
+
+
+def append(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a row to a table, which is made if there is none, and print it."""
+    pd.DataFrame([row]).to_csv(path, mode="a", header=not path.exists(), index=False)
+    print(row, flush=True)
 
 
 def forget(checkpoint: Path) -> None:

@@ -296,9 +296,9 @@ class ECToNASClassifier(
     0.0005. Only if its loss is lower by five standard errors, a weaker decay than 0.005 is
     used: 0.001 if the loss of a fifth training, with 0.002, is higher than it by three standard
     errors, and otherwise 0.002. Both are stronger than 0.0005, because a search trains longer.
-    There is no trial with a budget of less than 200 epochs, with fewer than 30
-    validation rows, with class weights, or if something else than the loss decides the brackets
-    (see `selection`).
+    There is no trial with a budget of less than 200 epochs, with fewer than 30 validation rows,
+    with class weights, or if something else than the loss decides the brackets (see
+    `selection`).
 
     Ctrl-C ends the search and keeps the best network so far, with a warning; so does SIGTERM,
     if `fit` runs in the main thread. Inside a meta-estimator such as `GridSearchCV`, the
