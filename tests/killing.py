@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import importlib
-import multiprocessing
 import os
 import pickle
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import joblib
 import numpy as np
+from quick_processes import processes
 from sklearn.datasets import load_digits
 
 from skectonas import ECToNASClassifier
@@ -71,13 +70,6 @@ def fit_in_a_process(path: str, result: str, workers: Workers) -> None:
     checkpoints.MOST_OF_TIME = 1.0
     Path(result).write_bytes(pickle.dumps(fit(path, workers)))
     os._exit(0)  # idle workers of joblib would be waited for
-
-
-def processes() -> ForkServerContext:
-    """Return a way to start processes that have imported the package."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["killing"])
-    return context
 
 
 MOST_KILLS = 5

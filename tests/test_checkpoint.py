@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import failing_trainer, quick, texts
-from killing import KilledFit, Workers, bits, processes
+from killing import KilledFit, Workers, bits
+from quick_processes import processes
 from sklearn.model_selection import GridSearchCV
 from test_search_state import a_fit, found
 

@@ -21,6 +21,7 @@ from populations import (
     scorer_for,
     training_data,
 )
+from quick_processes import dask_workers
 
 from skectonas import ConvCell, Dense, Topology
 from skectonas.candidate import Candidate
@@ -100,11 +101,7 @@ def test_processes(case: Round) -> None:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """Start two workers of Dask."""
-    distributed = pytest.importorskip("distributed")
-    workers = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50
-    )
-    with workers, distributed.Client(workers):
+    with dask_workers():
         yield
 
 

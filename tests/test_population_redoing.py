@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from helpers import not_if_brief
 from populations import KEY, SGD, assert_same_bits, networks, training_data
+from quick_processes import dask_workers
 
 from skectonas.candidate import Candidate
 from skectonas.population import FusedTrainer
@@ -126,11 +127,7 @@ def test_a_process_that_is_killed(tmp_path: Path) -> None:
 @pytest.fixture
 def client() -> Iterator[Any]:
     """Yield a client of two workers of Dask, each a process."""
-    distributed = pytest.importorskip("distributed")
-    cluster = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50
-    )
-    with cluster, distributed.Client(cluster) as client:
+    with dask_workers() as client:
         yield client
 
 

@@ -19,6 +19,7 @@ import joblib
 import numpy as np
 import pytest
 from helpers import not_if_brief, quick
+from quick_processes import dask_workers, processes
 from sklearn.model_selection import GridSearchCV
 
 import skectonas
@@ -160,8 +161,8 @@ def our_files(folder: Path) -> list[Path]:
 @pytest.mark.parametrize(
     ("number", "named"),
     [
-        pytest.param("SIGKILL", False, marks=LINUX),
-        pytest.param("SIGTERM", False, marks=LINUX),
+        pytest.param("SIGKILL", False, marks=[LINUX, not_if_brief]),
+        pytest.param("SIGTERM", False, marks=[LINUX, not_if_brief]),
         ("SIGKILL", True),
     ],
 )
@@ -236,6 +237,7 @@ class Nowhere:
 @pytest.fixture(scope="module")
 def temporary_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return the only folder for temporary files of this process, which no worker sees."""
+    processes()  # they have a socket in the usual folder: its path has to be short
     folder = tmp_path_factory.mktemp("here")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(folder))
@@ -256,14 +258,7 @@ def machines(temporary_here: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         pass
 
     apart = tmp_path_factory.mktemp("machines")
-    cluster = distributed.LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        dashboard_address=":0",
-        silence_logs=50,
-        local_directory=str(apart),
-    )
-    with cluster, distributed.Client(cluster) as client:
+    with dask_workers(local_directory=str(apart)) as client:
         files = f"/proc/{os.getpid()}/"
         client.register_plugin(Plugin(apart, (str(temporary_here), files)))
         yield client
