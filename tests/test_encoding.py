@@ -218,7 +218,6 @@ def test_objects_of_a_column_transformer() -> None:
 
 # --- data on another scale -------------------------------------------------------------------
 
-MESSAGE = "are they scaled in another way?"
 IMAGES = PIXELS.astype(np.uint8)
 EMPTY = np.where(np.arange(5) == 2, np.nan, TABLE)
 

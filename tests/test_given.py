@@ -13,7 +13,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from helpers import census, quick
+from helpers import as_table, census, quick
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
@@ -267,6 +267,44 @@ def test_frames_of_numbers_after_an_array() -> None:
     encoder = InputEncoder().fit(X)
     for convert in OTHERS.values():
         np.testing.assert_array_equal(encoder.transform(convert(frame)), encoder.transform(X))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "Float64"])
+@pytest.mark.parametrize("further", [False, True])
+def test_frames_hold_no_more_than_the_array_did(dtype: str, further: bool, digits: Any) -> None:
+    X, y = as_table(digits)
+    frame = pd.DataFrame(X.astype(np.float64)).astype(dtype)
+    images = quick(2, warmup_epochs=1, image_shape=(8, 8)).fit(X.astype(np.float32), y)
+    table = quick(2, warmup_epochs=1).fit(X.astype(np.float64), y)
+
+    def use(clf: Any) -> Any:
+        return clf.set_params(warm_start=True).fit(frame, y) if further else clf.predict(frame)
+
+    use(images)
+    frame.iloc[7, 3] = np.nan
+    with pytest.raises(ValueError, match="images must have no missing values"):
+        use(images)
+    use(table)
+    frame.iloc[7, 3] = np.inf
+    for clf in (images, table):
+        with pytest.raises(ValueError, match=r"got infinite ones in \[3\]"):
+            use(clf)
+
+
+@pytest.mark.parametrize("kind", ["lists", "objects", "rows of arrays"])
+def test_objects_are_encoded_alike_in_every_part_of_the_rows(kind: str) -> None:
+    rows = [[True, 1.5], [False, 2], ["unknown", 2**60], [None, 4.0]] * 10
+    convert = {
+        "lists": list,
+        "objects": lambda rows: np.array(rows, dtype=object),
+        "rows of arrays": lambda rows: [np.array(row, dtype=object) for row in rows],
+    }[kind]
+    clf = quick(20).fit(convert(rows), np.arange(40) % 4)
+    expected = clf.predict_proba(pd.DataFrame(rows[:4]))
+    np.testing.assert_array_equal(clf.predict_proba(convert(rows[:4])), expected)
+    for part in (slice(1), slice(2), slice(3, 4)):
+        found = clf.predict_proba(convert(rows[part]))
+        np.testing.assert_allclose(found, expected[part], rtol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["polars", "table"])

@@ -6,11 +6,13 @@ import datetime
 import json
 import string
 import warnings
+import zoneinfo
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import dateutil.tz
 import numpy as np
 import pandas as pd
 import pytest
@@ -212,6 +214,39 @@ class TestDates:
         same(encode(naive, naive.tz_localize("UTC"))[0], encode(naive)[0])
         same(encode(naive.tz_localize("UTC"), naive)[0], encode(naive)[0])
 
+    @pytest.mark.parametrize(
+        ("zone", "name"),
+        [
+            (dateutil.tz.UTC, "UTC"),
+            (dateutil.tz.tzoffset(None, 7200), "UTC+02:00"),
+            (datetime.timezone(datetime.timedelta(hours=10), "EST"), "UTC+10:00"),
+            (datetime.timezone(datetime.timedelta(hours=-5, minutes=-30)), "UTC-05:30"),
+            (zoneinfo.ZoneInfo("Asia/Kolkata"), "Asia/Kolkata"),
+        ],
+        ids=str,
+    )
+    def test_time_zones_have_names_that_everyone_reads(self, zone: Any, name: str) -> None:
+        times = pd.date_range("2020", periods=30, freq="11h", tz=zone)
+        encoder = TableEncoder().fit(pd.DataFrame({"x": times}))
+        assert encoder.to_dict()["columns"][0]["time_zone"] == name
+        expected = encode(times.tz_localize(None))[0]  # the clock of that place
+        found = encoder.transform(pd.DataFrame({"x": times.tz_convert("UTC")}))
+        same(found[:, :-1], expected[:, :-1])
+
+    def test_a_time_zone_without_a_name_is_read_in_utc(self) -> None:
+        class Somewhere(datetime.tzinfo):
+            def utcoffset(self, when: datetime.datetime | None) -> datetime.timedelta | None:
+                return None if when is None else datetime.timedelta(hours=1)
+
+            def dst(self, when: datetime.datetime | None) -> datetime.timedelta:
+                return datetime.timedelta()
+
+        times = pd.date_range("2020", periods=30, freq="11h", tz="UTC")
+        column = pd.Series(times.tz_convert(Somewhere()))
+        with pytest.warns(UserWarning, match="'x' is read in UTC"):
+            found = encode(column)[0]
+        same(found, encode(times)[0])
+
     def test_other_kinds_of_dates(self) -> None:
         dates = pd.date_range("2020", periods=3)
         expected = encode(dates)[0]
@@ -294,6 +329,14 @@ class TestCategories:
         encoded, names = encode(pd.Series([1, 2, 2], dtype="category"), [1.0, np.nan, 2.0])
         assert names == ["x_1", "x_2"]
         same(encoded, [[1, 0], [0, 0], [0, 1]])
+
+    def test_numbers_that_are_no_category_are_told(self) -> None:
+        texts = ["1.0", "2.0", "unknown"] * 9
+        with pytest.warns(UserWarning, match="'x'.*got 5 numbers none of which is one.* 2.0"):
+            found = encode(texts, [2.0, 2.0, 1.0, 2.0, 1.0, np.nan])[0]
+        assert not found.any()
+        same(encode(texts, [2.0] * 4)[0], np.zeros((4, 3)))  # may be chance
+        assert encode([*"1a" * 9], [2.0] * 9 + [1.0])[0].sum() == 1
 
     def test_intervals_as_categories(self) -> None:
         same(encode(pd.cut(pd.Series([1, 2, 9]), 2))[0], [[1, 0], [1, 0], [0, 1]])

@@ -24,7 +24,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from skectonas.callers import level_of_user
-from skectonas.inputs.encoder import are_flattened_images
+from skectonas.inputs.encoder import MISSING_PIXELS, are_flattened_images
 from skectonas.inputs.frames import to_pandas
 from skectonas.inputs.rows import Data, batches_of
 
@@ -73,10 +73,12 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
     if isinstance(X, pd.Series) and X.dtype == object:  # of images, perhaps
         X = X.to_numpy()
     with _naming("X"):
+        # In a part of the rows, all objects may be numbers.
+        keeps_objects = not reset and estimator.encoder_.takes_frames
         if isinstance(X, list | tuple) or _is_array_of_arrays(X):
-            X = _stacked(X)
+            X = _stacked(X, keeps_objects)
         if _is_table_of_objects(X):
-            X = _frame_of(X)
+            X = _frame_of(X, keeps_objects)
     if isinstance(X, pd.DataFrame):
         return _check_frame(estimator, X, reset)
     shape: tuple[int, ...] = np.shape(X) if hasattr(X, "ndim") else ()
@@ -170,7 +172,7 @@ def _check_values(estimator: BaseEstimator, array: Any, reset: bool) -> None:
                 batch = batch.astype(np.float64)
         is_missing = np.isnan(batch)
         if are_images and is_missing.any():
-            raise ValueError("X: images must have no missing values, got NaN among the pixels")
+            raise ValueError(MISSING_PIXELS)
         only_missing = only_missing and bool(is_missing.all())
         with np.errstate(invalid="ignore"):  # infinities of both signs
             assert_all_finite(
@@ -183,14 +185,14 @@ def _check_values(estimator: BaseEstimator, array: Any, reset: bool) -> None:
         raise ValueError("X: expected a column to learn from, but all values are missing")
 
 
-def _frame_of(X: Any) -> Any:
-    """Return an array of text, times, or objects that are not all numbers, as a frame."""
+def _frame_of(X: Any, always: bool) -> Any:
+    """Return an array of text, times, or objects as a frame; if all are numbers, if asked."""
     if X.dtype.kind in "mM" and np.datetime_data(X.dtype)[0] == "generic":
         raise ValueError(f"X must hold times in some unit, got an array of {X.dtype}.")
     text = {"S": "U", "T": object}.get(X.dtype.kind)
     frame = pd.DataFrame(X.astype(text) if text else X).infer_objects()
     others = [i for i, dtype in enumerate(frame.dtypes) if dtype.kind not in "biuf"]
-    if others and not frame.iloc[:, others].isna().all(axis=None):
+    if always or (others and not frame.iloc[:, others].isna().all(axis=None)):
         return frame
     # Columns without values count as numbers.
     return frame.to_numpy(np.float64, na_value=np.nan) if others else X
@@ -235,11 +237,13 @@ def _is_array_of_arrays(X: Any) -> bool:
     return isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1
 
 
-def _stacked(X: Sequence[Any] | Array) -> Array:
+def _stacked(X: Sequence[Any] | Array, keeps_objects: bool) -> Array:
+    rows = [_to_numpy(row, "X") for row in X]
     try:
-        stacked = np.asarray([_to_numpy(row, "X") for row in X])
-        # numpy would turn numbers among texts into texts.
-        return stacked if stacked.dtype.kind not in "SU" else np.array(X, dtype=object)
+        stacked = np.asarray(rows)
+        # numpy would turn numbers among texts into texts, and booleans among numbers into them.
+        as_objects = keeps_objects or stacked.dtype.kind in "SU"
+        return np.array(rows, dtype=object) if as_objects else stacked
     except ValueError as error:
         shapes = sorted({np.shape(row) for row in X})
         if len(shapes) < 2:

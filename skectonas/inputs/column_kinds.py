@@ -284,7 +284,11 @@ def learned_from(column: Column, label: object) -> tuple[ColumnEncoder, str | No
     if dtype.kind == "m":
         return Durations(), None
     if dtype.kind == "M" or isinstance(dtype, pd.PeriodDtype):
-        return _dates_of(column, label, None), None
+        dates = _dates_of(column, label, None)
+        zone = getattr(dtype, "tz", None)
+        if zone is not None and dates.time_zone is None:
+            return dates, f"is read in UTC, because its time zone {zone} has no standard name"
+        return dates, None
     kinds = _kinds_in(column, label)
     if all(issubclass(kind, _NUMBERS) for kind in kinds):
         return Numbers(lenient=True), None
@@ -361,11 +365,23 @@ def _strays_among_numbers(values: Column) -> list[str] | None:
 
 def _dates_of(column: Column, label: object, written: str | None) -> Dates:
     times = _times_of(column, label, written)
+    zone = None
     # Times in text and objects are converted to UTC.
-    has_zone = column.dtype.kind == "M" and times.dt.tz is not None
+    if column.dtype.kind == "M" and times.dt.tz is not None:
+        zone = _name_of_zone(times.dt.tz)
+        times = times.dt.tz_convert(zone)
     given = times.dropna()
     with_time = bool((given.dt.normalize() != given).any())
-    return Dates(written, str(times.dt.tz) if has_zone else None, with_time)
+    return Dates(written, zone, with_time)
+
+
+def _name_of_zone(zone: Any) -> str | None:
+    """Return a name that pandas reads as the same time zone on every machine, or None."""
+    name: str | None = getattr(zone, "key", None) or getattr(zone, "zone", None)
+    if name is not None:  # of zoneinfo and pytz
+        return name
+    offset = zone.utcoffset(None)
+    return None if offset is None else str(datetime.timezone(offset))
 
 
 def _times_of(column: Column, label: object, written: str | None) -> Any:

@@ -39,6 +39,8 @@ _FEW_ROWS = 20
 EXTREME = 1e30
 """Larger pixels, and larger factors of them, are scaled in float64, whatever their type."""
 
+MISSING_PIXELS = "X: images must have no missing values, got NaN among the pixels"
+
 Found: TypeAlias = tuple[str, float, float, float, float]
 """What lies elsewhere than in `fit`: its name, its range, and that in `fit`."""
 
@@ -246,6 +248,11 @@ class InputEncoder:
         """Whether `fit` saw images, and not a table that is laid out as pixels."""
         return self._pixel_index is None
 
+    @property
+    def takes_frames(self) -> bool:
+        """Whether `fit` saw a data frame, and not an array of numbers."""
+        return self._tables is not None
+
     def warn_if_scaled_differently(self, X: Data) -> None:
         """Warn if the values of X look as if they were scaled in another way than in `fit`.
 
@@ -298,8 +305,9 @@ class InputEncoder:
         # Extreme values say little about a range, but minmax has no others.
         by_ends = self.column_scaling == "minmax"
         begin, end = (lowest, highest) if by_ends else self._columns.bulk
-        least = (end - begin) / (100 if by_ends else 8)
-        strange = (high - low < least) | (high - low > 8 * (end - begin))
+        # A sixteenth, because differences of extreme values would overflow.
+        span, seen = high / 16 - low / 16, end / 16 - begin / 16
+        strange = (span < seen / (100 if by_ends else 8)) | (span / 8 > seen)
         strange |= (middle < lowest) | (middle > highest)
         compared = (low < high) & (begin < end)
         strange &= compared
@@ -321,12 +329,34 @@ class InputEncoder:
                 f"X: expected a data frame with {self._shape[0]} columns as in fit, got "
                 f"{type(X).__name__} of shape {np.shape(X)}"
             )
-        array = _numeric_array(X) if isinstance(X, pd.DataFrame) else X
+        array = self._numeric_array(X) if isinstance(X, pd.DataFrame) else X
         if _with_channels(array.shape[1:]) != _with_channels(self._shape):
             raise ValueError(
                 f"X: expected the shape seen in fit, {_described(self._shape)}, got "
                 f"{_described(array.shape[1:])}"
             )
+        return array
+
+    def _numeric_array(self, X: pd.DataFrame) -> npt.NDArray[Any]:
+        """Return a frame as the array that `fit` saw; what arrays may not hold is refused."""
+        others = [
+            name
+            for i, (name, dtype) in enumerate(X.dtypes.items())
+            if dtype.kind not in "biuf" and X.iloc[:, i].notna().any()
+        ]
+        if others:
+            raise ValueError(
+                "X: expected a frame with only numeric columns, because fit saw an array; "
+                f"these are not numeric: {others}"
+            )
+        array = X.to_numpy()
+        if array.dtype == object:
+            array = X.to_numpy(dtype=np.float64, na_value=np.nan)
+        infinite = X.columns[np.isinf(array).any(axis=0)].tolist()
+        if infinite:
+            raise ValueError(f"X: expected finite values, got infinite ones in {infinite}")
+        if self.takes_images and np.isnan(array).any():
+            raise ValueError(MISSING_PIXELS)
         return array
 
     def _is_stored(self, X: npt.NDArray[Any]) -> bool:
@@ -499,7 +529,7 @@ class InputEncoder:
         self.feature_names_out_ = self._names()
         ranges = ColumnRanges.of(b.reshape(len(b), -1) for b in batches_of(X, rows))
         if ranges.n_missing.any():
-            raise ValueError("X: images must have no missing values, got NaN among the pixels")
+            raise ValueError(MISSING_PIXELS)
         self._pixel_range = float(ranges.low.min()), float(ranges.high.max())
         self.scaling_ = PixelScaling.of(
             batch.reshape(len(batch), *self.image_shape_) for batch in batches_of(X, rows)
@@ -545,23 +575,6 @@ def _as_data(X: Any) -> Data:
     if isinstance(X, pd.DataFrame) or type(X) is np.ndarray:
         return X
     return to_pandas(X, "X")
-
-
-def _numeric_array(X: pd.DataFrame) -> npt.NDArray[Any]:
-    others = [
-        name
-        for i, (name, dtype) in enumerate(X.dtypes.items())
-        if dtype.kind not in "biuf" and X.iloc[:, i].notna().any()
-    ]
-    if others:
-        raise ValueError(
-            "X: expected a frame with only numeric columns, because fit saw an array; these "
-            f"are not numeric: {others}"
-        )
-    array = X.to_numpy()
-    if array.dtype == object:
-        array = X.to_numpy(dtype=np.float64, na_value=np.nan)
-    return array
 
 
 def _with_channels(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skectonas.callers import level_of_user
-from skectonas.inputs.column_kinds import KINDS, ColumnEncoder, learned_from
+from skectonas.inputs.column_kinds import KINDS, Categories, ColumnEncoder, learned_from
 
 MEASURED = {"numbers": "numbers", "durations": "time spans", "dates": "dates"}
 """Kinds of columns whose numbers are more than a code, and what they hold."""
@@ -139,7 +139,8 @@ class TableEncoder:
         -----
         UserWarning
             If there are values in a column of numbers, dates or time spans, but none of them
-            can be read as one, so that they count as missing.
+            can be read as one, so that they count as missing; or if there are numbers in a
+            column of categories, but none of them is one.
         """
         labels = [_plain_label(label) for label in X.columns]
         if not _same(labels, self.labels_):
@@ -152,6 +153,8 @@ class TableEncoder:
             values = encoder.encode(column, label)
             if encoder.kind in MEASURED:
                 _warn_if_illegible(column, values, label, encoder.kind)
+            elif encoder.kind == Categories.kind:
+                _warn_if_unknown(column, values, label)
             table[:, self.origin_ == i] = values
         return table
 
@@ -228,6 +231,19 @@ def _warn_if_illegible(
             f"Column {label!r}: expected {MEASURED[kind]} as in fit, got {len(given)} values "
             f"none of which can be read as such, for example {given[0]!r}. They count as "
             "missing.",
+            stacklevel=level_of_user(),
+        )
+
+
+def _warn_if_unknown(
+    column: pd.Series[Any], values: NDArray[np.float64], label: object
+) -> None:
+    """Warn if a column of numbers has no category of `fit`, such as a text "1.0"."""
+    given = column.dropna()
+    if column.dtype.kind in "iuf" and len(given) >= MANY and not values.any():
+        warnings.warn(
+            f"Column {label!r}: expected categories as in fit, got {len(given)} numbers none "
+            f"of which is one, for example {given.iloc[0]}. They count as unknown.",
             stacklevel=level_of_user(),
         )
 
