@@ -1,8 +1,24 @@
-"""Whether the user or another estimator called."""
+"""Who called, and what they are warned of."""
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_one_at_a_time = threading.RLock()
+
+
+def _renew_lock() -> None:
+    global _one_at_a_time
+    _one_at_a_time = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):  # another thread may have it, which the child lacks
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def inside_another_estimator() -> bool:
@@ -30,3 +46,20 @@ def level_of_user() -> int:
             break
         frame, level = frame.f_back, level + 1
     return level
+
+
+@contextmanager
+def no_warnings(message: str = "") -> Iterator[None]:
+    """Ignore the warnings of a block.
+
+    The filters belong to all threads, and each block restores what it has found. So that a
+    block does not find, and leave, the filter of another one, there is one at a time.
+
+    Parameters
+    ----------
+    message : str, default=""
+        Regular expression for the beginning of the warnings that are meant.
+    """
+    with _one_at_a_time, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message)
+        yield

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from skectonas.callers import level_of_user
+from skectonas.callers import level_of_user, no_warnings
 from skectonas.candidate import Candidate
 from skectonas.training import Rows, Scorer
 
@@ -63,9 +63,7 @@ def warn_if_a_guess_is_as_good(
 
 def _score_of(frequencies: Any, n_rows: int, scorer: Scorer) -> float | None:
     """Return the score of these probabilities in all rows, or None if it has none."""
-    with warnings.catch_warnings():
-        # Metrics warn if a class is never named.
-        warnings.simplefilter("ignore")
+    with no_warnings():  # metrics warn if a class is never named
         try:
             return scorer(np.tile(frequencies, (n_rows, 1)))
         except ValueError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -11,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
+from skectonas.callers import no_warnings
 from skectonas.inputs import Data, InputEncoder, MappedImages, check_classes, mapping_of
 from skectonas.training import (
     Rows,
@@ -145,7 +145,5 @@ def _images(encoder: InputEncoder, sample: Sample) -> torch.Tensor | MappedImage
     if sparse.issparse(sample.X) or mapping_of(sample.X) is not None:
         return MappedImages(sample.X, encoder.transform, sample.rows)
     images = encoder.transform(sample.X, sample.rows)
-    with warnings.catch_warnings():
-        # Nobody writes to them.
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+    with no_warnings("The given NumPy array is not writable"):  # nobody writes to them
         return torch.from_numpy(images)

@@ -44,17 +44,39 @@ def undisturbed(device: torch.device | str = "cpu") -> Iterator[None]:
 @contextmanager
 def same_algorithms() -> Iterator[None]:
     """Let cuDNN take the same algorithms in every run, of those that are deterministic."""
-    cudnn = torch.backends.cudnn
-    before = cudnn.deterministic, cudnn.benchmark
-    cudnn.deterministic, cudnn.benchmark = True, False
+    entered: list[tuple[bool, bool]] = []
     try:
-        yield
+        try:
+            _enter(entered)
+            yield
+        finally:
+            _leave(entered)
     finally:
-        cudnn.deterministic, cudnn.benchmark = before
+        _leave(entered)  # Ctrl-C may have come before the first could make it wait
 
 
 _here = threading.local()
 _setting = threading.Lock()
+_inside: list[tuple[bool, bool]] = []
+"""For each block with the same algorithms, in any thread, the settings before the first."""
+
+
+def _enter(entered: list[tuple[bool, bool]]) -> None:
+    cudnn = torch.backends.cudnn
+    with uninterrupted(), _setting:
+        entered.append(_inside[0] if _inside else (cudnn.deterministic, cudnn.benchmark))
+        _inside.extend(entered)
+        cudnn.deterministic, cudnn.benchmark = True, False
+
+
+def _leave(entered: list[tuple[bool, bool]]) -> None:
+    """Restore the settings after the last block."""
+    with uninterrupted(), _setting:
+        if entered:
+            before = entered.pop()
+            _inside.pop()
+            if not _inside:
+                torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before
 
 
 @contextmanager

@@ -8,10 +8,11 @@ import subprocess
 import sys
 import textwrap
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -21,11 +22,13 @@ from threadpoolctl import threadpool_limits
 
 import skectonas
 from skectonas import ConvCell, Dense, ECToNASClassifier, Topology
+from skectonas.callers import no_warnings
 from skectonas.morphisms import MORPHISMS, Activations, Context
 from skectonas.network import initial_weights
 from skectonas.population import engine_in_use
 from skectonas.surroundings import one_thread, undisturbed, uninterrupted
 
+T = TypeVar("T")
 TOPOLOGY = Topology((8, 8, 1), [ConvCell(6), ConvCell(6, "max")], [Dense(8), Dense(6)], 10)
 
 
@@ -351,6 +354,41 @@ def test_cudnn_takes_the_same_algorithms(
     with undisturbed("cuda"):
         assert (cudnn.deterministic, cudnn.benchmark) == (True, False)
     assert (cudnn.deterministic, cudnn.benchmark) == before
+
+
+def overlapping(block: Callable[[], AbstractContextManager[None]], look: Callable[[], T]) -> T:
+    """Return what is seen in a block that another thread had begun when this one began.
+
+    The other one ends first, so that what it has found would be put back too early, and what
+    this one has found too late.
+    """
+    began, end = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with block():
+            began.set()
+            end.wait(0.2)  # a block may have to wait for this one
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    began.wait()
+    with block():
+        end.set()
+        thread.join()
+        return look()
+
+
+def test_cudnn_takes_the_same_algorithms_in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    cudnn = torch.backends.cudnn
+    monkeypatch.setattr(cudnn, "deterministic", False)
+    assert overlapping(lambda: undisturbed("cuda"), lambda: cudnn.deterministic)
+    assert not cudnn.deterministic
+
+
+def test_warnings_are_told_again_after_threads() -> None:
+    before = list(warnings.filters)
+    overlapping(no_warnings, lambda: warnings.warn("not told", stacklevel=2))
+    assert warnings.filters == before
 
 
 def test_ctrl_c_waits() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
+from skectonas.callers import no_warnings
 from skectonas.estimators import check_device
 from skectonas.export.portable import NamedWeights, PortableNetwork
 from skectonas.extras import import_extra
@@ -173,8 +173,7 @@ def _silent_exporter() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with no_warnings():
             yield
     finally:
         logger.setLevel(level)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from skectonas.callers import no_warnings
 from skectonas.inputs import InputEncoder
 from skectonas.network import TopologyNetwork
 from skectonas.topology import Topology
@@ -132,8 +132,7 @@ def _try(attributes: Mapping[str, Any]) -> None:
         rows = pd.DataFrame(None, range(2), columns, dtype=object)
     else:
         rows = np.zeros((2, *shape))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # these rows may well look strange
+    with no_warnings():  # these rows may well look strange
         encoder.warn_if_scaled_differently(rows)
     images = torch.from_numpy(encoder.scaling_.apply(encoder.transform(rows)))
     with torch.no_grad():

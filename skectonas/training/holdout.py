@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit
 from sklearn.utils.class_weight import compute_sample_weight
+
+from skectonas.callers import no_warnings
 
 MOST_FOLDS = 20
 """The rows held out are a multiple of a twentieth, if there are so many groups."""
@@ -137,9 +138,8 @@ def _grouped_folds(
     n_taken = min(max(round(validation_fraction * n_folds), 1), n_folds - 1)
     splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     fold_of = np.zeros(n_groups, np.int64)
-    with warnings.catch_warnings():
-        # Not every fold can have a class of few rows.
-        warnings.filterwarnings("ignore", "The least populated class")
+    # Not every fold can have a class of few rows.
+    with no_warnings("The least populated class"):
         for fold, (_, rows) in enumerate(splitter.split(indices, indices, groups)):
             fold_of[groups[rows]] = fold
     sizes = np.bincount(fold_of[groups], minlength=n_folds)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import get_scorer, get_scorer_names
 
-from skectonas.callers import level_of_user
+from skectonas.callers import level_of_user, no_warnings
 
 Array: TypeAlias = NDArray[Any]
 Scoring: TypeAlias = str | Callable[..., float]
@@ -91,8 +91,7 @@ def make_scorer(
     try:
         # Try the score before any training rather than at the end of the first epoch. All
         # classes are predicted, because a score may fail for some of them only.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with no_warnings():
             value = score(_any_predictions(len(labels), len(classes)))
     except Exception as error:
         raise ValueError(

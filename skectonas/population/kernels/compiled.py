@@ -74,7 +74,8 @@ def compiled(device: torch.device, dtype: torch.dtype, threads: int) -> Launch:
 
     def launch(n_candidates: int, shared_bytes: int, arguments: Sequence[Any]) -> None:
         grid, block = (n_candidates * BLOCKS, 1, 1), (threads, 1, 1)
-        kernel(grid, block, arguments, shared_bytes)
+        with torch.cuda.device(device):  # its current stream is meant
+            kernel(grid, block, arguments, shared_bytes)
 
     return launch
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol, TypeAlias
@@ -59,10 +59,22 @@ class Captured:
         self._graph.replay()
 
 
-@functools.cache
+class _Streams(threading.local):
+    """The streams of a thread; what another one did there would become part of the graph."""
+
+    def __init__(self) -> None:
+        self.of_devices: dict[torch.device, torch.cuda.Stream] = {}
+
+
+_streams = _Streams()
+
+
 def side_stream(device: torch.device) -> torch.cuda.Stream:
-    """Return the stream on which graphs of a device are captured."""
-    return torch.cuda.Stream(device)
+    """Return the stream on which this thread captures graphs of a device."""
+    known = _streams.of_devices
+    if device not in known:
+        known[device] = torch.cuda.Stream(device)
+    return known[device]
 
 
 def run_on_side_stream(compute: Compute, batch: Batch) -> None:
