@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -341,3 +342,25 @@ def test_steps_of_cells(channels: int) -> None:
         if channels > 1:
             narrow = remove.rewrite(topology, 0, rng).cells[0].channels
             assert narrow == max(1, channels - narrower)
+
+
+@pytest.mark.parametrize(
+    ("morphism", "name", "value"),
+    [
+        (AddCell, "extra", ()),
+        (AddCell, "extra", (-1,)),
+        (AddCell, "extra", 3),
+        (AddCell, "poolings", ("avg",)),
+        (AddCell, "recovery_epochs", float("nan")),
+        (AddUnits, "fraction", "x"),
+        (AddUnits, "fraction", float("inf")),
+        (RemoveUnits, "at_least", 0),
+        (RemoveChannels, "at_least", 1.5),
+        (RemoveDense, "recovery_epochs", -1),
+    ],
+)
+def test_settings_are_checked_before_a_search(
+    morphism: type[Morphism], name: str, value: Any
+) -> None:
+    with pytest.raises(ValueError, match=f"{name} of {morphism.__name__} must be .*, got"):
+        morphism(**{name: value})

@@ -8,7 +8,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from helpers import examples
+from helpers import examples, quick
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -180,3 +180,14 @@ def test_rates() -> None:
 def test_pixels_are_whole_numbers(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{name} must be a whole number"):
         Augmentation(**{name: value})
+
+
+@pytest.mark.parametrize("value", [2, -1, "yes", None])
+def test_images_are_mirrored_or_not(value: Any) -> None:
+    with pytest.raises(ValueError, match="flip must be a bool"):
+        Augmentation(flip=value)
+
+
+def test_images_are_not_shifted_out_of_their_frame(digits: Any) -> None:
+    with pytest.raises(ValueError, match="augmentation: expected a shift by less than"):
+        quick(3, augmentation=Augmentation(shift=8)).fit(*digits)

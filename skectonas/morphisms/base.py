@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from numbers import Integral, Real
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
 
 from skectonas.morphisms.activations import Activations
 from skectonas.network import Weights
-from skectonas.topology import Topology, cell_name, conv_name, linear_name
+from skectonas.topology import ALL_POOLINGS, Topology, cell_name, conv_name, linear_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +76,45 @@ class Morphism(Protocol):
     ) -> dict[str, Tensor]:
         """Return weights of `new`, made from those of `old`, which are not modified."""
         ...
+
+
+class WithSettings:
+    """A morphism whose fields are checked when it is made, not in the middle of a search."""
+
+    def __post_init__(self) -> None:
+        for name, (is_valid, expected) in _SETTINGS.items():
+            value = getattr(self, name, None)
+            if hasattr(self, name) and not is_valid(value):
+                raise ValueError(
+                    f"{name} of {type(self).__name__} must be {expected}, got {value!r}."
+                )
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, Real) and 0 <= float(value) < math.inf
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, Integral) and int(value) >= least
+
+
+def _is_choice(value: Any) -> bool:
+    return isinstance(value, tuple | list) and len(value) > 0
+
+
+_SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "fraction": (_is_share, "a finite number from 0 on"),
+    "at_least": (partial(_is_count, least=1), "a whole number from 1 on"),
+    "extra": (
+        lambda v: _is_choice(v) and all(_is_count(n, 0) for n in v),
+        "a tuple of whole numbers from 0 on",
+    ),
+    "poolings": (
+        lambda v: _is_choice(v) and all(p in ALL_POOLINGS for p in v),
+        f"a tuple of some of {ALL_POOLINGS}",
+    ),
+    "recovery_epochs": (_is_share, "a finite number from 0 on"),
+}
 
 
 def share_of(width: int, fraction: float, at_least: int) -> int:

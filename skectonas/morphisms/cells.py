@@ -12,6 +12,7 @@ from torch.nn.functional import avg_pool2d, pad
 from skectonas.morphisms.activations import Activations, fast_pool
 from skectonas.morphisms.base import (
     Context,
+    WithSettings,
     by_input,
     reader_of_cell,
     renumbered,
@@ -31,7 +32,7 @@ from skectonas.topology import (
 
 
 @dataclass(frozen=True)
-class AddCell:
+class AddCell(WithSettings):
     """Add a convolutional cell (paper, sections 3.2 and A.2).
 
     The first channels of the new cell copy its input channels, and their batch normalisation
@@ -112,7 +113,7 @@ class AddCell:
 
 
 @dataclass(frozen=True)
-class RemoveCell:
+class RemoveCell(WithSettings):
     """Remove a convolutional cell (paper, sections 3.2 and A.2).
 
     The cell is replaced by the linear map of its channels that approximates it best on the

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skectonas.morphisms.base import Context, renumbered
+from skectonas.morphisms.base import Context, WithSettings, renumbered
 from skectonas.network import Weights
 from skectonas.topology import OUTPUT, Dense, Topology, dense_name
 
 
 @dataclass(frozen=True)
-class AddDense:
+class AddDense(WithSettings):
     """Add a dense layer that is the identity; the function is preserved (paper, equation 3).
 
     The new layer follows a dense layer and has the identity matrix: relu does not change its

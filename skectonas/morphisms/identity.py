@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from skectonas.morphisms.base import Context
+from skectonas.morphisms.base import Context, WithSettings
 from skectonas.network import Weights
 from skectonas.topology import Topology
 
 
 @dataclass(frozen=True)
-class Identity:
+class Identity(WithSettings):
     """Keep the network unchanged (paper, section 3.2).
 
     Parameters

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from skectonas.morphisms.base import (
     Context,
+    WithSettings,
     by_input,
     cell_weights,
     reader_of_cell,
@@ -27,7 +28,7 @@ RIDGE = 1e-6
 
 
 @dataclass(frozen=True)
-class RemoveUnits:
+class RemoveUnits(WithSettings):
     """Remove units from a dense layer.
 
     The removed units are those whose contribution to the next layer the other units can replace
@@ -77,7 +78,7 @@ class RemoveUnits:
 
 
 @dataclass(frozen=True)
-class RemoveChannels:
+class RemoveChannels(WithSettings):
     """Remove channels from a cell (paper, section 3.2, after Liu et al. 2020).
 
     Channels are chosen as in `RemoveUnits`. A channel with a small scale in its batch

@@ -9,6 +9,9 @@ from skectonas.morphisms.activations import Activations
 from skectonas.network import Weights
 from skectonas.topology import Topology, ceil_div, linear_name
 
+RIDGE = 1e-2
+"""Penalty on changes of the weights, relative to the mean square of the layer's inputs."""
+
 
 def reconnect_first_dense(
     child: Weights, new: Topology, parent: Activations
@@ -23,7 +26,6 @@ def reconnect(
     layer: int,
     wanted: Tensor,
     parent: Activations,
-    ridge: float = 1e-2,
 ) -> dict[str, Tensor]:
     """Fit a dense layer to its outputs before the layers in front of it changed.
 
@@ -44,8 +46,6 @@ def reconnect(
         The previous outputs of the layer, without the activation.
     parent : Activations
         Activations of the network before the change, on the same images.
-    ridge : float, default=1e-2
-        Penalty, relative to the mean square of the layer's inputs.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def reconnect(
     inputs = changed.inputs_of(layer)
     missing = (wanted - changed.outputs_of(layer)).to(inputs)
     mean, shift = inputs.mean(0), missing.mean(0)
-    change = ridge_regression(inputs - mean, missing - shift, ridge)
+    change = ridge_regression(inputs - mean, missing - shift, RIDGE)
     name = linear_name(topology, layer)
     moved = {f"{name}.weight": change.T, f"{name}.bias": shift - mean @ change}
     fitted = {key: (weights[key] + by).to(weights[key]) for key, by in moved.items()}

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skectonas.morphisms.base import Context, renumbered
+from skectonas.morphisms.base import Context, WithSettings, renumbered
 from skectonas.morphisms.reconnect import reconnect
 from skectonas.network import Weights
 from skectonas.topology import Topology, dense_name, linear_name
 
 
 @dataclass(frozen=True)
-class RemoveDense:
+class RemoveDense(WithSettings):
     """Remove a dense layer (paper, appendix A.1).
 
     Its matrix is multiplied with the next one. The paper ignores the relu between the two.

@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 
 from skectonas.morphisms.base import (
     Context,
+    WithSettings,
     by_input,
     reader_of_cell,
     reader_of_dense,
@@ -22,7 +23,7 @@ from skectonas.topology import ConvCell, Dense, Topology, conv_name, dense_name,
 
 
 @dataclass(frozen=True)
-class AddUnits:
+class AddUnits(WithSettings):
     """Add units to a dense layer; the function is preserved (paper, appendix A.1).
 
     New units have random incoming weights, and outgoing weights of zero. The paper (equation 5)
@@ -73,7 +74,7 @@ class AddUnits:
 
 
 @dataclass(frozen=True)
-class AddChannels:
+class AddChannels(WithSettings):
     """Add channels to a cell; the function is preserved (paper, section 3.2).
 
     As in `AddUnits`, new channels have random filters, a new batch normalisation, and outgoing

@@ -58,6 +58,11 @@ def usual_augmentation(
     -------
     Augmentation
 
+    Raises
+    ------
+    ValueError
+        If images would be shifted out of their frame.
+
     Examples
     --------
     >>> from skectonas.training.defaults import usual_augmentation
@@ -66,9 +71,14 @@ def usual_augmentation(
     Augmentation(shift=1, flip=False, erase=11)
     Augmentation(shift=1, flip=False, erase=0)
     """
-    if isinstance(augmentation, Augmentation):
-        return augmentation
     height, width, _ = image_shape
+    if isinstance(augmentation, Augmentation):
+        if augmentation.shift >= max(height, width):
+            raise ValueError(
+                "augmentation: expected a shift by less than the sides of the images, "
+                f"{height}x{width} pixels, got {augmentation}"
+            )
+        return augmentation
     is_large = min(height, width) >= SMALLEST_SHIFTED_SIDE
     if augmentation == "auto" and is_image and is_large:
         erases = FEWEST_EPOCHS_TO_ERASE <= n_epochs < math.inf

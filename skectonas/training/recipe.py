@@ -41,7 +41,7 @@ class Augmentation:
     Raises
     ------
     ValueError
-        If `shift` or `erase` is not a whole number from 0 on.
+        If `shift` or `erase` is not a whole number from 0 on, or `flip` is no bool.
 
     References
     ----------
@@ -69,6 +69,8 @@ class Augmentation:
             value = getattr(self, name)
             if not isinstance(value, Integral) or value < 0:
                 raise ValueError(f"{name} must be a whole number from 0 on, got {value!r}.")
+        if not isinstance(self.flip, bool | np.bool_):
+            raise ValueError(f"flip must be a bool, got {self.flip!r}.")
 
     @property
     def n_variants(self) -> int:
