@@ -510,7 +510,7 @@ class ECToNASClassifier(
             found is no better than naming the commonest class in all of 20 or more validation
             rows; or if the time is too short to write a `checkpoint`.
         """
-        given = X, y, sample_weight
+        given = X, y, {"sample_weight": sample_weight, "groups": groups}
         plain = with_plain_numbers(self)
         if plain.budget is None and plain.time_limit is None:
             raise ValueError("budget=None needs a time_limit, or the search would never end.")

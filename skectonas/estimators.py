@@ -19,6 +19,7 @@ from sklearn.base import BaseEstimator, _fit_context
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils import check_random_state
 
+from skectonas.callers import level_of_user
 from skectonas.surroundings import uninterrupted
 
 try:
@@ -174,7 +175,7 @@ class VersionedStateMixin:
                     current_sklearn_version=f"{__version__} of skectonas",
                     original_sklearn_version=f"{written_by} of skectonas",
                 ),
-                stacklevel=3,
+                stacklevel=level_of_user(),
             )
         parent: Any = super()
         parent.__setstate__(state)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import examples, quick
+from helpers import as_table, examples, quick
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
@@ -107,6 +107,15 @@ def test_tables_may_come_from_a_file(display: Any, found: Any, tmp_path: Any) ->
         table.to_csv(tmp_path / name, index=False)
     read = display(**{name: pd.read_csv(tmp_path / name) for name in found})
     assert draw(read.plot().figure_) == draw(display(**found).plot().figure_)
+
+
+def test_starts_beside_the_lineage_may_come_from_a_file(digits: Any, tmp_path: Any) -> None:
+    clf = quick(30).fit(*as_table(digits))
+    starts = clf.history_["candidate"][clf.history_["parent"].isna()]
+    assert not set(starts) <= set(clf.lineage_["candidate"])
+    test_tables_may_come_from_a_file(
+        EvolutionDisplay, {"history": clf.history_, "lineage": clf.lineage_}, tmp_path
+    )
 
 
 @pytest.mark.parametrize("display", DISPLAYS)
@@ -218,6 +227,23 @@ def test_evolution_on_axes_of_ones_own(fitted: ECToNASClassifier) -> None:
     assert list(display.axes_) == list(axes)
     assert display.bounding_ax_ is None
     assert display.axes_[0].get_ylabel() == "validation accuracy"
+
+
+def test_the_axis_names_the_score_of_the_fit(digits: Any, tmp_path: Any) -> None:
+    def own(estimator: Any, X: Any, y: Any) -> float:
+        return float((estimator.predict(X) == y).mean())
+
+    def label(clf: ECToNASClassifier) -> str:
+        return str(EvolutionDisplay.from_estimator(clf).axes_[0].get_ylabel())
+
+    clf = quick(3, scoring="balanced_accuracy").fit(*digits).set_params(scoring="accuracy")
+    assert label(clf) == "validation balanced accuracy"
+    clf.set_params(scoring=own).fit(*digits)
+    with pytest.warns(UserWarning, match="parameters"):
+        clf.save(tmp_path / "file")
+    with pytest.warns(UserWarning, match="parameters"):
+        loaded = ECToNASClassifier.load(tmp_path / "file")
+    assert label(clf) == label(loaded) == "validation score"
 
 
 # --- lineage ---------------------------------------------------------------------------------

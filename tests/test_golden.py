@@ -48,8 +48,10 @@ def test_another_version_is_told(monkeypatch: pytest.MonkeyPatch, estimator: Any
     written = pickle.dumps(estimator)
     assert vars(pickle.loads(written)) == vars(estimator)
     monkeypatch.setattr(skectonas.estimators, "__version__", "99.0")
-    with pytest.warns(InconsistentVersionWarning, match=r"0\.1.* of skectonas .* 99\.0 of"):
+    told = r"0\.1.* of skectonas .* 99\.0 of"
+    with pytest.warns(InconsistentVersionWarning, match=told) as warned:
         pickle.loads(written)
+    assert warned[0].filename == __file__
 
 
 def test_pickles_hold_nothing_private_of_others() -> None:

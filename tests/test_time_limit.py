@@ -152,6 +152,18 @@ def test_a_trial_tells_how_much_is_affordable(
             assert 2 * (watch.now - began) + 4 * of_an_evaluation > seconds
 
 
+def test_a_single_batch_is_not_tried() -> None:
+    def train(n_steps: int) -> None:
+        raise AssertionError("there is nothing to find out")
+
+    assert affordable_steps(train, STEPS_PER_EPOCH, 1, lambda: 1e-3) == 1
+
+
+def test_a_clock_that_is_coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    _watch(monkeypatch)  # stands still
+    assert affordable_steps(lambda n_steps: None, STEPS_PER_EPOCH, 5, lambda: 0.0) == 1
+
+
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_every_trainer_gives_up_at_its_deadline(
     engine: str,

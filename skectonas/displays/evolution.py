@@ -151,7 +151,7 @@ class EvolutionDisplay(ScoreDisplay):
         for candidate, rows in settled(self.history[others]).groupby("candidate"):
             first = rows.iloc[0]
             points = rows[["epochs_total", "mean_score"]].to_numpy(float)
-            if first["parent"] is not pd.NA:  # a start has none
+            if pd.notna(first["parent"]):  # a start has none
                 birth = born[candidate], parents["mean_score"][first["parent"]]
                 points = np.vstack([birth, points]).astype(float)
             scores.append(points[np.isfinite(points).all(1)])

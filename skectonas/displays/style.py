@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.isotonic import isotonic_regression
+from sklearn.metrics import get_scorer_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,8 +62,8 @@ def words(morphism: str) -> str:
 
 def name_of_score(estimator: Any) -> str:
     """Return what the axis of the score says."""
-    scoring = estimator.scoring
-    return f"validation {words(scoring) if isinstance(scoring, str) else 'score'}"
+    name = estimator.scoring_
+    return f"validation {words(name) if name in get_scorer_names() else 'score'}"
 
 
 def spread(wanted: ArrayLike, gap: float, low: float, high: float) -> NDArray[np.float64]:

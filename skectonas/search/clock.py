@@ -82,7 +82,7 @@ def affordable_steps(
     >>> affordable_steps(lambda n_steps: None, 10, most=25, seconds_left=lambda: math.inf)
     25
     """
-    if math.isinf(seconds_left()):
+    if most == 1 or math.isinf(seconds_left()):
         return most
     first = _seconds_of(train, 1)  # it may have things to set up
     if seconds_left() < LEAST_TRIALS * first:
@@ -97,7 +97,8 @@ def affordable_steps(
         n_steps = min(4 * n_steps, most)
         spent = _seconds_of(train, n_steps)
     # Without a second measurement, all of the time may be that of the batch.
-    of_a_step = max(spent - alone, SHORTEST) / (n_steps - 1) if n_steps > 1 else alone
+    apart, n_apart = (spent - alone, n_steps - 1) if n_steps > 1 else (alone, 1)
+    of_a_step = max(apart, SHORTEST) / n_apart
     of_an_epoch = alone + steps_per_epoch * of_a_step
     # What is set up was counted in every epoch, which can be many times too much.
     several = TRIAL_EPOCHS * steps_per_epoch

@@ -20,15 +20,18 @@ if TYPE_CHECKING:
 class CallbackTasks:
     """Tells scikit-learn's callbacks of the tasks of a fit.
 
-    The root of the tree is the fit. Its subtasks are the warm-up, the generations and the final
-    training. The subtasks of a generation are its phases, and theirs are their rounds.
+    The root of the tree is the fit. Its subtasks are the warm-up, the generations, the final
+    training and the control. The subtasks of a generation are its phases, and theirs are their
+    rounds.
 
     Parameters
     ----------
     estimator : estimator
         The estimator that has the callbacks, or inherits them from a meta-estimator.
-    X, y, sample_weight : object
+    X, y : object
         The arguments of `fit`.
+    metadata : dict
+        Its other arguments; those that are None are left out.
     fitted : callable
         Returns the fitted attributes for an outcome.
     """
@@ -38,12 +41,12 @@ class CallbackTasks:
         estimator: BaseEstimator,
         X: Any,
         y: Any,
-        sample_weight: Any,
+        metadata: dict[str, Any],
         fitted: Callable[[Outcome], dict[str, Any]],
     ) -> None:
         self.estimator, self.fitted = estimator, fitted
-        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        self._data = {"X": X, "y": y, "metadata": metadata}
+        given = {name: value for name, value in metadata.items() if value is not None}
+        self._data = {"X": X, "y": y, "metadata": given or None}
         root = estimator._init_callback_context(max_subtasks=None)
         self._open: list[CallbackContext] = [root]
         root.call_on_fit_task_begin(estimator=estimator, **self._data)
@@ -145,13 +148,14 @@ def _spent(ledger: Ledger) -> str:
 
 def _speed(ledger: Ledger, clock: Clock) -> str:
     """Return the time so far, that to come, and how many candidates are trained in a second."""
-    elapsed = max(clock.elapsed, SHORTEST)
-    training = sum(entry.seconds for entry in ledger.entries)  # not what came before it
+    elapsed = clock.elapsed
+    # Not what came before it, but that of earlier fits which a checkpoint continues.
+    training = max(sum(entry.seconds for entry in ledger.entries), SHORTEST)
     left = min(training * ledger.left / ledger.spent, max(clock.limit - elapsed, 0))
     n_candidates = len({entry.candidate for entry in ledger.entries})
     return (
         f"{_seconds(elapsed)}, about {_seconds(left)} left, "
-        f"{n_candidates / elapsed:.3g} candidates a second"
+        f"{n_candidates / training:.3g} candidates a second"
     )
 
 

@@ -103,6 +103,6 @@ class OpenTasks:
 def warn_of_callback(error: Exception) -> None:
     """Warn of an error of a callback that does not end the search."""
     warnings.warn(
-        f"A callback raised {type(error).__name__}: {error}. The search goes on without it.",
+        f"A callback raised {type(error).__name__}: {error}. The search is not affected.",
         stacklevel=level_of_user(),
     )
