@@ -245,7 +245,8 @@ def fit(python: str, model: str, seed: int, path: Path, limit: float) -> Row:
             return {"note": f"not done in {limit:g} s"}
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
-        return {"note": done.stderr.strip().splitlines()[-1][:300]}
+        told = done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"]
+        return {"note": told[-1][:300]}
     return json.loads(lines[-1])
 
 
@@ -261,7 +262,7 @@ def work(model: str, seed: str, path: str) -> None:
     row = {
         "test_accuracy": float(np.mean(np.asarray(chosen) == data["y_test"])),
         "cpu_seconds": round(time.process_time() - began, 1),
-        "size": size if size == "" else int(size),
+        "size": int(size),
     }
     print("\n" + json.dumps(row), flush=True)
     os._exit(0)  # some tools leave threads behind

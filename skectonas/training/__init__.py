@@ -15,6 +15,7 @@ from skectonas.training.defaults import (
 )
 from skectonas.training.holdout import split, split_by_groups, training_weights
 from skectonas.training.plain import (
+    PLAIN_ROWS_AT_ONCE,
     Key,
     OptimizerSpec,
     OutOfTime,
@@ -31,6 +32,7 @@ from skectonas.training.scoring import Scorer, make_scorer, name_of
 __all__ = [
     "NO_AUGMENTATION",
     "PLAIN_RECIPE",
+    "PLAIN_ROWS_AT_ONCE",
     "Augmentation",
     "BatchOrder",
     "Key",

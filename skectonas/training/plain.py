@@ -25,6 +25,9 @@ from skectonas.training.scoring import Scorer
 Key: TypeAlias = tuple[int, ...]
 """What the batch order of a round depends on: run seed, generation, phase, round."""
 
+PLAIN_ROWS_AT_ONCE = 4096
+"""Validation rows that the plain loop takes at once."""
+
 OptimizerFactory: TypeAlias = Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
 
 
@@ -288,7 +291,7 @@ class PlainTrainer:
         network.eval()
         rows = self.data.validation
         logits = torch.cat(
-            [network(self.data.scaled(part, dtype)) for part in rows.chunks(4096)]
+            [network(self.data.scaled(part, dtype)) for part in rows.chunks(PLAIN_ROWS_AT_ONCE)]
         )
         network.train()
         return evaluate(logits, rows, self.scorer, train_loss)

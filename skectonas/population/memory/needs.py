@@ -24,6 +24,7 @@ from skectonas.population.native.session import ADAM, MOMENTUM, PLAIN, STORE, by
 from skectonas.population.native.training import steps_at_once
 from skectonas.population.run.batches import batches_at_once
 from skectonas.topology import Topology
+from skectonas.training import PLAIN_ROWS_AT_ONCE
 
 COPIES_OF_LIBRARY = {PLAIN: 2, MOMENTUM: 3, ADAM: 4, STORE: 7}
 """Copies of the weights besides the result: those in training, the means, and the state of the
@@ -32,9 +33,6 @@ rule; or, for an optimiser of torch, the gradient and a state of four values for
 COPIES_OF_TORCH = {PLAIN: 5, MOMENTUM: 6, ADAM: 7, STORE: 10}
 """The same in torch: the weights, two means, gradient, the networks that are evaluated, and the
 state and temporary values of the optimiser."""
-
-PLAIN_ROWS_AT_ONCE = 4096
-"""Validation rows that the plain loop takes at once."""
 
 BYTES_OF_ROW = 56
 """Of a training row in the order of an epoch: number, place and variant of the image, label,

@@ -300,10 +300,7 @@ class Session(AbstractContextManager["Session"]):
         self.networks = (_Network * len(members))(*map(self._network, members))
         topology = members[0].layout.topology
         n_classes, dtype = topology.n_classes, members[0].weights.dtype
-        self._settings, self._probability_type = (
-            settings,
-            torch.empty(0, dtype=dtype).numpy().dtype,
-        )
+        self._probability_type = torch.empty(0, dtype=dtype).numpy().dtype
         self._n_classes = n_classes
         shared = _Input(
             *topology.input_shape,

@@ -84,11 +84,10 @@ class StackOptimizer:
             settings["fused"] = True
         self._optimizer = spec.cls(self.parameters, **settings)
 
-    def step(self, rate: float | None = None) -> None:
-        """Update the weights, with another learning rate than before if one is given."""
-        if rate is not None:
-            for group in self._optimizer.param_groups:
-                group["lr"] = float(rate)
+    def step(self, rate: float) -> None:
+        """Update the weights, with this learning rate."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = float(rate)
         self._optimizer.step()
 
     def carry_over(
