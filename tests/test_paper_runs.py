@@ -114,6 +114,14 @@ def test_a_baseline_is_the_start_trained_alone(results: Path) -> None:
     assert baseline["test_accuracy"] == round(clf.score(DATA.X_test, DATA.y_test), 4)
 
 
+def test_short_runs_have_a_fifth_of_the_budget(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(paper_run, "load", lambda *_: DATA)
+    go(tmp_path, monkeypatch, "--settings", "short", "--alphas", "0.5")
+    rows = pd.read_csv(tmp_path / "paper.csv")
+    assert rows["mode"].tolist() == ["search", "random"]
+    assert rows["budget"].tolist() == [24, 24]
+
+
 def test_tables_are_put_between_their_marks(results: Path) -> None:
     runs = pd.read_csv(results / "paper.csv")
     page = "before\n<!-- begin modes -->\nold\n<!-- end modes -->\nafter\n"

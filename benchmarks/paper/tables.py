@@ -34,8 +34,9 @@ SETTINGS = {
     "narrow_cells": "with narrow new cells",
     "averaged": "with averaged weights",
     "defaults": "our defaults",
+    "short": "our defaults, a fifth of the budget",
 }
-COMPARED, CELLS = ("paper", "defaults"), ("paper", "narrow_cells", "defaults")
+COMPARED, CELLS = ("paper", "defaults", "short"), ("paper", "narrow_cells", "defaults")
 ALPHAS = (1.0, 0.5, 0.0)
 LEARNED = 0.5
 """Accuracy of a network that has learned anything; the others name one of ten classes."""
@@ -53,14 +54,14 @@ def told(published: Published) -> tuple[str, str]:
     return accuracy, f"{published.thousands:g} K"
 
 
-def found(rows: pd.DataFrame) -> tuple[str, str, str]:
-    """Return accuracy, size and number of some runs."""
+def found(rows: pd.DataFrame) -> tuple[str, str]:
+    """Return accuracy and size of some runs."""
     if rows.empty:
-        return "–", "–", "0"
+        return "–", "–"
     accuracies = 100 * rows["test_accuracy"]
     deviation = f" ± {accuracies.std():.1f}" if len(rows) > 1 else ""
     size = f"{rows['n_parameters'].mean() / 1000:.1f} K"
-    return f"{accuracies.mean():.1f}{deviation}", size, str(len(rows))
+    return f"{accuracies.mean():.1f}{deviation}", size
 
 
 def by_mode(runs: pd.DataFrame) -> str:
@@ -75,11 +76,13 @@ def by_mode(runs: pd.DataFrame) -> str:
             line = [TITLES[name], label, *told(published)]
             for settings in present(runs, "settings", COMPARED):
                 asked = {"data": name, "settings": settings, "mode": mode, "alpha": alpha}
-                line += found(chosen(runs, **asked))
+                own = chosen(runs, **asked)
+                accuracy, size = found(own)
+                line += [f"{accuracy} ({len(own)})" if len(own) else accuracy, size]
             if len(chosen(runs, data=name, mode=mode, alpha=alpha)):
                 lines.append(line)
     for settings in present(runs, "settings", COMPARED):
-        head += [SETTINGS[settings], "size", "runs"]
+        head += [SETTINGS[settings], "size"]
     return markdown(head, lines)
 
 
@@ -94,8 +97,7 @@ def by_start(runs: pd.DataFrame) -> str:
             line = [TITLES[name], f"`{start}`"]
             for mode, alpha in columns:
                 own = chosen(runs, data=name, start=start, mode=mode, alpha=alpha)
-                accuracy, size, _ = found(own)
-                line.append(f"{accuracy}, {size}" if len(own) else "–")
+                line.append(", ".join(found(own)) if len(own) else "–")
             lines.append(line)
     return markdown(["data", "start", *labels], lines)
 
@@ -174,7 +176,7 @@ def variants(runs: pd.DataFrame) -> str:
         if settings in COMPARED:
             continue
         same = plain.merge(own[keys], on=keys)
-        pair = [*found(same)[:2], *found(own)]
+        pair = [*found(same), *found(own), str(len(own))]
         lines.append([TITLES[name], SETTINGS[settings], f"{alpha:g}", *pair])
     head = ["data", "change", "alpha", "paper's settings", "size", "changed", "size", "runs"]
     return markdown(head, lines)
