@@ -275,7 +275,7 @@ def regression(tool: Tool) -> None:
 def goes_on(tool: Tool) -> None:
     X, y, *_ = digits()
     losses = []
-    model = tool.fit(tool.make(FLAT), X, y)
+    model = tool.fit(tool.unfinished(FLAT), X, y)
     losses.append(log_loss(tool, model, X, y))
     model = tool.train_on(model, X, y)
     losses.append(log_loss(tool, model, X, y))

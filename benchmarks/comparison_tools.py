@@ -41,6 +41,10 @@ class Tool(ABC):
         """Return one that reads the data once or twice."""
         return self.make(shape)
 
+    def unfinished(self, shape: tuple[int, ...]) -> Any:
+        """Return one that stops before the training loss has settled."""
+        return self.make(shape)
+
     @abstractmethod
     def regressor(self, shape: tuple[int, ...]) -> Any:
         """Return what is fitted to numbers, or fail as the tool does that has none."""
@@ -111,6 +115,9 @@ class Skectonas(Tool):
         return self.make(shape).set_params(
             budget=2, warmup_epochs=0.25, round_epochs=0.1, n_rounds=1
         )
+
+    def unfinished(self, shape):
+        return self.make(shape).set_params(budget=5)
 
     def regressor(self, shape):
         import skectonas
