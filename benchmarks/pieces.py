@@ -4,10 +4,10 @@
     python benchmarks/pieces.py --adult FOLDER/adult.csv
 
 Most tables are real ones of the package pydataset, each with a question that a classifier can
-answer. Their rows, at most 14,000, are split at random, with six tenths for training. Of Adult
-and the generated and embedded tables, rows that no other result is measured on are taken. Each
-run is a row of ``results/pieces.csv``, written as soon as it is done; runs of which there are
-rows are not repeated.
+answer. Their rows, at most 14,000, are split at random, with six tenths for training. Adult and
+the generated and embedded tables are those of `recipe.py`. Each run is a row of
+``results/pieces.csv``, written as soon as it is done; runs of which there are rows are not
+repeated.
 """
 
 from __future__ import annotations

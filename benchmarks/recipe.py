@@ -1,9 +1,10 @@
-"""How the recipe was chosen: its settings on rows that no result is measured on.
+"""How the recipe was chosen: its settings on other rows, or other splits, than the results.
 
     python benchmarks/recipe.py fashion_5000 --what start --settings decay=0.001 decay=0.002
     python benchmarks/recipe.py digits numbers --settings default decay=0.002
 
-The data are cut from the training rows of those in `worth.py`, or generated with other seeds.
+Fashion-MNIST and Adult are cut from the training rows of those in `worth.py`. The generated
+tables have other seeds, and the small data are split with other seeds.
 Each run is a row of ``results/recipe.csv``, written as soon as it is done; runs of which there
 are rows are not repeated. "start" trains the first start alone, "search" searches. The settings
 are written as ``parameter=value``, joined by commas; "decay" is the weight decay, "shift" and

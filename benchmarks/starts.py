@@ -1,4 +1,4 @@
-"""Which cells a start should have, on rows that no result is measured on.
+"""Which cells a start should have, on other rows, or other splits, than the results.
 
     python benchmarks/starts.py fashion_5000 --cells 12a-24a-32a 12m-24a-32a --budget 60
     python benchmarks/starts.py digits --cells 12a-24a 12m-24a --budget 300 --seeds 10

@@ -378,6 +378,7 @@ class ECToNASClassifier(
     classes_: NDArray[Any]
     image_shape_: tuple[int, int, int]
     n_features_in_: int
+    n_samples_fit_: int
     feature_names_in_: NDArray[np.object_]
     encoder_: InputEncoder
     seed_: int
@@ -497,6 +498,8 @@ class ECToNASClassifier(
             before the end of the warm-up, the estimator is as it was before.
         TypeError
             If X is a lazy frame.
+        MemoryError
+            If the start does not fit in the memory.
         ImportError
             If X is a frame of polars and pyarrow, which the extra ``polars`` installs, is
             missing.
@@ -504,11 +507,14 @@ class ECToNASClassifier(
         Warns
         -----
         UserWarning
-            If the shape of images suggests that the channels come first; if a class has a
+            If the shape of images suggests that the channels come first; if columns of a frame
+            are dropped, or read as something else than their dtype says; if a class has a
             single row, which is only trained on; if the warm-up makes the start far worse than
             guessing, as happens if the learning rate is too large; if the network that was
             found is no better than naming the commonest class in all of 20 or more validation
-            rows; or if the time is too short to write a `checkpoint`.
+            rows; if the search is interrupted; if a candidate does not fit in the memory, or a
+            scorer or a callback raises an error, which does not end the search; or if the time
+            is too short to write a `checkpoint`.
         """
         given = X, y, {"sample_weight": sample_weight, "groups": groups}
         plain = with_plain_numbers(self)

@@ -77,7 +77,10 @@ def one_task(estimator: BaseEstimator, X: Any, y: Any) -> Iterator[None]:
 
 
 def check_parameters(fit: Fit) -> Fit:
-    """Let `fit` check the parameters first, as scikit-learn does, and keep its type."""
+    """Let `fit` check the parameters first, as scikit-learn does, and keep its type.
+
+    With scikit-learn 1.9, this also ends the callbacks of the estimator after the fit.
+    """
     checking: Fit = _fit_context(prefer_skip_nested_validation=True)(fit)
     return checking
 

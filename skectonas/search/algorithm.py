@@ -177,6 +177,8 @@ class Search:
         ------
         ValueError
             If the training of the start diverges, or there is no time for a single batch.
+        MemoryError
+            If the start does not fit in the memory.
 
         Warns
         -----
@@ -212,8 +214,8 @@ class Search:
         Returns
         -------
         SearchState
-            The state after the warm-up, a mutation, a recovery, a round of a phase or the final
-            training.
+            The state after the warm-up, a mutation, a recovery, a round of a phase, the control
+            or the final training.
 
         Raises
         ------
