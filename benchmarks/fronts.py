@@ -15,11 +15,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 import worth
-from resumable import exits_when_stopped
+from resumable import exits_when_stopped, is_known
 
 from skectonas import ECToNASClassifier
-
-KEY = ["data", "budget", "seed"]
 
 
 def front(data: str, budget: float, seed: int) -> pd.DataFrame:
@@ -41,7 +39,9 @@ def front(data: str, budget: float, seed: int) -> pd.DataFrame:
             }
         )
     table = pd.DataFrame(rows).sort_values("n_parameters")
-    return table.assign(data=data, budget=budget, seed=seed)[[*KEY, *rows[0]]]
+    return table.assign(data=data, budget=budget, seed=seed)[
+        ["data", "budget", "seed", *rows[0]]
+    ]
 
 
 @exits_when_stopped()
@@ -58,8 +58,7 @@ def main() -> None:
     for seed in range(arguments.seeds):
         for data in arguments.data:
             row = {"data": data, "budget": worth.DATA[data][1], "seed": seed}
-            known = pd.read_csv(path)[KEY].to_dict("records") if path.exists() else []
-            if row not in known:
+            if not is_known(path, row):
                 found = front(**row)
                 print(found.to_string(index=False), flush=True)
                 found.to_csv(path, mode="a", header=not path.exists(), index=False)

@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 import worth
 from datasets import adult, fashion_mnist
-from resumable import exits_when_stopped
+from resumable import append, exits_when_stopped, is_known
 from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.model_selection import train_test_split
 
@@ -37,7 +37,6 @@ from skectonas.training.defaults import MOMENTUM
 
 OTHER_SEEDS = 100
 FASHION_TEST_ROWS = 10_000
-KEY = ["data", "what", "settings", "alpha", "budget", "seed"]
 
 
 def load(name: str, seed: int, path: Path | None) -> worth.Data:
@@ -142,10 +141,8 @@ def main() -> None:
         for data in arguments.data:
             for settings in arguments.settings:
                 row = {"data": data, "settings": settings, "seed": seed, **fixed}
-                known = pd.read_csv(path)[KEY].to_dict("records") if path.exists() else []
-                if {key: row[key] for key in KEY} not in known:
-                    result = pd.DataFrame([measured(row, load(data, seed, arguments.adult))])
-                    result.to_csv(path, mode="a", header=not path.exists(), index=False)
+                if not is_known(path, row):
+                    append(path, measured(row, load(data, seed, arguments.adult)))
     print(summary(pd.read_csv(path), arguments.settings[0]))
 
 

@@ -24,14 +24,13 @@ import pandas as pd
 import torch
 import worth
 from datasets import fashion_mnist
-from resumable import exits_when_stopped
+from resumable import append, exits_when_stopped, is_known
 from sklearn.metrics import log_loss
 
 from skectonas import ConvCell, ECToNASClassifier, Topology
 from skectonas.topology import Pooling
 
 OTHER_SEEDS, FASHION_TEST_ROWS, FASHION_FIRST_ROW = 500, 10_000, 20_000
-KEY = ["data", "cells", "budget", "seed"]
 LETTERS: dict[str, Pooling | None] = {"a": "average", "m": "max", "n": None}
 
 
@@ -98,10 +97,8 @@ def main() -> None:
         for data in arguments.data:
             for cells in arguments.cells:
                 row = {"data": data, "cells": cells, "budget": arguments.budget, "seed": seed}
-                known = pd.read_csv(path)[KEY].to_dict("records") if path.exists() else []
-                if row not in known:
-                    result = pd.DataFrame([measured(row)])
-                    result.to_csv(path, mode="a", header=not path.exists(), index=False)
+                if not is_known(path, row):
+                    append(path, measured(row))
     print(summary(pd.read_csv(path), arguments.cells[0]).to_string(index=False))
 
 
