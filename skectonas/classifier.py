@@ -163,9 +163,11 @@ class ECToNASClassifier(
     final_fraction : float, default=0.3
         Fraction of the budget that is reserved for the final training of the best candidate on
         all rows, those held out included, in which the learning rate falls to zero as half a
-        cosine. With 0, the best candidate is trained on the training rows with a constant rate
-        for what is left of the budget, as in the paper. With 1, there is no search: this is the
-        baseline, a start that is trained alone, after a tenth of the budget for the warm-up.
+        cosine. The control, which a network that is larger than the start has to beat before
+        that, is paid from it as well. With 0, the best candidate is trained on the training
+        rows with a constant rate for what is left of the budget, as in the paper. With 1, there
+        is no search: this is the baseline, a start that is trained alone, after a tenth of the
+        budget for the warm-up.
     score_window : int, default=1
         Number of evaluations over which the score is averaged. There is one evaluation after
         each epoch and one at the end of each training; the final training on all rows has that
@@ -198,10 +200,11 @@ class ECToNASClassifier(
         what is left; with 2, for each round as well; with 0, nothing is printed.
     time_limit : float or None, default=None
         Number of seconds after which `fit` has to end. The search gets what `final_fraction`
-        leaves of it, and the final training is made as long as the rest allows. The round
-        that is cut off is lost. Up to there, the same `random_state` gives the same search, and
-        `history_` tells how far it got. A training of the trial may take a twentieth of the
-        time; if that is too short, the search goes on with what was found out before.
+        leaves of it, the control up to half of the rest, and the final training is made as long
+        as what is left allows. The round that is cut off is lost. Up to there, the same
+        `random_state` gives the same search, and `history_` tells how far it got. A training of
+        the trial may take a twentieth of the time; if that is too short, the search goes on
+        with what was found out before.
     checkpoint : str, path-like or None, default=None
         A file that the state of the search is written to after every round, and from which
         another call of `fit` with the same parameters and data continues, with the same bits

@@ -467,13 +467,13 @@ def _losses(candidate: Candidate, data: TrainingData) -> NDArray[np.float64]:
 
 
 def _first_start(estimator: BaseEstimator) -> Ancestor:
-    first, history = estimator.lineage_.iloc[0], estimator.history_
-    trainings = history[history["candidate"] == first["candidate"]]
+    """Return the first start of the first fit, which all candidates are compared with."""
+    first = estimator.history_.iloc[0]
     return Ancestor(
         int(first["candidate"]),
-        float(first["validation_score"]),
+        float(first["mean_score"]),
         int(first["n_parameters"]),
-        float(trainings["mean_loss"].iloc[0]),
+        float(first["mean_loss"]),
     )
 
 

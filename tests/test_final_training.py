@@ -72,15 +72,20 @@ def test_only_the_final_training_anneals() -> None:
 
 @pytest.mark.parametrize("score", [0.4, 0.7])
 @pytest.mark.parametrize(
-    ("loss", "is_preferred"), [(0.1, True), (0.9, False), (math.nan, False)]
+    ("train_loss", "loss", "is_preferred"),
+    [
+        *((0.1, 0.3, True), (0.1, 0.4, True), (0.9, 0.2, True)),
+        *((0.9, 0.3, False), (0.9, 0.4, False)),
+        *((math.nan, 0.3, False), (math.nan, 0.2, False)),
+    ],
 )
 def test_a_final_training_that_made_it_worse_does_not_count(
-    score: float, loss: float, is_preferred: bool
+    score: float, train_loss: float, loss: float, is_preferred: bool
 ) -> None:
     class Last(FakeTrainer):
         def train(self, candidates: Any, n_steps: Any, key: Any, recipe: Any, _: Any) -> Any:
             trained = super().train(candidates, n_steps, key, recipe)
-            values = (loss, 0.3, score) if recipe.annealing_steps else (0.5, 0.3, 0.5)
+            values = (train_loss, loss, score) if recipe.annealing_steps else (0.5, 0.3, 0.5)
             evaluation = Evaluation(*values)
             return [replace(c, evaluations=(evaluation,)) for c in trained]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -174,3 +175,12 @@ def test_a_fitness_that_is_no_number_is_the_lowest() -> None:
     candidate = of_size(10, 0.5)
     assert rank(candidate, math.nan) < rank(candidate, -1e300)
     assert rank(candidate, math.nan) == rank(candidate, -math.inf)
+
+
+@pytest.mark.parametrize("fitness", [Greedy("loss"), Balanced(0.5, "loss")])
+def test_a_candidate_whose_score_failed_is_the_worst_by_its_loss_too(fitness: Fitness) -> None:
+    parent = Ancestor(0, 0.5, 100, 0.9)
+    worse, failed = of_size(100, 0.1, parent), of_size(100, -math.inf, parent)
+    worse = replace(worse, evaluations=(Evaluation(1.0, 5.0, 0.1),))
+    assert fitness(worse) > fitness(failed) == -math.inf
+    assert fitness.final(worse, parent) > fitness.final(failed, parent) == -math.inf

@@ -327,6 +327,32 @@ def test_diverged_children_lose_and_a_diverged_start_is_an_error() -> None:
         run(100, Diverging())
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_recovery_alone_decides_nothing(seed: int) -> None:
+    class Noisy(FakeTrainer):
+        def train(self, candidates: Any, n_steps: Any, *rest: Any) -> list[Candidate]:
+            return [
+                replace(c, evaluations=(Evaluation(1, 1, noise_of(c)),))
+                for c in super().train(candidates, n_steps, *rest)
+            ]
+
+    def noise_of(candidate: Candidate) -> float:
+        return float(np.random.default_rng([candidate.id, candidate.n_steps]).normal())
+
+    class StopAfterRecovery:
+        def begin(self, *_: Any) -> None:
+            pass
+
+        def end(self, search: Search, state: SearchState, task: str) -> bool:
+            return task == "recovery" and state.generation == 2
+
+    stop = StopAfterRecovery()
+    outcome, history, *_ = run(400, Noisy(), seed=seed, observers=[stop], score_window=1)
+    assert history["phase"].iloc[-1] == "recovery"
+    phases = history["phase"][history["candidate"] == outcome.winner.id]
+    assert phases.isin(["warm-up", "phase 1", "phase 2"]).any()
+
+
 def test_best_of_all_generations_is_kept() -> None:
     def score(candidate: Candidate) -> float:  # everything gets worse with training
         return 1 / candidate.n_steps

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from helpers import examples, quick
@@ -15,10 +17,12 @@ from hypothesis import strategies as st
 from test_search import SMALL, STEPS_PER_EPOCH, FakeTrainer, a_search
 
 from skectonas import ECToNASClassifier
-from skectonas.candidate import Candidate
+from skectonas.candidate import Candidate, Evaluation
 from skectonas.population.trainer import FusedTrainer
 from skectonas.population.workers.stopping import Workers
+from skectonas.search import AllRows
 from skectonas.search.clock import LEAST_TRIALS, Clock, affordable_steps
+from skectonas.search.fitness import Greedy
 from skectonas.search.ledger import Ledger
 from skectonas.search.state import Outcome
 from skectonas.training import OutOfTime, PlainTrainer
@@ -109,6 +113,33 @@ def test_a_search_ends_in_time(
         whole = rows_of(unlimited.run(unlimited.initial_state([SMALL], enough)))
         if ours[0] == whole[0]:  # the warm-up had the time that it asks for
             assert ours == whole[: len(ours)]
+
+
+@pytest.mark.parametrize("limit", [8.0, 13.0, 20.0, 29.0])
+def test_a_limit_of_time_leaves_room_for_the_control(limit: float, watch: Watch) -> None:
+    class Learning(SlowTrainer):
+        def train(self, candidates: Any, n_steps: Any, *rest: Any) -> list[Candidate]:
+            return [
+                replace(c, evaluations=(Evaluation(loss_of(c), loss_of(c), 0.5),))
+                for c in super().train(candidates, n_steps, *rest)
+            ]
+
+    def loss_of(candidate: Candidate) -> float:
+        return 1 / (1 + candidate.n_steps / 500) - candidate.n_parameters / 10_000
+
+    trainer = Learning(watch, 0.01, 0.005)
+    search = a_search(
+        trainer, Greedy("loss"), final_fraction=0.3, measure="loss", n_rounds=1, warmup_epochs=2
+    )
+    all_rows = AllRows(trainer, STEPS_PER_EPOCH, lambda c: np.full(50, loss_of(c)))
+    object.__setattr__(search, "final", all_rows)
+    object.__setattr__(search, "clock", Clock(limit, watch.now))
+    began = watch.now
+    outcome = search.run(search.initial_state([SMALL], Ledger(math.inf, STEPS_PER_EPOCH)))
+    assert watch.now <= began + limit
+    phases = outcome.state.ledger.to_frame()["phase"].tolist()
+    assert phases[-2:] == ["control", "final"]
+    assert outcome.winner.n_parameters > SMALL.n_parameters  # which was proven
 
 
 def test_the_final_training_fills_its_share_of_the_time(watch: Watch) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import census, quick
+from helpers import as_table, census, quick
+from sklearn.datasets import make_classification
 
 from skectonas import ECToNASClassifier
 from skectonas.displays import EvolutionDisplay, LineageDisplay, ParetoDisplay
@@ -187,8 +188,10 @@ def test_the_fitted_network_stays_unless_a_better_one_is_found(digits: Any) -> N
 
 
 def test_small_alpha_compares_with_the_first_start(digits: Any) -> None:
-    clf = quick(60, alpha=0.2, warm_start=True).fit(*digits)
-    first = clf.lineage_.iloc[0]
+    clf = quick(60, alpha=0.2, warm_start=True).fit(*as_table(digits))
+    assert clf.lineage_["candidate"].iloc[0] > 0  # the winner comes from another one
+    first = clf.history_.iloc[0]
+    assert first["candidate"] == 0
     begun = []
 
     class Watched(Balanced):
@@ -197,10 +200,20 @@ def test_small_alpha_compares_with_the_first_start(digits: Any) -> None:
             return super().final(candidate, start)
 
     for _ in range(2):  # without a generation, whose children are compared with their parents
-        clf.set_params(selection=Watched(0.2), budget=12).fit(*digits)
+        clf.set_params(selection=Watched(0.2), budget=12).fit(*as_table(digits))
     assert {(a.id, a.score, a.n_parameters) for a in begun} == {
-        (first["candidate"], first["validation_score"], first["n_parameters"])
+        (0, first["mean_score"], first["n_parameters"])
     }
+
+
+@pytest.mark.parametrize("score_window", [1, 3])
+def test_what_was_trained_on_is_compared_by_its_last_scores(score_window: int) -> None:
+    X, y = make_classification(500, 20, n_informative=6, flip_y=0.2, random_state=0)
+    clf = quick(40, warm_start=True, score_window=score_window)
+    clf.set_params(morphisms=["identity", "add_units", "add_dense"]).fit(X, y)
+    before = clf.lineage_["epochs_total"].iloc[-1]
+    clf.fit(X, y)
+    assert clf.lineage_["epochs_total"].iloc[-1] > before
 
 
 def test_another_score_is_refused_and_nothing_is_lost(digits: Any) -> None:

@@ -479,11 +479,13 @@ class Search:
         state, [trained], _ = self._trainings.train(state, [state.best], [n_steps])
         finalist = trained if is_better_trained(trained, state.best) else None
         if finalist is not None and self.final is not None:
+            finalist = scored_as_before(trained, state.best)
             if state.incumbent is not None:
-                # Both have been trained on all rows. This is the only fair comparison.
-                finalist = self._best_of((state.incumbent, finalist), state)
-            if finalist is trained:
-                finalist = scored_as_before(trained, state.best)
+                # Both have been trained on all rows, and evaluated once since then. This is the
+                # only fair comparison.
+                latest = replace(trained, evaluations=trained.evaluations[-1:])
+                if self._best_of((state.incumbent, latest), state) is state.incumbent:
+                    finalist = state.incumbent
         return replace(state, finalist=finalist, step="done")
 
     def _front(
@@ -512,7 +514,12 @@ class Search:
         """Return the best of all finished generations, of the survivors and of the final."""
         if state.finalist is not None:
             return state.finalist
-        return self._best_of((state.best, *state.survivors), state)
+        return self._best_of((state.best, *self._contenders(state)), state)
+
+    def _contenders(self, state: SearchState) -> tuple[Candidate, ...]:
+        """Return the survivors that have played a round: recovery alone decides nothing."""
+        are_new = state.step == "phase 1" and state.round == 0
+        return () if are_new else state.survivors
 
     def _best_of(self, candidates: Iterable[Candidate], state: SearchState) -> Candidate:
         return max(candidates, key=lambda c: rank(c, self.fitness.final(c, state.reference)))
@@ -550,7 +557,9 @@ class Search:
                 f"time_limit={self.clock.limit:g} seconds are over, and the start has not been "
                 "trained for a single batch. Allow more time."
             )
-        state = replace(state, untrained=(), round=0, finished=True, cut_short=True)
+        survivors = self._contenders(state) or (state.best,)
+        state = replace(state, survivors=survivors, untrained=(), round=0)
+        state = replace(state, finished=True, cut_short=True)
         match state.step:
             case "final":
                 return replace(state, step="done")

@@ -22,13 +22,16 @@ def is_trained(candidate: Candidate) -> bool:
 
 
 def is_better_trained(candidate: Candidate, before: Candidate) -> bool:
-    """Return whether a training did not raise the training loss of a candidate.
+    """Return whether a training did not raise the losses of a candidate.
 
-    That of a network from an earlier fit is not known: then the validation loss decides.
+    The training loss before it, which is that of other rows, may be lower by chance, and that
+    of a network from an earlier fit is not known. So it is enough if the validation loss fell.
     """
-    now, then = (c.evaluations[-1].train_loss for c in (candidate, before))
-    is_lower = candidate.loss <= before.loss if math.isnan(then) else now <= then
-    return is_trained(candidate) and is_lower
+    now, then = (c.evaluations[-1] for c in (candidate, before))
+    has_fallen = now.train_loss <= then.train_loss or (
+        now.validation_loss < then.validation_loss and math.isfinite(now.train_loss)
+    )
+    return is_trained(candidate) and has_fallen
 
 
 def check_memory(starts: Sequence[Candidate], trained: Sequence[Candidate]) -> None:

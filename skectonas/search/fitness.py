@@ -17,8 +17,13 @@ Measure: TypeAlias = Literal["score", "loss"]
 
 
 def value_of(candidate: Candidate | Ancestor, by: Measure) -> float:
-    """Return the score of a candidate, or its negative loss; higher is better."""
-    return candidate.score if by == "score" else -candidate.loss
+    """Return the score of a candidate, or its negative loss; higher is better.
+
+    A candidate without a score, because the scorer raised, is the worst by its loss, too.
+    """
+    if by == "score" or candidate.score == -np.inf:
+        return candidate.score
+    return -candidate.loss
 
 
 class Fitness(Protocol):

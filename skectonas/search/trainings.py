@@ -104,10 +104,15 @@ class Trainings:
     def _share_of_time(self, state: SearchState) -> float:
         """Return when the next step has to end, as a share of the time.
 
-        The warm-up may take that of the final training, because without it there is nothing.
+        The warm-up may take that of the final training, because without it there is nothing,
+        and the control half of it.
         """
-        is_early = state.step not in ("warm-up", "final")
-        return 1 - self.settings.final_fraction if is_early else 1.0
+        match state.step:
+            case "warm-up" | "final":
+                return 1.0
+            case "control":
+                return 1 - self.settings.final_fraction / 2
+        return 1 - self.settings.final_fraction
 
 
 def _entry(
