@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import signal
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -210,6 +214,7 @@ RULES = [
     ("adam", {"decoupled_weight_decay": True, "weight_decay": 0.1}, ADAM),
     ("adam", {"amsgrad": True}, STORE),
     ("adam", {"eps": 1e-50}, STORE),
+    ("adam", {"eps": 1e-40}, STORE),
     ("adamw", {}, ADAM),
     ("adamw", {"betas": (0.5, 0.7), "weight_decay": 0.3}, ADAM),
     ("adamw", {"maximize": True}, STORE),
@@ -258,6 +263,42 @@ def test_a_rate_for_each_step(
     for ours, start, steps in zip(found, candidates, n_steps, strict=True):
         for weight, value in loop_with_rates(start, data, optimizer, rates[:steps]).items():
             torch.testing.assert_close(ours.weights[weight], value, rtol=0, atol=1e-9)
+
+
+class InterruptedLibrary:
+    """The library, for which Ctrl-C comes while a session opens; it counts open sessions."""
+
+    def __init__(self, library: Any) -> None:
+        self.library, self.n_open = library, 0
+        library.skectonas_open.restype = ctypes.c_void_p
+        library.skectonas_close.argtypes = [ctypes.c_void_p]
+
+        def opened(*arguments: Any) -> Any:
+            handle = library.skectonas_open(*arguments)
+            self.n_open += 1
+            signal.raise_signal(signal.SIGINT)
+            return handle
+
+        def closed(handle: Any) -> None:
+            self.n_open -= 1
+            library.skectonas_close(handle)
+
+        self.skectonas_open, self.skectonas_close = opened, closed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.library, name)
+
+
+def test_a_session_that_is_interrupted_while_it_opens_is_closed() -> None:
+    engine = named_engine(VARIANTS[0])
+    library = InterruptedLibrary(engine.library)
+    setup = setup_of(training_data((4, 4, 1), n_rows=20, batch_size=5))
+    candidates = [candidate(0, Topology((4, 4, 1), [], [Dense(3)], 3))]
+    interrupted = replace(engine, library=library)
+    with pytest.raises(KeyboardInterrupt):
+        train_natively(setup, candidates, [4], KEY, PLAIN_RECIPE, interrupted, 1)
+    gc.collect()
+    assert library.n_open == 0
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,9 @@ def rule_of(spec: OptimizerSpec) -> Rule:
         return Rule(STORE)
     if spec.cls is torch.optim.SGD:
         return _rule_of_sgd(settings)
-    # With an epsilon that float32 rounds to zero, weights without a gradient become nan.
-    if settings["amsgrad"] or np.float32(settings["eps"]) == 0:
+    # With an epsilon that is zero or a denormal in float32, which the library takes for zero,
+    # weights without a gradient become nan.
+    if settings["amsgrad"] or settings["eps"] < np.finfo(np.float32).tiny:
         return Rule(STORE)
     beta1, beta2 = map(float, settings["betas"])
     decouples = settings.get("decoupled_weight_decay", False)

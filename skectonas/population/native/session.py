@@ -15,6 +15,7 @@ from torch import Tensor
 
 from skectonas.population.native.layout import Layout
 from skectonas.population.native.library import Engine
+from skectonas.surroundings import uninterrupted
 from skectonas.topology import ALL_POOLINGS, ConvCell
 from skectonas.training import NO_AUGMENTATION, Augmentation
 
@@ -289,6 +290,7 @@ class Session(AbstractContextManager["Session"]):
         calibration: Source,
         check: Callable[[], None],
     ) -> None:
+        self._handle = None
         assert engine.library is not None
         self._library, self._check = engine.library, check
         library = engine.library
@@ -316,16 +318,17 @@ class Session(AbstractContextManager["Session"]):
             settings.offset.data_ptr(),
             settings.scale.data_ptr(),
         )
-        self._handle = library.skectonas_open(
-            engine.name.encode(),
-            ctypes.byref(shared),
-            ctypes.byref(_Rule(*settings.rule)),
-            ctypes.byref(calibration.as_rows()),
-            self.networks,
-            _int(len(members)),
-            # No part of a training has more tasks than this.
-            _int(min(settings.n_threads, len(members) + settings.steps_at_once)),
-        )
+        with uninterrupted():  # or nobody would know what to close
+            self._handle = library.skectonas_open(
+                engine.name.encode(),
+                ctypes.byref(shared),
+                ctypes.byref(_Rule(*settings.rule)),
+                ctypes.byref(calibration.as_rows()),
+                self.networks,
+                _int(len(members)),
+                # No part of a training has more tasks than this.
+                _int(min(settings.n_threads, len(members) + settings.steps_at_once)),
+            )
         if not self._handle:
             raise MemoryError("not enough memory to train the networks of a round")
 
@@ -403,6 +406,12 @@ class Session(AbstractContextManager["Session"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._close()
+
+    def __del__(self) -> None:
+        self._close()  # Ctrl-C may have come before `__enter__`
+
+    def _close(self) -> None:
         handle, self._handle = self._handle, None
         if handle:
             self._library.skectonas_close(handle)

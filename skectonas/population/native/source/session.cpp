@@ -8,10 +8,10 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <new>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -153,7 +153,7 @@ class Session {
         for (int i = 0; i < n_threads; i++) {
             try {
                 threads_.emplace_back([this, i] { work(workers_[i]); });
-            } catch (const std::system_error &) {
+            } catch (const std::exception &) {
                 if (threads_.empty()) throw;
                 break;
             }
