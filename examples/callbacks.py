@@ -37,9 +37,9 @@ print(grid.best_params_, grid.best_estimator_[-1].best_topology_)
 # %%
 # Scores of each generation, and early stopping
 # ---------------------------------------------
-# ``ScoringMonitor`` scores the best network at the end of each generation, on the rows of the
-# fit. A callback whose ``on_fit_task_end`` returns True ends the search and keeps the best
-# network so far.
+# ``ScoringMonitor`` scores the best network on the rows of the fit, at the end of the warm-up,
+# of each generation, and of what comes after them. A callback whose ``on_fit_task_end`` returns
+# True ends the search and keeps the best network so far.
 
 
 class Enough:
@@ -58,8 +58,9 @@ class Enough:
         """Do nothing when a task begins."""
 
     def on_fit_task_end(self, estimator, context, *, fitted_estimator):
-        """Return whether to stop; only generations come with a fitted estimator."""
-        return fitted_estimator is not None and fitted_estimator.validation_score_ >= self.score
+        """Return whether to stop; the subtasks of a fit come with a fitted estimator."""
+        is_generation = context.task_name == "generation"
+        return is_generation and fitted_estimator.validation_score_ >= self.score
 
 
 monitor = ScoringMonitor(scoring="accuracy")

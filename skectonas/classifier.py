@@ -58,6 +58,8 @@ from skectonas.search import (
     Printer,
     Search,
     model_attributes,
+    of_last_fit,
+    standings,
 )
 from skectonas.surroundings import terminated_as_interrupted, undisturbed
 from skectonas.topology import Topology
@@ -248,7 +250,7 @@ class ECToNASClassifier(
         missing, because a candidate that lost a bracket may beat one whose score fell later.
     kept_ : dict of int to dict
         The network and the lineage of the winner and of each candidate that `keep_candidates`
-        asks to keep, by its number; see `with_candidate`.
+        asks to keep, by its number; see `with_candidate`. Empty if it is None.
     validation_score_ : float
         The winner's score on the validation rows, by which it was chosen: the mean over the
         last `score_window` evaluations before the final training, which is on these rows too.
@@ -550,13 +552,16 @@ class ECToNASClassifier(
             if device.type == "cuda":
                 torch.cuda.empty_cache()  # return the memory of the search
         self.__dict__.update(basis.attributes(outcome))
-        error = outcome.error
+        error: BaseException | None = outcome.error
         try:
             self._warn_of(outcome, search)
         except Exception as raised:  # a warning that the user has made an error
             error = error or raised
-        if tasks is not None:
-            tasks.finish()
+        try:
+            if tasks is not None:
+                tasks.finish()
+        except KeyboardInterrupt as raised:
+            error = error or raised
         if error is not None:
             error.add_note("The estimator is fitted with the best network so far.")
             raise FittedDespiteError(error)
@@ -596,10 +601,11 @@ class ECToNASClassifier(
         Returns
         -------
         pandas.DataFrame
-            A row for each candidate as it was after its last training, sorted by
-            ``mean_score``, then by ``mean_loss``, with the columns ``candidate``,
+            A row for each candidate of the last fit as it was after its last training, sorted
+            by ``mean_score``, then by ``mean_loss``, with the columns ``candidate``,
             ``mean_score``, ``mean_loss``, ``n_parameters``, ``epochs_total``, ``generation``,
-            ``morphism`` and ``topology`` of `history_`.
+            ``morphism`` and ``topology`` of `history_`. A final training that was rejected does
+            not count.
 
         Examples
         --------
@@ -616,7 +622,7 @@ class ECToNASClassifier(
             "candidate", "mean_score", "mean_loss", "n_parameters", "epochs_total",
             "generation", "morphism", "topology",
         ]  # fmt: skip
-        last = self.history_.drop_duplicates("candidate", keep="last")[columns]
+        last = standings(of_last_fit(self.history_), self.lineage_).reset_index()[columns]
         by = ["mean_score", "mean_loss", "n_parameters"]
         return last.sort_values(by, ascending=[False, True, True], ignore_index=True)
 

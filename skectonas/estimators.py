@@ -88,7 +88,7 @@ def check_parameters(fit: Fit) -> Fit:
 class FittedDespiteError(Exception):
     """Carries the error of a `fit` that has fitted the estimator all the same."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         super().__init__(error)
         self.error = error
 

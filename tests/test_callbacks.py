@@ -157,6 +157,21 @@ def test_sample_weights_are_passed_on(digits: Any) -> None:
     assert all(metadata["sample_weight"] is weights for *_, metadata in watch.data)
 
 
+def test_ctrl_c_in_the_last_callback_keeps_the_network(digits: Any) -> None:
+    class Interrupted(Watch):
+        def on_fit_task_end(self, estimator: Any, context: Any, **given: Any) -> bool:
+            if context.task_name == "fit":
+                raise KeyboardInterrupt
+            return False
+
+    clf = quick(30)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        clf.set_callbacks(Interrupted()).fit(*digits)
+    assert "best network so far" in caught.value.__notes__[0]
+    expected = quick(30).fit(*digits).predict_proba(digits[0])
+    np.testing.assert_array_equal(clf.predict_proba(digits[0]), expected)
+
+
 def test_groups_are_passed_on(digits: Any) -> None:
     watch, groups = Watch(), np.arange(300) // 3
     quick(12).set_callbacks(watch).fit(*digits, groups=groups)

@@ -31,9 +31,9 @@ from skectonas.displays import (
     TopologyDisplay,
 )
 from skectonas.displays.blocks import SHORTER, THIN, blocks_of, largest_scale, needed
-from skectonas.displays.history import standings
 from skectonas.displays.style import MARKS, OTHERS, marks_of, spread
 from skectonas.morphisms import MORPHISMS, AddUnits
+from skectonas.search import standings
 
 plt = pytest.importorskip("matplotlib.pyplot")
 plt.switch_backend("Agg")
@@ -301,7 +301,8 @@ def test_the_front_that_is_drawn(budget: float, seed: int) -> None:
     frames = tables(budget, seed)
     display = ParetoDisplay(**frames).plot()
     plt.close(display.figure_)
-    points = standings(frames["history"])[["n_parameters", "mean_score"]].to_numpy(float)
+    rows = standings(frames["history"], frames["lineage"])
+    points = rows[["n_parameters", "mean_score"]].to_numpy(float)
     assert len(points) == frames["history"]["candidate"].nunique()
     finite = points[np.isfinite(points[:, 1])]
     beaten = [

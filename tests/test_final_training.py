@@ -15,6 +15,7 @@ import torch
 from helpers import as_table, quick
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.datasets import load_iris
 from test_search import SMALL, STEPS_PER_EPOCH, FakeTrainer, a_search, run
 
 from skectonas import PAPER_SETTINGS, Augmentation, Dense, ECToNASClassifier, Topology
@@ -23,6 +24,7 @@ from skectonas.morphisms import AddChannels, AddUnits
 from skectonas.network import weights_of
 from skectonas.population import FusedTrainer
 from skectonas.search import AllRows, Balanced, Greedy, Ledger
+from skectonas.search.checks import is_better_trained
 from skectonas.topology import multiplications, suitable_starts
 from skectonas.training import (
     NO_AUGMENTATION,
@@ -74,8 +76,8 @@ def test_only_the_final_training_anneals() -> None:
 @pytest.mark.parametrize(
     ("train_loss", "loss", "is_preferred"),
     [
-        *((0.1, 0.3, True), (0.1, 0.4, True), (0.9, 0.2, True)),
-        *((0.9, 0.3, False), (0.9, 0.4, False)),
+        *((0.1, 0.3, True), (0.1, 0.4, True)),
+        *((0.9, 0.2, False), (0.9, 0.3, False), (0.9, 0.4, False)),
         *((math.nan, 0.3, False), (math.nan, 0.2, False)),
     ],
 )
@@ -95,6 +97,23 @@ def test_a_final_training_that_made_it_worse_does_not_count(
     # The front has the winner as it is.
     own = [line[-1] for line in outcome.front if line[-1].id == outcome.winner.id]
     assert all(candidate is outcome.winner for candidate in own)
+
+
+@pytest.mark.parametrize("train_loss", [0.4, 0.6, math.nan])
+@pytest.mark.parametrize("loss", [0.2, 0.3, 0.4])
+@pytest.mark.parametrize("has_seen_all", [False, True])
+def test_what_a_training_must_not_raise(
+    train_loss: float, loss: float, has_seen_all: bool
+) -> None:
+    def candidate(train_loss: float, loss: float) -> Candidate:
+        return Candidate(0, SMALL, {}, evaluations=(Evaluation(train_loss, loss, 0.5),))
+
+    now = candidate(train_loss, loss)
+    found = is_better_trained(now, candidate(0.5, 0.3), has_seen_all)
+    assert found is (train_loss == 0.4 or (train_loss == 0.6 and has_seen_all and loss == 0.2))
+    # The training loss of a network from an earlier fit is not known.
+    found = is_better_trained(now, candidate(math.nan, 0.3), has_seen_all)
+    assert found is (loss == 0.2)
 
 
 class Watched(PlainTrainer):
@@ -527,3 +546,24 @@ def test_the_leaderboard(digits: Any) -> None:
     assert keys == sorted(keys)
     last = clf.history_.groupby("candidate")["epochs_total"].max()
     assert (table.set_index("candidate")["epochs_total"] == last.loc[table["candidate"]]).all()
+
+
+@pytest.mark.parametrize(("seed", "scoring"), [(4, "neg_log_loss"), (5, "neg_log_loss")])
+def test_a_final_training_that_was_rejected_is_not_on_the_leaderboard(
+    seed: int, scoring: str
+) -> None:
+    X, y = load_iris(return_X_y=True)
+    clf = quick(30, final_fraction=0, learning_rate=1.0, scoring=scoring, random_state=seed)
+    clf.set_params(keep_candidates="all").fit(X, y)
+    way, table = clf.lineage_.iloc[-1], clf.leaderboard().set_index("candidate")
+    assert clf.history_["epochs_total"].iloc[-1] > way["epochs_total"]  # it was rejected
+    for number in table.index:
+        of_candidate = clf.with_candidate(number)
+        assert table["mean_score"][number] == of_candidate.validation_score_
+        assert table["epochs_total"][number] == of_candidate.lineage_["epochs_total"].iloc[-1]
+
+
+def test_the_leaderboard_is_that_of_the_last_fit(digits: Any) -> None:
+    clf = quick(12, start="small_ffnn", warm_start=True).fit(*digits)
+    clf.fit(*digits)
+    assert clf.leaderboard()["candidate"].tolist() == [1]

@@ -624,6 +624,14 @@ def test_fitted_again_in_another_process(digits: Any, tmp_path: Path, module: st
     np.testing.assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
 
 
+def test_a_model_in_a_memory_map(tmp_path: Path, digits: Any) -> None:
+    X, y = digits
+    clf = quick(3).fit(X, y)
+    joblib.dump(clf, tmp_path / "there")
+    mapped = joblib.load(tmp_path / "there", mmap_mode="r")  # without a warning
+    np.testing.assert_array_equal(mapped.predict_proba(X), clf.predict_proba(X))
+
+
 def test_augmentations_and_paths_are_kept(tmp_path: Path, digits: Any) -> None:
     given = {
         "augmentation": Augmentation(1, flip=True, erase=3),

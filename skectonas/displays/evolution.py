@@ -12,7 +12,6 @@ from skectonas.displays.history import (
     births,
     course,
     settled,
-    standings,
 )
 from skectonas.displays.scores import ScoreDisplay
 from skectonas.displays.style import (
@@ -28,6 +27,7 @@ from skectonas.displays.style import (
     words,
 )
 from skectonas.extras import import_extra
+from skectonas.search import standings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -145,7 +145,7 @@ class EvolutionDisplay(ScoreDisplay):
         """Draw the candidates that are not on the lineage, from their birth on."""
         from matplotlib.collections import LineCollection
 
-        born, parents = births(self.history), standings(self.history, final=False)
+        born, parents = births(self.history), standings(self.history)
         others = ~self.history["candidate"].isin(self.lineage["candidate"])
         scores, sizes = [], []
         for candidate, rows in settled(self.history[others]).groupby("candidate"):

@@ -7,13 +7,13 @@ from typing import Any
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from skectonas.search import ROUNDING
+
 HISTORY = (
     "generation", "phase", "candidate", "parent", "morphism", "n_parameters", "epochs",
     "epochs_total", "mean_loss", "mean_score", "won",
 )  # fmt: skip
 LINEAGE = ("candidate", "morphism", "n_parameters", "epochs_total", "validation_score")
-
-ROUNDING = 1e-9  # epochs: far below one batch
 
 
 def check_table(name: str, table: pd.DataFrame, columns: tuple[str, ...]) -> None:
@@ -55,30 +55,6 @@ def births(history: pd.DataFrame) -> pd.Series[float]:
     first = history.drop_duplicates("candidate").set_index("candidate")
     begin: pd.Series[float] = first["epochs_total"] - first["epochs"]
     return begin
-
-
-def of_last_fit(history: pd.DataFrame) -> pd.DataFrame:
-    """Leave out what was before the last warm start: scores of other rows, perhaps."""
-    begun = history["candidate"][history["morphism"] == "warm start"]
-    first = 0 if begun.empty else int((history["candidate"] == begun.iloc[-1]).argmax())
-    chosen: pd.DataFrame = history.iloc[first:]
-    return chosen
-
-
-def standings(history: pd.DataFrame, *, final: bool = True) -> pd.DataFrame:
-    """Return, by candidate, the row of history that counts.
-
-    It is that of its last training. The final training counts unless it raised the training
-    loss, and never with ``final=False``: descendants come from what was before.
-    """
-    is_last = history["phase"] == "final"
-    before = history[~is_last].drop_duplicates("candidate", keep="last").set_index("candidate")
-    if not final:
-        return before.sort_index()
-    last = history[is_last].set_index("candidate")
-    former = before.reindex(last.index)
-    rows = pd.concat([before, last[~(last["train_loss"] > former["train_loss"])]])
-    return rows[~rows.index.duplicated(keep="last")].sort_index()
 
 
 def settled(history: pd.DataFrame) -> pd.DataFrame:

@@ -7,10 +7,6 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 
-from skectonas.displays.history import (
-    of_last_fit,
-    standings,
-)
 from skectonas.displays.scores import ScoreDisplay
 from skectonas.displays.style import (
     BLACK,
@@ -24,7 +20,7 @@ from skectonas.displays.style import (
     tidy,
 )
 from skectonas.extras import import_extra
-from skectonas.search import unbeaten
+from skectonas.search import of_last_fit, standings, unbeaten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,7 +88,7 @@ class ParetoDisplay(ScoreDisplay):
         score_name: str = "validation score",
     ) -> None:
         super().__init__(history=history, lineage=lineage, score_name=score_name)
-        rows = standings(of_last_fit(history))
+        rows = standings(of_last_fit(history), lineage)
         sizes, scores = rows["n_parameters"].tolist(), rows["mean_score"].tolist()
         self.candidates = rows[["n_parameters", "mean_score"]]
         self.front = self.candidates.iloc[unbeaten(sizes, scores, rows["mean_loss"].tolist())]

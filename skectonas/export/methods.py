@@ -161,7 +161,8 @@ class ExportMixin:
         Notes
         -----
         The file has what `pickle` would write, but no code in it is run on loading, and neither
-        the device nor private attributes of other packages are in it.
+        the device, callbacks, requests for metadata, nor private attributes of other packages
+        are in it.
 
         Examples
         --------

@@ -27,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
+from skectonas.callers import no_warnings
 from skectonas.export.trials import check_fitted
 from skectonas.extras import import_extra
 from skectonas.files import write_file
@@ -363,7 +364,8 @@ def _frame(columns: dict[str, Any]) -> pd.DataFrame:
 
 
 def _network(parts: dict[str, Any]) -> TopologyNetwork:
-    weights = {name: torch.from_numpy(array) for name, array in parts["weights"].items()}
+    with no_warnings("The given NumPy array is not writable"):  # nobody writes to them
+        weights = {name: torch.from_numpy(array) for name, array in parts["weights"].items()}
     return build(parts["topology"], weights).eval()
 
 

@@ -360,7 +360,7 @@ def check_y(estimator: BaseEstimator, X: Data, y: Any) -> Array:
     if _has_texts_and_others(labels) or type_of_target(labels, input_name="y") == "unknown":
         types = sorted({type(label).__name__ for label in labels.tolist()})
         raise ValueError(
-            "y must hold whole numbers of up to 64 bits, text, booleans or times, and not "
+            "y must hold whole numbers of up to 64 bits, text, booleans or datetime64, and not "
             f"several of these, got an array of {labels.dtype} with values of {types}. Use "
             "sklearn.preprocessing.LabelEncoder for other labels."
         )

@@ -6,7 +6,7 @@ what observers are told of. `trainings` trains candidates for a step, `costs` sa
 in a file. `children` makes the candidates of a generation, `tournament` draws the brackets of a
 round, `fitness` decides them, and `front` finds the candidates that no other beats. `final` is
 about the training at the end. `observers` watch a search while it runs. `result` turns what it
-has found into fitted attributes.
+has found into fitted attributes, and `history_rows` says which rows of a history count.
 """
 
 from skectonas.search.algorithm import Search
@@ -15,6 +15,7 @@ from skectonas.search.clock import Clock
 from skectonas.search.final import AllRows, is_ahead
 from skectonas.search.fitness import Balanced, Fitness, Greedy, Measure, Random
 from skectonas.search.front import unbeaten
+from skectonas.search.history_rows import ROUNDING, of_last_fit, standings
 from skectonas.search.ledger import Entry, Ledger
 from skectonas.search.observers import CallbackTasks, Printer
 from skectonas.search.result import Basis, model_attributes
@@ -23,6 +24,7 @@ from skectonas.search.state import Outcome, SearchState
 from skectonas.search.tasks import Observer
 
 __all__ = [
+    "ROUNDING",
     "AllRows",
     "Balanced",
     "Basis",
@@ -46,6 +48,8 @@ __all__ = [
     "fingerprint_in",
     "is_ahead",
     "model_attributes",
+    "of_last_fit",
     "seed_in",
+    "standings",
     "unbeaten",
 ]

@@ -465,9 +465,9 @@ class Search:
         """Train the best candidate for the rest of the budget, in whole epochs if possible.
 
         If the search has ended because nothing improved, it is for what was reserved. The
-        training counts unless it raised the training loss. The validation rows cannot tell:
-        they have chosen the best of many candidates, whose score on them is therefore too good
-        by chance.
+        training counts unless it raised the training loss, or at least, on all rows, the loss
+        on those that were held out. If they still are, they cannot tell: they have chosen the
+        best of many candidates, whose score on them is therefore too good by chance.
         """
         n_steps = state.ledger.left
         if self._is_stuck(state):
@@ -477,7 +477,9 @@ class Search:
         n_steps = n_steps - n_steps % self._costs.final_epoch(state.ledger) or n_steps
         state, n_steps = self._trainings.in_time(state, [state.best], n_steps, FINAL_SHARE)
         state, [trained], _ = self._trainings.train(state, [state.best], [n_steps])
-        finalist = trained if is_better_trained(trained, state.best) else None
+        has_seen_all = self.final is not None
+        is_better = is_better_trained(trained, state.best, has_seen_all)
+        finalist = trained if is_better else None
         if finalist is not None and self.final is not None:
             finalist = scored_as_before(trained, state.best)
             if state.incumbent is not None:

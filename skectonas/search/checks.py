@@ -21,17 +21,24 @@ def is_trained(candidate: Candidate) -> bool:
     return candidate.is_finite and bool(np.isfinite(candidate.loss))
 
 
-def is_better_trained(candidate: Candidate, before: Candidate) -> bool:
-    """Return whether a training did not raise the losses of a candidate.
+def is_better_trained(candidate: Candidate, before: Candidate, has_seen_all: bool) -> bool:
+    """Return whether a training did not raise the training loss of a candidate.
 
-    The training loss before it, which is that of other rows, may be lower by chance, and that
-    of a network from an earlier fit is not known. So it is enough if the validation loss fell.
+    The loss before it may be lower by chance, if that was on other rows, and it is not known of
+    a network from an earlier fit. Then it is enough if the validation loss fell.
+
+    Parameters
+    ----------
+    candidate, before : Candidate
+        It after and before the training.
+    has_seen_all : bool
+        Whether the training was on all rows, and what came before it was not.
     """
     now, then = (c.evaluations[-1] for c in (candidate, before))
-    has_fallen = now.train_loss <= then.train_loss or (
-        now.validation_loss < then.validation_loss and math.isfinite(now.train_loss)
-    )
-    return is_trained(candidate) and has_fallen
+    is_lower = now.train_loss <= then.train_loss
+    if math.isnan(then.train_loss) or (has_seen_all and math.isfinite(now.train_loss)):
+        is_lower |= now.validation_loss < then.validation_loss
+    return is_trained(candidate) and is_lower
 
 
 def check_memory(starts: Sequence[Candidate], trained: Sequence[Candidate]) -> None:
