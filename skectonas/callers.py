@@ -9,12 +9,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_one_at_a_time = threading.RLock()
+_setting = threading.Lock()
+_blocks: dict[object, warnings.catch_warnings[None]] = {}
+"""For each block of `no_warnings`, in any thread, what restores the filters of before."""
 
 
 def _renew_lock() -> None:
-    global _one_at_a_time
-    _one_at_a_time = threading.RLock()
+    global _setting
+    _setting = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):  # another thread may have it, which the child lacks
@@ -52,14 +54,44 @@ def level_of_user() -> int:
 def no_warnings(message: str = "") -> Iterator[None]:
     """Ignore the warnings of a block.
 
-    The filters belong to all threads, and each block restores what it has found. So that a
-    block does not find, and leave, the filter of another one, there is one at a time.
+    The filters belong to all threads. If blocks overlap, the first notes what was there, and
+    the last restores it. On its own, each would restore what it has found: the filter of
+    another.
 
     Parameters
     ----------
     message : str, default=""
         Regular expression for the beginning of the warnings that are meant.
     """
-    with _one_at_a_time, warnings.catch_warnings():
+    if getattr(sys.flags, "context_aware_warnings", False):  # each thread has its filters
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message)
+            yield
+        return
+    block = object()
+    try:
+        try:
+            _begin(block, message)
+            yield
+        finally:
+            _end(block)
+    finally:
+        _end(block)  # Ctrl-C may have come before the first was done
+
+
+def _begin(block: object, message: str) -> None:
+    with _setting:
+        if not _blocks:
+            restoring = warnings.catch_warnings()
+            restoring.__enter__()
+        else:
+            restoring = next(iter(_blocks.values()))
+        _blocks[block] = restoring
         warnings.filterwarnings("ignore", message)
-        yield
+
+
+def _end(block: object) -> None:
+    with _setting:
+        restoring = _blocks.pop(block, None)
+        if restoring is not None and not _blocks:
+            restoring.__exit__(None, None, None)

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, Self
 
@@ -521,7 +522,7 @@ class ECToNASClassifier(
             scorer or a callback raises an error, which does not end the search; or if the time
             is too short to write a `checkpoint`.
         """
-        given = X, y, {"sample_weight": sample_weight, "groups": groups}
+        given = X, y, sample_weight
         plain = with_plain_numbers(self)
         if plain.budget is None and plain.time_limit is None:
             raise ValueError("budget=None needs a time_limit, or the search would never end.")
@@ -553,15 +554,14 @@ class ECToNASClassifier(
                 torch.cuda.empty_cache()  # return the memory of the search
         self.__dict__.update(basis.attributes(outcome))
         error: BaseException | None = outcome.error
-        try:
-            self._warn_of(outcome, search)
-        except Exception as raised:  # a warning that the user has made an error
-            error = error or raised
-        try:
-            if tasks is not None:
-                tasks.finish()
-        except KeyboardInterrupt as raised:
-            error = error or raised
+        endings: list[Callable[[], None]] = [partial(self._warn_of, outcome, search)]
+        endings += [] if tasks is None else [tasks.finish]
+        for ending in endings:
+            try:
+                ending()
+            # A warning that the user has made an error, or Ctrl-C.
+            except (Exception, KeyboardInterrupt) as raised:
+                error = error or raised
         if error is not None:
             error.add_note("The estimator is fitted with the best network so far.")
             raise FittedDespiteError(error)
@@ -622,7 +622,12 @@ class ECToNASClassifier(
             "candidate", "mean_score", "mean_loss", "n_parameters", "epochs_total",
             "generation", "morphism", "topology",
         ]  # fmt: skip
-        last = standings(of_last_fit(self.history_), self.lineage_).reset_index()[columns]
+        history = of_last_fit(self.history_)
+        finalists = history["candidate"][history["phase"] == "final"]
+        # The present model may be another one: see `with_candidate`.
+        kept = self.kept_.get(-1 if finalists.empty else int(finalists.iloc[-1]))
+        lineage = self.lineage_ if kept is None else kept["lineage"]
+        last = standings(history, lineage).reset_index()[columns]
         by = ["mean_score", "mean_loss", "n_parameters"]
         return last.sort_values(by, ascending=[False, True, True], ignore_index=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -57,6 +58,16 @@ def same_algorithms() -> Iterator[None]:
 
 _here = threading.local()
 _setting = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _setting
+    _setting = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # another thread may have it, which the child lacks
+    os.register_at_fork(after_in_child=_renew_lock)
+
 _inside: list[tuple[bool, bool]] = []
 """For each block with the same algorithms, in any thread, the settings before the first."""
 

@@ -172,12 +172,6 @@ def test_ctrl_c_in_the_last_callback_keeps_the_network(digits: Any) -> None:
     np.testing.assert_array_equal(clf.predict_proba(digits[0]), expected)
 
 
-def test_groups_are_passed_on(digits: Any) -> None:
-    watch, groups = Watch(), np.arange(300) // 3
-    quick(12).set_callbacks(watch).fit(*digits, groups=groups)
-    assert all(metadata == {"groups": groups} for *_, metadata in watch.data)
-
-
 @pytest.mark.parametrize("broken", [{"learning_rate": 1e30}, {"budget": 1e-9}])
 def test_a_failed_fit_tears_down_what_it_set_up(digits: Any, broken: dict[str, Any]) -> None:
     watch = Watch()

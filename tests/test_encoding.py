@@ -222,6 +222,12 @@ IMAGES = PIXELS.astype(np.uint8)
 EMPTY = np.where(np.arange(5) == 2, np.nan, TABLE)
 
 
+@pytest.mark.parametrize("scaling", ["quantile", "piecewise", "minmax"])
+def test_extreme_values_do_not_overflow(scaling: Any) -> None:
+    X = np.random.default_rng(0).uniform(-1, 1, (40, 3)) * 1.7e308
+    assert_silent(InputEncoder(column_scaling=scaling).fit(X), X[:30])
+
+
 def assert_silent(encoder: InputEncoder, X: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

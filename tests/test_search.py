@@ -353,6 +353,14 @@ def test_recovery_alone_decides_nothing(seed: int) -> None:
     assert phases.isin(["warm-up", "phase 1", "phase 2"]).any()
 
 
+def test_a_generation_may_end_with_phase_1() -> None:
+    settings = {"n_parents": 1, "n_iter_no_change": 2, "final_fraction": 0.3}
+    outcome, history, _, _ = run(200, morphisms=(AddUnits(),), **settings)
+    assert history["generation"].max() > 2
+    assert "phase 2" not in set(history["phase"])
+    assert outcome.winner.n_parameters > SMALL.n_parameters
+
+
 def test_best_of_all_generations_is_kept() -> None:
     def score(candidate: Candidate) -> float:  # everything gets worse with training
         return 1 / candidate.n_steps

@@ -367,11 +367,11 @@ def overlapping(block: Callable[[], AbstractContextManager[None]], look: Callabl
     def other() -> None:
         with block():
             began.set()
-            end.wait(0.2)  # a block may have to wait for this one
+            end.wait(10)
 
     thread = threading.Thread(target=other)
     thread.start()
-    began.wait()
+    assert began.wait(10)
     with block():
         end.set()
         thread.join()

@@ -332,9 +332,13 @@ class TestCategories:
 
     def test_numbers_that_are_no_category_are_told(self) -> None:
         texts = ["1.0", "2.0", "unknown"] * 9
-        with pytest.warns(UserWarning, match="'x'.*got 5 numbers none of which is one.* 2.0"):
+        with pytest.warns(
+            UserWarning, match="'x'.*got 5 numbers none of which is among them.* 2.0"
+        ):
             found = encode(texts, [2.0, 2.0, 1.0, 2.0, 1.0, np.nan])[0]
         assert not found.any()
+        with pytest.warns(UserWarning, match="'x'.*got 5 numbers"):
+            encode([*texts, None], [2.0, 2.0, 1.0, 2.0, 1.0, np.nan])
         same(encode(texts, [2.0] * 4)[0], np.zeros((4, 3)))  # may be chance
         assert encode([*"1a" * 9], [2.0] * 9 + [1.0])[0].sum() == 1
 

@@ -115,8 +115,11 @@ def test_a_search_ends_in_time(
             assert ours == whole[: len(ours)]
 
 
-@pytest.mark.parametrize("limit", [8.0, 13.0, 20.0, 29.0])
-def test_a_limit_of_time_leaves_room_for_the_control(limit: float, watch: Watch) -> None:
+@pytest.mark.parametrize("n_rounds", [1, 3])
+@pytest.mark.parametrize("limit", [8.0, 10.0, 13.0, 20.0, 29.0, 35.0])
+def test_a_limit_of_time_leaves_room_for_the_control(
+    limit: float, n_rounds: int, watch: Watch
+) -> None:
     class Learning(SlowTrainer):
         def train(self, candidates: Any, n_steps: Any, *rest: Any) -> list[Candidate]:
             return [
@@ -128,9 +131,8 @@ def test_a_limit_of_time_leaves_room_for_the_control(limit: float, watch: Watch)
         return 1 / (1 + candidate.n_steps / 500) - candidate.n_parameters / 10_000
 
     trainer = Learning(watch, 0.01, 0.005)
-    search = a_search(
-        trainer, Greedy("loss"), final_fraction=0.3, measure="loss", n_rounds=1, warmup_epochs=2
-    )
+    settings = {"final_fraction": 0.3, "n_rounds": n_rounds, "warmup_epochs": 2}
+    search = a_search(trainer, Greedy("loss"), measure="loss", **settings)
     all_rows = AllRows(trainer, STEPS_PER_EPOCH, lambda c: np.full(50, loss_of(c)))
     object.__setattr__(search, "final", all_rows)
     object.__setattr__(search, "clock", Clock(limit, watch.now))

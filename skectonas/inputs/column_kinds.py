@@ -378,10 +378,14 @@ def _dates_of(column: Column, label: object, written: str | None) -> Dates:
 def _name_of_zone(zone: Any) -> str | None:
     """Return a name that pandas reads as the same time zone on every machine, or None."""
     name: str | None = getattr(zone, "key", None) or getattr(zone, "zone", None)
-    if name is not None:  # of zoneinfo and pytz
-        return name
-    offset = zone.utcoffset(None)
-    return None if offset is None else str(datetime.timezone(offset))
+    try:
+        if name is not None:  # of zoneinfo and pytz
+            return None if pd.Timestamp(0, tz=name).tz is None else name
+        offset = zone.utcoffset(None)
+        fixed = str(datetime.timezone(offset))
+        return fixed if pd.Timestamp(0, tz=fixed).utcoffset() == offset else None
+    except Exception:  # of a zone that is unknown, or that does not know its offset
+        return None
 
 
 def _times_of(column: Column, label: object, written: str | None) -> Any:

@@ -305,8 +305,8 @@ class InputEncoder:
         # Extreme values say little about a range, but minmax has no others.
         by_ends = self.column_scaling == "minmax"
         begin, end = (lowest, highest) if by_ends else self._columns.bulk
-        # A sixteenth, because differences of extreme values would overflow.
-        span, seen = high / 16 - low / 16, end / 16 - begin / 16
+        # Halves, because differences of extreme values would overflow.
+        span, seen = high / 2 - low / 2, end / 2 - begin / 2
         strange = (span < seen / (100 if by_ends else 8)) | (span / 8 > seen)
         strange |= (middle < lowest) | (middle > highest)
         compared = (low < high) & (begin < end)

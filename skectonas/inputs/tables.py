@@ -240,10 +240,11 @@ def _warn_if_unknown(
 ) -> None:
     """Warn if a column of numbers has no category of `fit`, such as a text "1.0"."""
     given = column.dropna()
-    if column.dtype.kind in "iuf" and len(given) >= MANY and not values.any():
+    is_known = values[column.notna().to_numpy()].any()
+    if column.dtype.kind in "iuf" and len(given) >= MANY and not is_known:
         warnings.warn(
             f"Column {label!r}: expected categories as in fit, got {len(given)} numbers none "
-            f"of which is one, for example {given.iloc[0]}. They count as unknown.",
+            f"of which is among them, for example {given.iloc[0]}. They count as unknown.",
             stacklevel=level_of_user(),
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from torch import Tensor
@@ -82,20 +82,22 @@ class WithSettings:
     """A morphism whose fields are checked when it is made, not in the middle of a search."""
 
     def __post_init__(self) -> None:
-        for name, (is_valid, expected) in _SETTINGS.items():
-            value = getattr(self, name, None)
-            if hasattr(self, name) and not is_valid(value):
+        # Fields that the subclass of somebody else adds may have the same names.
+        own = [cls for cls in type(self).__mro__ if cls.__module__.startswith("skectonas.")]
+        for name in own[0].__dict__["__dataclass_fields__"]:
+            value, (is_valid, expected) = getattr(self, name), _SETTINGS[name]
+            if not is_valid(value):
                 raise ValueError(
                     f"{name} of {type(self).__name__} must be {expected}, got {value!r}."
                 )
 
 
 def _is_share(value: Any) -> bool:
-    return isinstance(value, Real) and 0 <= float(value) < math.inf
+    return isinstance(value, Real) and bool(0 <= cast(float, value) < math.inf)
 
 
 def _is_count(value: Any, least: int) -> bool:
-    return isinstance(value, Integral) and int(value) >= least
+    return isinstance(value, Integral) and bool(cast(int, value) >= least)
 
 
 def _is_choice(value: Any) -> bool:

@@ -393,7 +393,7 @@ class Search:
 
     def _end_generation(self, state: SearchState) -> SearchState:
         """Make the survivors the next parents, and continue with the next generation."""
-        best = self._select(state)
+        best = self._best_of((state.best, *state.survivors), state)
         front = self._front(state, state.survivors, best)
         is_improved = best is not state.best and not self._is_perfect(state.best)
         is_improved = is_improved or state.step == "warm-up"
@@ -438,7 +438,7 @@ class Search:
         control = replace(
             state.start,
             id=state.next_id,
-            generation=state.survivors[0].generation,  # the last that was played
+            generation=self._last_played(state),
             morphism="identity",
             parent=state.start.as_ancestor(),
             evaluations=(),
@@ -451,6 +451,11 @@ class Search:
         best = state.best if is_proven or not is_trained(control) else control
         front = self._front(state, filter(is_trained, [control]), best)
         return replace(state, best=best, survivors=(best,), front=front, step="final")
+
+    def _last_played(self, state: SearchState) -> int:
+        """Return the last generation of which there was a round, or that of the warm-up."""
+        entries = reversed(state.ledger.entries)
+        return next(entry.generation for entry in entries if entry.phase != "recovery")
 
     def _is_stuck(self, state: SearchState) -> bool:
         """Return whether the search ends because nothing has improved for long."""
@@ -559,9 +564,10 @@ class Search:
                 f"time_limit={self.clock.limit:g} seconds are over, and the start has not been "
                 "trained for a single batch. Allow more time."
             )
-        survivors = self._contenders(state) or (state.best,)
-        state = replace(state, survivors=survivors, untrained=(), round=0)
-        state = replace(state, finished=True, cut_short=True)
+        if not self._contenders(state):
+            front = self._front(state, state.survivors, state.best)
+            state = replace(state, front=front, survivors=(state.best,))
+        state = replace(state, untrained=(), round=0, finished=True, cut_short=True)
         match state.step:
             case "final":
                 return replace(state, step="done")

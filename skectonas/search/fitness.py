@@ -16,10 +16,10 @@ Measure: TypeAlias = Literal["score", "loss"]
 """What a fitness measures candidates by: the validation score, or the validation loss."""
 
 
-def value_of(candidate: Candidate | Ancestor, by: Measure) -> float:
+def value_of(candidate: Candidate, by: Measure) -> float:
     """Return the score of a candidate, or its negative loss; higher is better.
 
-    A candidate without a score, because the scorer raised, is the worst by its loss, too.
+    A candidate without a score, because the scorer failed, is the worst by its loss, too.
     """
     if by == "score" or candidate.score == -np.inf:
         return candidate.score
@@ -90,7 +90,8 @@ class Balanced:
 
     def final(self, candidate: Candidate, start: Ancestor) -> float:
         """Return the same, relative to the start."""
-        value, before = value_of(candidate, self.by), value_of(start, self.by)
+        value = value_of(candidate, self.by)
+        before = start.score if self.by == "score" else -start.loss
         if not np.isfinite(value):
             return -np.inf
         if not np.isfinite(before):

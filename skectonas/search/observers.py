@@ -28,10 +28,8 @@ class CallbackTasks:
     ----------
     estimator : estimator
         The estimator that has the callbacks, or inherits them from a meta-estimator.
-    X, y : object
+    X, y, sample_weight : object
         The arguments of `fit`.
-    metadata : dict
-        Its other arguments; those that are None are left out.
     fitted : callable
         Returns the fitted attributes for an outcome.
     """
@@ -41,12 +39,12 @@ class CallbackTasks:
         estimator: BaseEstimator,
         X: Any,
         y: Any,
-        metadata: dict[str, Any],
+        sample_weight: Any,
         fitted: Callable[[Outcome], dict[str, Any]],
     ) -> None:
         self.estimator, self.fitted = estimator, fitted
-        given = {name: value for name, value in metadata.items() if value is not None}
-        self._data = {"X": X, "y": y, "metadata": given or None}
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        self._data = {"X": X, "y": y, "metadata": metadata}
         root = estimator._init_callback_context(max_subtasks=None)
         self._open: list[CallbackContext] = [root]
         root.call_on_fit_task_begin(estimator=estimator, **self._data)

@@ -75,7 +75,7 @@ def usual_augmentation(
     if isinstance(augmentation, Augmentation):
         if augmentation.shift >= max(height, width):
             raise ValueError(
-                "augmentation: expected a shift by less than the sides of the images, "
+                "augmentation: expected a shift by less than the longer side of the images of "
                 f"{height}x{width} pixels, got {augmentation}"
             )
         return augmentation

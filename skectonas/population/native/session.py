@@ -282,6 +282,8 @@ class Session(AbstractContextManager["Session"]):
         If there is not enough memory.
     """
 
+    _handle: int | None = None
+
     def __init__(
         self,
         engine: Engine,
@@ -290,7 +292,6 @@ class Session(AbstractContextManager["Session"]):
         calibration: Source,
         check: Callable[[], None],
     ) -> None:
-        self._handle = None
         assert engine.library is not None
         self._library, self._check = engine.library, check
         library = engine.library
@@ -412,6 +413,7 @@ class Session(AbstractContextManager["Session"]):
         self._close()  # Ctrl-C may have come before `__enter__`
 
     def _close(self) -> None:
-        handle, self._handle = self._handle, None
-        if handle:
-            self._library.skectonas_close(handle)
+        with uninterrupted():
+            handle, self._handle = self._handle, None
+            if handle:
+                self._library.skectonas_close(handle)
