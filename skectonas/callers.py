@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-_setting = threading.Lock()
-_blocks: dict[object, warnings.catch_warnings[None]] = {}
-"""For each block of `no_warnings`, in any thread, what restores the filters of before."""
-
-
-def _renew_lock() -> None:
-    global _setting
-    _setting = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):  # another thread may have it, which the child lacks
-    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def inside_another_estimator() -> bool:
@@ -54,44 +39,13 @@ def level_of_user() -> int:
 def no_warnings(message: str = "") -> Iterator[None]:
     """Ignore the warnings of a block.
 
-    The filters belong to all threads. If blocks overlap, the first notes what was there, and
-    the last restores it. On its own, each would restore what it has found: the filter of
-    another.
+    The filters belong to all threads, so that blocks of several threads should be short.
 
     Parameters
     ----------
     message : str, default=""
         Regular expression for the beginning of the warnings that are meant.
     """
-    if getattr(sys.flags, "context_aware_warnings", False):  # each thread has its filters
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message)
-            yield
-        return
-    block = object()
-    try:
-        try:
-            _begin(block, message)
-            yield
-        finally:
-            _end(block)
-    finally:
-        _end(block)  # Ctrl-C may have come before the first was done
-
-
-def _begin(block: object, message: str) -> None:
-    with _setting:
-        if not _blocks:
-            restoring = warnings.catch_warnings()
-            restoring.__enter__()
-        else:
-            restoring = next(iter(_blocks.values()))
-        _blocks[block] = restoring
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message)
-
-
-def _end(block: object) -> None:
-    with _setting:
-        restoring = _blocks.pop(block, None)
-        if restoring is not None and not _blocks:
-            restoring.__exit__(None, None, None)
+        yield

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -22,7 +21,6 @@ from threadpoolctl import threadpool_limits
 
 import skectonas
 from skectonas import ConvCell, Dense, ECToNASClassifier, Topology
-from skectonas.callers import no_warnings
 from skectonas.morphisms import MORPHISMS, Activations, Context
 from skectonas.network import initial_weights
 from skectonas.population import engine_in_use
@@ -383,12 +381,6 @@ def test_cudnn_takes_the_same_algorithms_in_threads(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(cudnn, "deterministic", False)
     assert overlapping(lambda: undisturbed("cuda"), lambda: cudnn.deterministic)
     assert not cudnn.deterministic
-
-
-def test_warnings_are_told_again_after_threads() -> None:
-    before = list(warnings.filters)
-    overlapping(no_warnings, lambda: warnings.warn("not told", stacklevel=2))
-    assert warnings.filters == before
 
 
 def test_ctrl_c_waits() -> None:
