@@ -39,7 +39,7 @@ def level_of_user() -> int:
 def no_warnings(message: str = "") -> Iterator[None]:
     """Ignore the warnings of a block.
 
-    The filters belong to all threads, so that blocks of several threads should be short.
+    All threads share the filters, so a block should be short.
 
     Parameters
     ----------
