@@ -7,6 +7,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from skectonas.sharing import SharedSetting
+
+_kept_filters = SharedSetting(warnings.catch_warnings)
+
 
 def inside_another_estimator() -> bool:
     """Return whether scikit-learn or joblib, rather than the user, called `fit`."""
@@ -39,13 +43,14 @@ def level_of_user() -> int:
 def no_warnings(message: str = "") -> Iterator[None]:
     """Ignore the warnings of a block.
 
-    All threads share the filters, so a block should be short.
+    All threads share the filters. Where blocks overlap, all filters are restored when the last
+    one ends, so a block should be short.
 
     Parameters
     ----------
     message : str, default=""
         Regular expression for the beginning of the warnings that are meant.
     """
-    with warnings.catch_warnings():
+    with _kept_filters.block():
         warnings.filterwarnings("ignore", message)
         yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -10,6 +9,11 @@ from contextlib import contextmanager, nullcontext
 from types import FrameType
 
 import torch
+
+from skectonas.sharing import RenewedLock, SharedSetting, uninterrupted
+
+_here = threading.local()
+_setting = RenewedLock()
 
 
 @contextmanager
@@ -32,7 +36,7 @@ def undisturbed(device: torch.device | str = "cpu") -> Iterator[None]:
     kind = torch.device(device).type
     with (
         one_thread(),
-        same_algorithms() if kind == "cuda" else nullcontext(),
+        _same_algorithms.block() if kind == "cuda" else nullcontext(),
         torch.autocast(kind, enabled=False),
         torch.autocast("cpu", enabled=False),
         torch.inference_mode(False),
@@ -43,51 +47,18 @@ def undisturbed(device: torch.device | str = "cpu") -> Iterator[None]:
 
 
 @contextmanager
-def same_algorithms() -> Iterator[None]:
-    """Let cuDNN take the same algorithms in every run, of those that are deterministic."""
-    entered: list[tuple[bool, bool]] = []
-    try:
-        try:
-            _enter(entered)
-            yield
-        finally:
-            _leave(entered)
-    finally:
-        _leave(entered)  # Ctrl-C may have come before the first could make it wait
-
-
-_here = threading.local()
-_setting = threading.Lock()
-
-
-def _renew_lock() -> None:
-    global _setting
-    _setting = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):  # another thread may have it, which the child lacks
-    os.register_at_fork(after_in_child=_renew_lock)
-
-_inside: list[tuple[bool, bool]] = []
-"""For each block with the same algorithms, in any thread, the settings before the first."""
-
-
-def _enter(entered: list[tuple[bool, bool]]) -> None:
+def _deterministic_cudnn() -> Iterator[None]:
     cudnn = torch.backends.cudnn
-    with uninterrupted(), _setting:
-        entered.append(_inside[0] if _inside else (cudnn.deterministic, cudnn.benchmark))
-        _inside.extend(entered)
-        cudnn.deterministic, cudnn.benchmark = True, False
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
 
 
-def _leave(entered: list[tuple[bool, bool]]) -> None:
-    """Restore the settings after the last block."""
-    with uninterrupted(), _setting:
-        if entered:
-            before = entered.pop()
-            _inside.pop()
-            if not _inside:
-                torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before
+_same_algorithms = SharedSetting(_deterministic_cudnn)
+"""cuDNN takes the same algorithms in every run, of those that are deterministic."""
 
 
 @contextmanager
@@ -101,7 +72,7 @@ def one_thread() -> Iterator[None]:
     that number is kept.
     """
     # A thread that is new to torch adopts the current setting.
-    with uninterrupted(), _setting:
+    with uninterrupted(), _setting.lock:
         own = torch.get_num_threads()
     before = getattr(_here, "inside", False)
     if before and own == 1:
@@ -139,7 +110,7 @@ def _set_own(number: int) -> None:
         with go:
             torch.set_num_threads(elsewhere)
 
-    with uninterrupted(), _setting:
+    with uninterrupted(), _setting.lock:
         with go:
             thread = threading.Thread(target=put_back)
             try:
@@ -173,24 +144,3 @@ def terminated_as_interrupted() -> Iterator[None]:
     finally:
         # Again, as Ctrl-C may have come before the first.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C wait until the block has ended.
-
-    Only the main thread is ever interrupted. There is nothing to do in other threads, nor if
-    the signal is handled outside Python.
-    """
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
-        return
-    waiting: list[tuple[int, FrameType | None]] = []
-    signal.signal(signal.SIGINT, lambda *arguments: waiting.append(arguments))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        if waiting:
-            handler(*waiting[0])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -21,10 +23,12 @@ from threadpoolctl import threadpool_limits
 
 import skectonas
 from skectonas import ConvCell, Dense, ECToNASClassifier, Topology
+from skectonas.callers import no_warnings
 from skectonas.morphisms import MORPHISMS, Activations, Context
 from skectonas.network import initial_weights
 from skectonas.population import engine_in_use
-from skectonas.surroundings import one_thread, undisturbed, uninterrupted
+from skectonas.sharing import SharedSetting, uninterrupted
+from skectonas.surroundings import one_thread, undisturbed
 
 T = TypeVar("T")
 TOPOLOGY = Topology((8, 8, 1), [ConvCell(6), ConvCell(6, "max")], [Dense(8), Dense(6)], 10)
@@ -381,6 +385,52 @@ def test_cudnn_takes_the_same_algorithms_in_threads(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(cudnn, "deterministic", False)
     assert overlapping(lambda: undisturbed("cuda"), lambda: cudnn.deterministic)
     assert not cudnn.deterministic
+
+
+def test_warnings_are_told_again_after_threads() -> None:
+    before = list(warnings.filters)
+    overlapping(no_warnings, lambda: warnings.warn("not told", stacklevel=2))
+    assert warnings.filters == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes of this kind")
+def test_a_forked_process_leaves_the_blocks_of_other_threads() -> None:
+    values = [0]
+
+    @contextmanager
+    def setting() -> Iterator[None]:
+        values.append(1)
+        try:
+            yield
+        finally:
+            values.append(0)
+
+    shared = SharedSetting(setting)
+
+    def fork() -> int:
+        process = os.fork()
+        if not process:
+            with shared.block():
+                inside = values[-1]
+            os._exit(values[-1] * 2 + inside)
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+    began, end = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with shared.block():
+            began.set()
+            end.wait(10)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert began.wait(10)
+    assert fork() == 1  # made again and restored
+    with shared.block():
+        assert fork() == 3  # this thread is still inside, there as well
+    end.set()
+    thread.join()
+    assert values == [0, 1, 0]
 
 
 def test_ctrl_c_waits() -> None:

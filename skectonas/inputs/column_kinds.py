@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import datetime
 import numbers
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from typing import Any, ClassVar, Protocol, Self, TypeAlias
 
 import numpy as np
@@ -22,6 +21,8 @@ from numpy.typing import NDArray
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer
 from threadpoolctl import threadpool_limits
+
+from skectonas.sharing import SharedSetting
 
 Array: TypeAlias = NDArray[Any]
 Column: TypeAlias = "pd.Series[Any]"
@@ -34,7 +35,7 @@ TEXT_COMPONENTS = 30
 TEXT_ROWS = 10_000
 NEGLIGIBLE = 1e-6
 
-_ONE_AT_A_TIME = threading.Lock()
+_one_thread_of_blas = SharedSetting(partial(threadpool_limits, 1, user_api="blas"))
 
 _NUMBERS = (numbers.Real, Decimal, np.bool_)
 _TIMES = (datetime.date, np.datetime64)
@@ -231,7 +232,7 @@ class Texts:
         some = texts[texts.notna()].iloc[:: len(texts) // TEXT_ROWS + 1]
         n_grams = _n_grams(some.to_numpy(object))
         # With more threads the sums would have other last bits.
-        with _ONE_AT_A_TIME, threadpool_limits(1, user_api="blas"):
+        with _one_thread_of_blas.block():
             directions = TruncatedSVD(TEXT_COMPONENTS, random_state=0).fit(n_grams)
         strengths = directions.singular_values_
         leading = directions.components_[strengths > NEGLIGIBLE * strengths[0]]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from skectonas.population.native.layout import Layout
 from skectonas.population.native.library import Engine
-from skectonas.surroundings import uninterrupted
+from skectonas.sharing import uninterrupted
 from skectonas.topology import ALL_POOLINGS, ConvCell
 from skectonas.training import NO_AUGMENTATION, Augmentation
 
