@@ -547,20 +547,20 @@ class ECToNASClassifier(
                     observers.append(tasks)
                 keep = None if checkpoint is None else checkpoint.keep
                 outcome = search.run(state, observers, keep)
-                if checkpoint is not None:
-                    checkpoint.finish()
         finally:
             if device.type == "cuda":
                 torch.cuda.empty_cache()  # return the memory of the search
         self.__dict__.update(basis.attributes(outcome))
         error: BaseException | None = outcome.error
-        endings: list[Callable[[], None]] = [partial(self._warn_of, outcome, search)]
+        endings: list[Callable[[], None]] = [] if checkpoint is None else [checkpoint.finish]
+        endings += [partial(self._warn_of, outcome, search)]
         endings += [] if tasks is None else [tasks.finish]
         for ending in endings:
             try:
                 ending()
-            # A warning that the user has made an error, or Ctrl-C.
-            except (Exception, KeyboardInterrupt) as raised:
+            except KeyboardInterrupt as raised:
+                error = raised
+            except Exception as raised:  # a warning that the user has made an error
                 error = error or raised
         if error is not None:
             error.add_note("The estimator is fitted with the best network so far.")

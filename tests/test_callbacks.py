@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import as_table, quick
+from helpers import as_table, failing_trainer, quick
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -157,19 +157,30 @@ def test_sample_weights_are_passed_on(digits: Any) -> None:
     assert all(metadata["sample_weight"] is weights for *_, metadata in watch.data)
 
 
-def test_ctrl_c_in_the_last_callback_keeps_the_network(digits: Any) -> None:
-    class Interrupted(Watch):
-        def on_fit_task_end(self, estimator: Any, context: Any, **given: Any) -> bool:
-            if context.task_name == "fit":
-                raise KeyboardInterrupt
-            return False
+class Interrupted(Watch):
+    """Presses Ctrl-C at the very end."""
 
+    def on_fit_task_end(self, estimator: Any, context: Any, **given: Any) -> bool:
+        if context.task_name == "fit":
+            raise KeyboardInterrupt
+        return False
+
+
+def test_ctrl_c_in_the_last_callback_keeps_the_network(digits: Any) -> None:
     clf = quick(30)
     with pytest.raises(KeyboardInterrupt) as caught:
         clf.set_callbacks(Interrupted()).fit(*digits)
     assert "best network so far" in caught.value.__notes__[0]
     expected = quick(30).fit(*digits).predict_proba(digits[0])
     np.testing.assert_array_equal(clf.predict_proba(digits[0]), expected)
+
+
+def test_ctrl_c_in_the_last_callback_counts_more_than_an_error(
+    digits: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_trainer(monkeypatch, 2, RuntimeError("the machine is on fire"))
+    with pytest.raises(KeyboardInterrupt):  # which a grid search does not turn into a score
+        quick(60).set_callbacks(Interrupted()).fit(*digits)
 
 
 @pytest.mark.parametrize("broken", [{"learning_rate": 1e30}, {"budget": 1e-9}])

@@ -247,6 +247,24 @@ def test_a_full_disk_does_not_end_the_search(
     assert bits(clf, digits[0]) == bits(quick(60).fit(*digits), digits[0])
 
 
+def test_a_last_state_that_cannot_be_written_loses_nothing(
+    digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Checkpoint.write
+
+    def full_at_the_end(self: Checkpoint, state: SearchState) -> None:
+        if state.step == "done":
+            raise OSError(28, "No space left on device")
+        write(self, state)
+
+    monkeypatch.setattr(Checkpoint, "write", full_at_the_end)
+    clf = quick(20, checkpoint=tmp_path / "search")
+    with pytest.raises(UserWarning, match="not written") as caught:  # warnings are errors
+        clf.fit(*digits)
+    assert "best network so far" in caught.value.__notes__[0]
+    assert bits(clf, digits[0]) == bits(quick(20).fit(*digits), digits[0])
+
+
 def test_writing_takes_a_small_part_of_the_time(
     digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

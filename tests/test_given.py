@@ -13,6 +13,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import torch
 from helpers import as_table, census, quick
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -305,6 +306,22 @@ def test_objects_are_encoded_alike_in_every_part_of_the_rows(kind: str) -> None:
     for part in (slice(1), slice(2), slice(3, 4)):
         found = clf.predict_proba(convert(rows[part]))
         np.testing.assert_allclose(found, expected[part], rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["datetime64[ns]", "timedelta64[ns]", "datetime64[s]"])
+def test_rows_of_times_are_those_of_fit(dtype: str) -> None:
+    rows = list(np.arange(60).reshape(30, 2).astype(dtype))
+    clf = quick(11).fit(rows, np.arange(30) % 3)
+    np.testing.assert_array_equal(clf.predict_proba(rows), clf.predict_proba(np.array(rows)))
+
+
+@pytest.mark.parametrize("box", [np.array, torch.tensor])
+def test_rows_of_boxed_numbers(box: Callable[[float], Any]) -> None:
+    X = np.random.default_rng(0).normal(size=(30, 2))
+    clf = quick(11).fit(pd.DataFrame(X), np.arange(30) % 3)
+    boxed = [[box(float(value)) for value in row] for row in X]
+    # A tensor of floats has single precision.
+    np.testing.assert_allclose(clf.predict_proba(boxed), clf.predict_proba(X), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["polars", "table"])

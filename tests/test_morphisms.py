@@ -364,3 +364,8 @@ def test_settings_are_checked_before_a_search(
 ) -> None:
     with pytest.raises(ValueError, match=f"{name} of {morphism.__name__} must be .*, got"):
         morphism(**{name: value})
+
+
+def test_a_list_of_settings_is_a_tuple() -> None:
+    morphism = AddCell(extra=[3], poolings=["max"])  # type: ignore[arg-type]
+    assert {morphism: 1}[AddCell(extra=(3,), poolings=("max",))] == 1

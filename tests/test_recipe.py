@@ -191,3 +191,10 @@ def test_images_are_mirrored_or_not(value: Any) -> None:
 def test_images_are_not_shifted_out_of_their_frame(digits: Any) -> None:
     with pytest.raises(ValueError, match="augmentation: expected a shift by less than"):
         quick(3, augmentation=Augmentation(shift=8)).fit(*digits)
+    X, y = digits
+    with pytest.raises(ValueError, match="less than the sides of the images of 8x4 pixels"):
+        quick(3, augmentation=Augmentation(shift=4)).fit(X[:, :, :4], y)
+    # Signals are images of one row.
+    signals = X.reshape(-1, 1, 64, 1)
+    clf = quick(3, augmentation=Augmentation(shift=4)).fit(signals, y)
+    assert clf.predict(signals).shape == y.shape

@@ -339,6 +339,10 @@ class TestCategories:
         assert not found.any()
         with pytest.warns(UserWarning, match="'x'.*got 5 numbers"):
             encode([*texts, None], [2.0, 2.0, 1.0, 2.0, 1.0, np.nan])
+        for numbers in ([2.0, 1, 2, 1, 2, None], [True, False, True, True, True]):
+            objects = pd.Series(numbers, dtype=object)
+            with pytest.warns(UserWarning, match="'x'.*got 5 numbers"):
+                encode(texts, objects)
         same(encode(texts, [2.0] * 4)[0], np.zeros((4, 3)))  # may be chance
         assert encode([*"1a" * 9], [2.0] * 9 + [1.0])[0].sum() == 1
 

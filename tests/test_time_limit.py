@@ -144,6 +144,33 @@ def test_a_limit_of_time_leaves_room_for_the_control(
     assert outcome.winner.n_parameters > SMALL.n_parameters  # which was proven
 
 
+@pytest.mark.parametrize("limit", [4.0, 7.0, 12.0])
+def test_a_generation_that_is_cut_off_is_not_one_without_improvement(
+    limit: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def epochs(n_iter_no_change: int | None) -> list[float]:
+        watch = _watch(monkeypatch)
+        settings = {"final_fraction": 0.3, "n_rounds": 1, "max_parameters": 400}
+        search = a_search(
+            Improving(watch, 0.01, 0.005), n_iter_no_change=n_iter_no_change, **settings
+        )
+        object.__setattr__(search, "clock", Clock(limit, watch.now))
+        start = search.initial_state([SMALL], Ledger(math.inf, STEPS_PER_EPOCH))
+        return search.run(start).state.ledger.to_frame()["epochs"].tolist()
+
+    assert epochs(1) == epochs(None)
+
+
+class Improving(SlowTrainer):
+    """The longer a network is trained, the better it becomes."""
+
+    def train(self, candidates: Any, n_steps: Any, *rest: Any) -> list[Candidate]:
+        trained = super().train(candidates, n_steps, *rest)
+        losses = [1 / (1 + candidate.n_steps) for candidate in trained]
+        evaluations = [(Evaluation(loss, loss, 1 - loss),) for loss in losses]
+        return [replace(c, evaluations=e) for c, e in zip(trained, evaluations, strict=True)]
+
+
 def test_the_final_training_fills_its_share_of_the_time(watch: Watch) -> None:
     trainer = SlowTrainer(watch, 0.01, 0.005)
     search = a_search(trainer, final_fraction=0.3, max_parameters=500)

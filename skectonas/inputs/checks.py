@@ -242,8 +242,8 @@ def _stacked(X: Sequence[Any] | Array, keeps_objects: bool) -> Array:
     try:
         stacked = np.asarray(rows)
         # numpy would turn numbers among texts into texts, and booleans among numbers into them.
-        as_objects = keeps_objects or stacked.dtype.kind in "SU"
-        return np.array(rows, dtype=object) if as_objects else stacked
+        as_objects = stacked.dtype.kind in ("SUbiuf" if keeps_objects else "SU")
+        return _without_boxes(np.array(rows, dtype=object)) if as_objects else stacked
     except ValueError as error:
         shapes = sorted({np.shape(row) for row in X})
         if len(shapes) < 2:
@@ -252,6 +252,14 @@ def _stacked(X: Sequence[Any] | Array, keeps_objects: bool) -> Array:
             "X must hold rows or images of one shape, got a list with the shapes "
             f"{', '.join(map(str, shapes[:5]))}{', ...' if len(shapes) > 5 else ''}."
         ) from error
+
+
+def _without_boxes(objects: Array) -> Array:
+    """Return objects with the values of arrays and tensors without dimensions."""
+    kinds = np.frompyfunc(lambda value: isinstance(value, (np.ndarray, torch.Tensor)), 1, 1)
+    boxed = kinds(objects).astype(bool)
+    objects[boxed] = [value.item() for value in objects[boxed]]
+    return objects
 
 
 def _check_format(X: Any) -> None:

@@ -381,7 +381,8 @@ def _name_of_zone(zone: Any) -> str | None:
     name: str | None = getattr(zone, "key", None) or getattr(zone, "zone", None)
     try:
         if name is not None:  # of zoneinfo and pytz
-            return None if pd.Timestamp(0, tz=name).tz is None else name
+            is_local = name == "localtime"  # of whichever machine
+            return None if is_local or pd.Timestamp(0, tz=name).tz is None else name
         offset = zone.utcoffset(None)
         fixed = str(datetime.timezone(offset))
         return fixed if pd.Timestamp(0, tz=fixed).utcoffset() == offset else None

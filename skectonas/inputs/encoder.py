@@ -350,8 +350,9 @@ class InputEncoder:
                 f"these are not numeric: {others}"
             )
         array = X.to_numpy()
-        if array.dtype == object:
-            array = X.to_numpy(dtype=np.float64, na_value=np.nan)
+        if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+            with np.errstate(over="ignore"):  # what float64 cannot hold becomes infinite
+                array = X.astype(object).where(X.notna(), np.nan).to_numpy(np.float64)
         infinite = X.columns[np.isinf(array).any(axis=0)].tolist()
         if infinite:
             raise ValueError(f"X: expected finite values, got infinite ones in {infinite}")

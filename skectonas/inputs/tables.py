@@ -25,6 +25,9 @@ MEASURED = {"numbers": "numbers", "durations": "time spans", "dates": "dates"}
 MANY = 5
 """So many values that none of them can be read is no chance."""
 
+NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal", "boolean")
+"""What pandas calls the numbers in a column, booleans included."""
+
 MISSING = frozenset({"", "?", "-", "na", "n/a", "nan", "none", "null"})
 """Texts that are meant to say that a value is missing, in lower case."""
 
@@ -240,8 +243,9 @@ def _warn_if_unknown(
 ) -> None:
     """Warn if a column of numbers has no category of `fit`, such as a text "1.0"."""
     given = column.dropna()
-    is_known = values[column.notna().to_numpy()].any()
-    if column.dtype.kind in "iuf" and len(given) >= MANY and not is_known:
+    if len(given) < MANY or values[column.notna().to_numpy()].any():
+        return
+    if pd.api.types.infer_dtype(given) in NUMBERS:
         warnings.warn(
             f"Column {label!r}: expected categories as in fit, got {len(given)} numbers none "
             f"of which is among them, for example {given.iloc[0]}. They count as unknown.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, Protocol, cast
@@ -84,12 +84,14 @@ class WithSettings:
     def __post_init__(self) -> None:
         # Fields that the subclass of somebody else adds may have the same names.
         own = [cls for cls in type(self).__mro__ if cls.__module__.startswith("skectonas.")]
-        for name in own[0].__dict__["__dataclass_fields__"]:
+        for name in (field.name for field in fields(cast(Any, own[0]))):
             value, (is_valid, expected) = getattr(self, name), _SETTINGS[name]
             if not is_valid(value):
                 raise ValueError(
                     f"{name} of {type(self).__name__} must be {expected}, got {value!r}."
                 )
+            if isinstance(value, list):
+                object.__setattr__(self, name, tuple(value))  # the morphism can be hashed
 
 
 def _is_share(value: Any) -> bool:

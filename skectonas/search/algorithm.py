@@ -397,7 +397,8 @@ class Search:
         front = self._front(state, state.survivors, best)
         is_improved = best is not state.best and not self._is_perfect(state.best)
         is_improved = is_improved or state.step == "warm-up"
-        n_unimproved = 0 if is_improved else state.n_unimproved + 1
+        # What time has cut off might still have improved.
+        n_unimproved = 0 if is_improved else state.n_unimproved + (not state.cut_short)
         return self._next_generation(
             replace(state, front=front, best=best, n_unimproved=n_unimproved)
         )

@@ -129,7 +129,7 @@ class Checkpoint:
             self.write(state)
         except OSError as error:
             warnings.warn(
-                f"The checkpoint was not written: {error}. The search goes on.",
+                f"The checkpoint was not written: {error}. This does not end the search.",
                 stacklevel=level_of_user(),
             )
         now = time.monotonic()

@@ -73,9 +73,11 @@ def usual_augmentation(
     """
     height, width, _ = image_shape
     if isinstance(augmentation, Augmentation):
-        if augmentation.shift >= max(height, width):
+        # A side of one pixel stays as it is, wherever it is shifted.
+        sides = [side for side in (height, width) if side > 1] or [1]
+        if augmentation.shift >= min(sides):
             raise ValueError(
-                "augmentation: expected a shift by less than the longer side of the images of "
+                "augmentation: expected a shift by less than the sides of the images of "
                 f"{height}x{width} pixels, got {augmentation}"
             )
         return augmentation

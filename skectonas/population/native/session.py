@@ -410,7 +410,9 @@ class Session(AbstractContextManager["Session"]):
         self._close()
 
     def __del__(self) -> None:
-        self._close()  # Ctrl-C may have come before `__enter__`
+        # Ctrl-C may have come before `__enter__`. Here, it would be lost if it had to wait.
+        if self._handle:
+            self._close()
 
     def _close(self) -> None:
         with uninterrupted():
