@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import partial
 from types import CodeType
@@ -56,8 +56,16 @@ def fingerprint_of(
     }
 
 
-def text_of(value: Any) -> str:
+def text_of(value: Any, inside: frozenset[int] = frozenset()) -> str:
     """Return a text that equal values have in common, in every process.
+
+    Parameters
+    ----------
+    value : object
+        Any value.
+    inside : frozenset of int, default=frozenset()
+        The ids of the values that this one is a part of. One that is a part of itself is
+        written once.
 
     Examples
     --------
@@ -66,48 +74,50 @@ def text_of(value: Any) -> str:
     >>> text_of({"layers": [Dense(5)], "budget": 40.0})
     "{'budget': 40, 'layers': [skectonas.topology.Dense(units=5)]}"
     """
+    if id(value) in inside:
+        return "<itself>"
+    text = partial(text_of, inside=inside | {id(value)})
     if isinstance(value, float) and value.is_integer():
         return repr(int(value))
     if isinstance(value, Mapping):
-        pairs = sorted((repr(key), text_of(part)) for key, part in value.items())
+        pairs = sorted((repr(key), text(part)) for key, part in value.items())
         return "{" + ", ".join(f"{key}: {part}" for key, part in pairs) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(text_of, value)) + "]"
+        return "[" + ", ".join(map(text, value)) + "]"
     if isinstance(value, set | frozenset):
-        return "{" + ", ".join(sorted(map(text_of, value))) + "}"
+        return "{" + ", ".join(sorted(map(text, value))) + "}"
     if isinstance(value, np.ndarray):
-        return text_of(value.tolist())
+        return text(value.tolist())
     if isinstance(value, np.generic):
-        return text_of(value.item())
+        return text(value.item())
     if isinstance(value, partial):
-        return f"partial({text_of([value.func, value.args, value.keywords])})"
+        return f"partial({text([value.func, value.args, value.keywords])})"
     if isinstance(value, type | torch.dtype | torch.device):
         return repr(value)
     name = getattr(value, "__qualname__", None)
     if name is not None:
-        return f"{value.__module__}.{name}" + _what_a_name_leaves_open(value)
+        return f"{value.__module__}.{name}" + _what_a_name_leaves_open(value, text)
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     if is_dataclass(value):
-        parts = ", ".join(f"{f.name}={text_of(getattr(value, f.name))}" for f in fields(value))
+        parts = ", ".join(f"{f.name}={text(getattr(value, f.name))}" for f in fields(value))
         return f"{kind}({parts})"
     slots = [name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ())]
     if not slots and not hasattr(value, "__dict__"):
         return repr(value)
     held = {name: getattr(value, name) for name in slots if hasattr(value, name)}
-    return kind + text_of({**held, **getattr(value, "__dict__", {})})
+    return kind + text({**held, **getattr(value, "__dict__", {})})
 
 
-def _what_a_name_leaves_open(function: Any) -> str:
+def _what_a_name_leaves_open(function: Any, text: Callable[[Any], str]) -> str:
     """Return what tells a method, or a function made in another, from others of its name."""
     if inspect.ismethod(function):
-        return f" of {text_of(function.__self__)}"
+        return f" of {text(function.__self__)}"
     if not inspect.isfunction(function):
         return ""
     if not function.__closure__ and "<" not in function.__qualname__:
         return ""
     held = [cell.cell_contents for cell in function.__closure__ or ()]
-    others = [value for value in held if value is not function]  # it may call itself
-    given = text_of([function.__defaults__, function.__kwdefaults__, others])
+    given = text([function.__defaults__, function.__kwdefaults__, held])
     return f" {_text_of_code(function.__code__)} {given}"
 
 

@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator
 from skectonas.callers import level_of_user
 from skectonas.candidate import Ancestor, Candidate
 from skectonas.estimators import draw_seed
-from skectonas.fingerprint import digest_of_rows, fingerprint_of
+from skectonas.fingerprint import digest_of_rows, fingerprint_of, text_of
 from skectonas.inputs import InputEncoder
 from skectonas.morphisms import GREEDY_MORPHISMS, MORPHISMS
 from skectonas.network import build, weights_of
@@ -361,7 +361,8 @@ def _checkpoint(
 ) -> Checkpoint:
     """Return where the states of a search are kept; `digest` returns that of its rows."""
     _, state, basis, _ = prepared
-    fingerprint = fingerprint_of(estimator, digest(), basis.seed, state) | {
+    rows = f"{digest()} of {text_of(basis.classes)}"
+    fingerprint = fingerprint_of(estimator, rows, basis.seed, state) | {
         SCALING: basis.encoder.column_scaling,
         WEIGHT_DECAY: repr(basis.weight_decay),
     }

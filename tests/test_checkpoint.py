@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from helpers import failing_trainer, quick, texts
 from killing import KilledFit, Workers, bits
 from quick_processes import processes
@@ -24,7 +25,7 @@ from test_search_state import a_fit, found
 from skectonas import ECToNASClassifier
 from skectonas.morphisms import AddUnits, Identity
 from skectonas.population import FusedTrainer
-from skectonas.search import SearchState
+from skectonas.search import Greedy, SearchState
 from skectonas.search import checkpoint as checkpoints
 from skectonas.search.checkpoint import DIGEST_SIZE, HEAD, Checkpoint
 
@@ -245,6 +246,60 @@ def test_a_full_disk_does_not_end_the_search(
     with pytest.warns(UserWarning, match="The checkpoint was not written: .*No space left"):
         clf = quick(60, checkpoint=tmp_path / "search").fit(*digits)
     assert bits(clf, digits[0]) == bits(quick(60).fit(*digits), digits[0])
+
+
+def test_ctrl_c_while_it_is_written_loses_no_state(
+    digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, write, calls = tmp_path / "search", checkpoints.write_file, []
+
+    def interrupted(*arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        write(*arguments)
+
+    monkeypatch.setattr(checkpoints, "write_file", interrupted)
+    monkeypatch.setattr(checkpoints, "MOST_OF_TIME", 1e9)  # every state is written at once
+    with pytest.warns(UserWarning, match="interrupted"):
+        clf = quick(60, checkpoint=path).fit(*digits)
+    assert len(_state_of(path).ledger.entries) == len(clf.history_)
+
+
+def test_other_classes_are_refused(digits: Any, tmp_path: Path) -> None:
+    X, y = digits[0], digits[1] % 2
+    path = tmp_path / "search"
+    quick(8, scoring="f1", checkpoint=path).fit(X, y)  # that of the upper class
+    with pytest.raises(ValueError, match="X, y, sample_weight or groups"):
+        quick(8, scoring="f1", checkpoint=path).fit(X, 1 + y)
+
+
+def test_a_fitness_may_return_tensors(digits: Any, tmp_path: Path) -> None:
+    clf = quick(60, selection=InTensors(), checkpoint=tmp_path / "search")
+    fit = partial(clf.fit, *digits)
+    assert bits(fit(), digits[0]) == bits(fit(), digits[0])
+
+
+class InTensors(Greedy):
+    def __call__(self, candidate: Any) -> Any:
+        return torch.tensor(super().__call__(candidate))
+
+
+def test_a_score_may_refer_to_itself(digits: Any, tmp_path: Path) -> None:
+    score = Registered()
+    fit = partial(quick(8, scoring=score, checkpoint=tmp_path / "search").fit, *digits)
+    assert bits(fit(), digits[0]) == bits(fit(), digits[0])
+    score.registry.append("another")
+    with pytest.raises(ValueError, match="scoring"):
+        fit()
+
+
+class Registered:
+    def __init__(self) -> None:
+        self.registry: list[Any] = [self]
+
+    def __call__(self, estimator: Any, X: Any, y: Any) -> float:
+        return float(np.mean(estimator.predict(X) == y))
 
 
 def test_a_last_state_that_cannot_be_written_loses_nothing(

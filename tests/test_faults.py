@@ -93,6 +93,24 @@ def test_an_error_before_the_end_of_the_warm_up_changes_nothing(
     assert not hasattr(caught.value, "__notes__")
 
 
+@pytest.mark.parametrize("generation", [1, 2])
+def test_a_fitness_that_raises_loses_nothing(digits: Any, generation: int) -> None:
+    class Broken:
+        def __call__(self, candidate: Candidate) -> float:
+            return candidate.score
+
+        def final(self, candidate: Candidate, start: Any) -> float:
+            if candidate.generation >= generation:
+                raise ZeroDivisionError("mine")
+            return candidate.score
+
+    clf = quick(60, selection=Broken(), n_parents=1, n_rounds=1, warmup_epochs=2)
+    with pytest.raises(ZeroDivisionError, match="mine") as caught:
+        clf.fit(*digits)
+    assert caught.value.__notes__ == ["The estimator is fitted with the best network so far."]
+    assert clf.score(*digits) > 0.5
+
+
 def test_a_grid_search_sees_the_error(digits: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     failing_trainer(monkeypatch, 2, RuntimeError("the machine is on fire"))
     with pytest.raises(RuntimeError, match="on fire"):

@@ -42,6 +42,21 @@ WIDE = Topology((6, 6, 1), [], [Dense(9)], 3)
 NARROW = Topology((6, 6, 1), [], [Dense(2)], 3)
 
 
+@given(budget=st.floats(1, 300), warmup_epochs=st.floats(0.1, 10))
+def test_a_start_that_is_trained_alone_has_no_children(
+    budget: float, warmup_epochs: float
+) -> None:
+    outcome, history, _, _ = run(budget, final_fraction=1.0, warmup_epochs=warmup_epochs)
+    assert set(history["phase"]) <= {"warm-up", "final"}
+    assert outcome.winner.topology == SMALL
+
+
+@pytest.mark.parametrize(("budget", "fraction"), [(10, 0.7), (30, 0.1), (300, 0.9)])
+def test_the_reserve_is_not_an_epoch_too_small(budget: float, fraction: float) -> None:
+    _, history, _, _ = run(budget, final_fraction=fraction, warmup_epochs=1)
+    assert history["epochs"].iloc[-1] >= round(fraction * budget)
+
+
 @given(budget=st.floats(1, 300), fraction=st.sampled_from([0.1, 0.3, 0.5, 0.9, 1.0]))
 def test_the_reserve_is_spent_on_the_best(budget: float, fraction: float) -> None:
     outcome, history, trainer, state = run(budget, final_fraction=fraction)

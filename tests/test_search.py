@@ -327,6 +327,20 @@ def test_diverged_children_lose_and_a_diverged_start_is_an_error() -> None:
         run(100, Diverging())
 
 
+def test_a_generation_that_diverges_is_not_the_end() -> None:
+    class Once(FakeTrainer):
+        def train(self, candidates: Any, *rest: Any) -> list[Candidate]:
+            infinite = Evaluation(np.inf, np.inf, -np.inf)
+            return [
+                replace(c, evaluations=(infinite,)) if c.generation == 2 else c
+                for c in super().train(candidates, *rest)
+            ]
+
+    outcome, history, _, _ = run(900, Once())
+    assert history["generation"].max() > 3
+    assert 2 not in [c.generation for c in outcome.lineage]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_recovery_alone_decides_nothing(seed: int) -> None:
     class Noisy(FakeTrainer):

@@ -65,17 +65,26 @@ def reconnect(
 def ridge_regression(inputs: Tensor, targets: Tensor, ridge: float) -> Tensor:
     """Return the weights (inputs, targets) of a ridge regression without intercept.
 
-    Products are computed in the precision of the inputs; the equations are solved in float64.
+    Products are computed in the precision of the inputs, or in float64 if that is not enough;
+    the equations are solved in float64.
     """
     n_rows, n_inputs = inputs.shape
     few_inputs = n_inputs <= n_rows
-    equations = _lower_gram(inputs.T if few_inputs else inputs).double()
+    rows = inputs.T if few_inputs else inputs
     penalty = ridge * inputs.square().sum() / n_inputs + torch.finfo(inputs.dtype).tiny
-    equations.diagonal().add_(penalty)
-    factor, _ = torch.linalg.cholesky_ex(equations)
+    factor, failed = _cholesky(_lower_gram(rows), penalty)
+    if failed:  # the rounding exceeds the penalty if one direction of many inputs dominates
+        factor, _ = _cholesky(_lower_gram(rows.double()), penalty)
     if few_inputs:
         return torch.cholesky_solve((inputs.T @ targets).double(), factor).to(inputs)
     return inputs.T @ torch.cholesky_solve(targets.double(), factor).to(inputs)
+
+
+def _cholesky(gram: Tensor, penalty: Tensor) -> tuple[Tensor, Tensor]:
+    equations = gram.double()
+    equations.diagonal().add_(penalty)
+    factor, failed = torch.linalg.cholesky_ex(equations)
+    return factor, failed
 
 
 def _lower_gram(rows: Tensor) -> Tensor:

@@ -186,6 +186,7 @@ class Search:
             If the start is far worse than guessing after its warm-up.
         """
         tasks = OpenTasks(self, observers)
+        error: BaseException | None = None
         try:
             while tasks.switch(state, self._tasks(state)) and state.step != "done":
                 try:
@@ -195,13 +196,19 @@ class Search:
                     state = self._without_time(state)
                 if keep is not None and not state.cut_short:
                     keep(state)
-        except (Exception, KeyboardInterrupt) as error:
+        except (Exception, KeyboardInterrupt) as raised:
             if not state.survivors:
                 raise
-            if isinstance(error, Exception):
-                return replace(self.outcome(state), error=error)
-            return replace(self.outcome(state), interrupted=True)
-        return self.outcome(state)
+            error = raised
+        try:
+            outcome = self.outcome(state)
+        except (Exception, KeyboardInterrupt) as raised:  # of a fitness of the user's own
+            error = error or raised
+            safe = replace(state, finalist=state.finalist or state.best)  # nothing to compare
+            outcome = replace(self.outcome(safe), state=state)
+        if isinstance(error, Exception):
+            return replace(outcome, error=error)
+        return replace(outcome, interrupted=error is not None)
 
     def advance(self, state: SearchState) -> SearchState:
         """Return the state after the next step; the given state is not changed.
@@ -399,17 +406,22 @@ class Search:
         is_improved = is_improved or state.step == "warm-up"
         # What time has cut off might still have improved.
         n_unimproved = 0 if is_improved else state.n_unimproved + (not state.cut_short)
+        # Children of what has diverged would be no better.
+        parents = tuple(filter(is_trained, state.survivors)) or (best,)
         return self._next_generation(
-            replace(state, front=front, best=best, n_unimproved=n_unimproved)
+            replace(
+                state,
+                survivors=parents,
+                front=front,
+                best=best,
+                n_unimproved=n_unimproved,
+            )
         )
 
     def _next_generation(self, state: SearchState) -> SearchState:
         """Continue with a generation, or with the final training if there can be none."""
-        if (
-            self._costs.left(state.ledger) > 0
-            and not state.finished
-            and not self._is_stuck(state)
-        ):
+        is_over = state.finished or self._is_stuck(state) or self.settings.final_fraction == 1
+        if self._costs.left(state.ledger) > 0 and not is_over:
             return replace(state, step="mutation")
         if state.ledger.left < state.ledger.steps_per_epoch:
             return replace(state, step="done")

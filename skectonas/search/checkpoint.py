@@ -121,12 +121,12 @@ class Checkpoint:
 
     def finish(self) -> None:
         """Write the last state that was to be kept, unless it is written."""
-        state, self._unwritten = self._unwritten, None
-        if state is None:
+        if self._unwritten is None:
             return
         began = time.monotonic()
         try:
-            self.write(state)
+            self.write(self._unwritten)
+            self._unwritten = None  # not earlier: Ctrl-C may come
         except OSError as error:
             warnings.warn(
                 f"The checkpoint was not written: {error}. This does not end the search.",

@@ -15,6 +15,10 @@ MOST_FOR_THE_END = 0.9
 """Share of the final training of a search without a budget that has ended early."""
 
 
+ROUNDING = 1e-9
+"""Epochs, far below one batch, by which a product such as 0.7 * 10 may be too small."""
+
+
 @dataclass(frozen=True)
 class Costs:
     """What the steps of a search cost.
@@ -37,7 +41,8 @@ class Costs:
     def reserved(self, ledger: Ledger) -> int:
         """Return the batches that are reserved for the final training, in whole epochs."""
         per_epoch = self.final_epoch(ledger)
-        return int(self.settings.final_fraction * ledger.total / per_epoch) * per_epoch
+        n_epochs = self.settings.final_fraction * ledger.total / per_epoch
+        return int(n_epochs + ROUNDING) * per_epoch
 
     def of_early_end(self, ledger: Ledger) -> int:
         """Return the batches of the final training of a search that has ended early.

@@ -131,5 +131,6 @@ def rank(candidate: Candidate, fitness: float) -> tuple[float, float, int, int]:
 
     A fitness that is no number is the lowest.
     """
+    fitness = float(fitness)  # one of the user's own may give another number
     fitness = -np.inf if np.isnan(fitness) else fitness
     return fitness, -candidate.loss, -candidate.n_parameters, -candidate.id

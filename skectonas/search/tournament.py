@@ -53,7 +53,7 @@ class Draw:
         list of Verdict
             One for each competitor. One competitor of each bracket has won.
         """
-        values = [fitness(candidate) for candidate in trained]
+        values = [float(fitness(candidate)) for candidate in trained]
         ranks = [rank(c, value) for c, value in zip(trained, values, strict=True)]
         winners: dict[int, int] = {}
         for i, bracket in enumerate(self.brackets):
