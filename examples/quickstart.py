@@ -53,5 +53,5 @@ X, y = load_breast_cancer(return_X_y=True, as_frame=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=0)
 clf = ECToNASClassifier(alpha=0.5, budget=200, random_state=0).fit(X_train, y_train)
 
-print("\nBreast cancer, with a liking for small networks")
+print("\nBreast cancer, with a preference for small networks")
 tell(clf, X_test, y_test)

@@ -94,11 +94,11 @@ class ECToNASClassifier(
         With "auto", topologies of a size that suits the data are trained in the warm-up, a
         convolutional one for images and two dense ones for tables, and the best of them become
         the first parents. With `alpha` below 1, there are narrower ones among them, and for
-        tables one without hidden layers. The time of an epoch is limited: no network needs more
-        than four times the multiplications of the largest of them. For images it is twice as
-        many, and for up to 10,000 images one and a half times. A topology that was found with
-        columns in pieces fits every table with such columns, since the number of pieces depends
-        on the rows.
+        tables one without hidden layers. The number of multiplications of a network is limited,
+        and so is the time of an epoch. The limit is four times that of the largest start, twice
+        for images, and one and a half times for up to 10,000 images. The number of pieces of
+        columns depends on the rows, so a topology that was found with pieces fits every table
+        with pieces.
     scoring : str or callable, default="accuracy"
         The score that candidates are compared by on the validation rows: "accuracy",
         "neg_log_loss", any other name of a classification scorer of scikit-learn, or a callable
@@ -106,8 +106,8 @@ class ECToNASClassifier(
         better. See also `selection`.
     validation_fraction : float or "auto", default="auto"
         Fraction of the rows that are held out to score the candidates. With "auto", it is a
-        tenth of them; of fewer than 2,000 it is as much as 200 rows are, but at most a fifth,
-        and less if many classes have a single row.
+        tenth. Of fewer than 2,000 rows, 200 are held out, but at most a fifth. It is less if
+        many classes have a single row.
         The split is stratified and holds out at least one row of each class that has two.
     optimizer : str or class, default="SGD"
         An optimiser of `torch.optim`, by name or class.
@@ -143,13 +143,15 @@ class ECToNASClassifier(
         `alpha` is 1, and narrower if it is below 1.
     augmentation : "auto", Augmentation or None, default="auto"
         Random changes of the training images. With "auto", images are shifted by up to a
-        pixel, and lose a square if there are at most 10,000 of them and the final training has
-        100 epochs or more. Tables are left as they are, and so are images with a side of less
-        than 16 pixels. None changes nothing. ``Augmentation(shift=1, flip=True)`` shifts and
+        pixel. A square of each is erased (cutout) if there are at most 10,000 images and the
+        final training has 100 epochs or more. Tables, and images with a side of less than 16
+        pixels, are not changed.
+        None changes nothing. ``Augmentation(shift=1, flip=True)`` shifts and
         mirrors images, which helps where left and right mean the same.
     averaging : int, default=8
-        Number of snapshots of the weights during the last epoch. A network is scored and kept
-        with their mean. With 1, the weights after the last batch are kept, as in the paper.
+        Number of snapshots of the weights that are taken in the last epoch of a training. A
+        network is scored and kept with their mean.
+        With 1, the weights after the last batch are kept, as in the paper.
     warmup_epochs : float, default=5
         Number of epochs to train each start before the first generation.
     round_epochs : float, default=1
@@ -166,17 +168,18 @@ class ECToNASClassifier(
     final_fraction : float, default=0.3
         Fraction of the budget that is reserved for the final training of the best candidate on
         all rows, those held out included, in which the learning rate falls to zero as half a
-        cosine. The control, which a network that is larger than the start has to beat before
-        that, is paid from it as well. With 0, the best candidate is trained on the training
+        cosine. It also pays for the control, which a network larger than the start has to beat
+        before that. With 0, the best candidate is trained on the training
         rows with a constant rate for what is left of the budget, as in the paper. With 1, there
         is no search: this is the baseline, a start that is trained alone, after a tenth of the
         budget for the warm-up.
     score_window : int, default=1
-        Number of evaluations over which the score is averaged. There is one evaluation after
-        each epoch and one at the end of each training; the final training on all rows has that
-        at its end only.
+        Number of evaluations over which the score is averaged. A network is evaluated after
+        each epoch and at the end of each training. In the final training on all rows, it is
+        evaluated at the end only.
     max_growth : float, default=3.0
-        Maximum number of parameters that a child may add, as a multiple of its parent's number.
+        Maximum increase of the number of parameters from a parent to its child, as a multiple
+        of the parent's number.
     max_parameters : int, default=8_000_000
         Maximum number of parameters of a network. Each takes four bytes.
     selection : {"auto", "score", "loss", "random"} or Fitness, default="auto"
@@ -203,15 +206,16 @@ class ECToNASClassifier(
         what is left; with 2, for each round as well; with 0, nothing is printed.
     time_limit : float or None, default=None
         Number of seconds after which `fit` has to end. The search gets what `final_fraction`
-        leaves of it, the control up to half of the rest, and the final training is made as long
-        as what is left allows. The round that is cut off is lost. Up to there, the same
-        `random_state` gives the same search, and `history_` tells how far it got. A training of
-        the trial may take a twentieth of the time; if that is too short, the search goes on
-        with what was found out before.
+        leaves of it. The control gets up to half of the rest, and the final training takes as
+        long as the remaining time allows. The round that is cut off is lost. Up to there, the
+        same `random_state` gives the same search, and `history_` shows how far it got. Each
+        training of the trial may take a twentieth of the time. If that is too short, the search
+        continues with what the trial has found so far.
     checkpoint : str, path-like or None, default=None
-        A file that the state of the search is written to after every round, and from which
-        another call of `fit` with the same parameters and data continues, with the same bits
-        as if nothing had happened. If it is a folder, each search has a file of its own there,
+        A file that the state of the search is written to after every round. Another call of
+        `fit` with the same parameters and data continues from it, and the result is the same,
+        to the bit, as without the interruption.
+        If it is a folder, each search has a file of its own there,
         as is needed in a grid search. A finished search is in the file as well, so that it is
         not repeated. After `time_limit` or Ctrl-C, the search can be continued as it was then,
         without its final training. Only `n_jobs`, `time_limit` and `verbose` may differ.
@@ -221,9 +225,10 @@ class ECToNASClassifier(
         must then be like that of the first fit, and `y` must have the same classes. `start`,
         `image_shape`, `column_order` and `column_scaling` are ignored, there is no trial, and
         `seed_` is used instead of `random_state`, so that on the same data the same rows are
-        held out. The fitted network has been trained on these rows too, so that it competes
-        only with the new winner after its final training, and remains the model unless that has
-        the better fitness. `scoring` must not change; scores of earlier fits stay in `history_`
+        held out. The fitted network has been trained on these rows too, so it competes only
+        with the new winner, after the final training. It remains the model unless the new
+        winner has a better fitness.
+        `scoring` must not change; scores of earlier fits stay in `history_`
         and `lineage_` as they were measured. The candidates that `keep_candidates` kept in the
         previous fit are dropped.
 
@@ -254,7 +259,7 @@ class ECToNASClassifier(
         asks to keep, by its number; see `with_candidate`. Empty if it is None.
     validation_score_ : float
         The winner's score on the validation rows, by which it was chosen: the mean over the
-        last `score_window` evaluations before the final training, which is on these rows too.
+        last `score_window` evaluations before the final training, which uses these rows too.
     scoring_ : str
         Name of the score: that given as `scoring`, or that of the callable.
     n_parameters_ : int
@@ -299,9 +304,10 @@ class ECToNASClassifier(
     columns as they are, and in pieces. Pieces are used if the loss on the validation rows is
     lower by two standard errors. The third has a weight decay of 0.01, which is used if the
     loss is at most one standard error higher. Otherwise the fourth has a weight decay of
-    0.0005. Only if its loss is lower by five standard errors, a weaker decay than 0.005 is
-    used: 0.001 if the loss of a fifth training, with 0.002, is higher than it by three standard
-    errors, and otherwise 0.002. Both are stronger than 0.0005, because a search trains longer.
+    0.0005. If its loss is not lower by five standard errors, 0.005 is used. If it is, a fifth
+    training has a weight decay of 0.002. If the loss of the fifth is higher than that of the
+    fourth by three standard errors, 0.001 is used, and otherwise 0.002. Both are stronger than
+    0.0005, because a search trains longer.
     There is no trial with a budget of less than 200 epochs, with fewer than 30 validation rows,
     with class weights, or if something else than the loss decides the brackets (see
     `selection`).
@@ -516,9 +522,10 @@ class ECToNASClassifier(
             If the shape of images suggests that the channels come first; if columns of a frame
             are dropped, or read as something else than their dtype says; if a class has a
             single row, which is only trained on; if the warm-up makes the start far worse than
-            guessing, as happens if the learning rate is too large; if the network that was
-            found is no better than naming the commonest class in all of 20 or more validation
-            rows; if the search is interrupted; if a candidate does not fit in the memory, or a
+            guessing, as happens if the learning rate is too large; if there are 20 or more
+            validation rows, and the network that was found is no better on them than always
+            predicting the most frequent class;
+            if the search is interrupted; if a candidate does not fit in the memory, or a
             scorer or a callback raises an error, which does not end the search; or if the time
             is too short to write a `checkpoint`.
         """

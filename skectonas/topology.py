@@ -446,7 +446,7 @@ def starting_topology(
     ----------
     start : str or Topology
         A topology, or a name of the paper's Table 6: "small", "medium" or "large", followed by
-        "_ffnn" or "_cnn". The size is that of the number of parameters, so ``small_cnn`` has
+        "_ffnn" or "_cnn". The sizes refer to the number of parameters, so ``small_cnn`` has
         the most cells.
     input_shape : tuple of int
         Height, width and channels of the images.

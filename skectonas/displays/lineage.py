@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 class LineageDisplay:
     """The tree of all candidates, generation by generation.
 
-    Colours and shapes tell the change that made a candidate, a filled mark that it survived its
-    generation. The winner has a ring, and it and its ancestors have their numbers.
+    The colour and the shape of a mark show the change that made the candidate. A filled mark
+    means that it survived its generation. The winner has a ring. Numbers are shown for the
+    winner and its ancestors.
 
     Parameters
     ----------

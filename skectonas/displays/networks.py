@@ -36,9 +36,10 @@ WIDE, TALL = 1000.0, 90.0  # points: largest width of a figure, largest height o
 class TopologyDisplay:
     """Networks drawn to scale, layer by layer, one below the other.
 
-    Each layer is what it puts out: a map is a box, as high as it has rows, the columns receding
-    and the channels along the page, both drawn to 35 %; units stand on each other. One scale,
-    shown at the left, holds for all networks. Below each layer are its output shape, channels
+    Each layer is drawn as its output. A feature map is a box: its height shows the rows, its
+    depth the columns, and its width the channels, the last two drawn to 35 %. Units are drawn
+    one above the other. One scale, shown at the left, holds for all networks.
+    Below each layer are its output shape, channels
     last, and its number of parameters.
 
     Parameters

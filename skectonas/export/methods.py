@@ -22,8 +22,8 @@ class ExportMixin:
         -------
         PortableNetwork
             A copy, on the CPU and in evaluation mode, from X to the logits. X is a tensor of
-            any dtype in the shape that `fit` saw: raw images, or rows of a numeric table; of a
-            data frame, what ``encoder_.transform(X)`` gives.
+            any dtype in the shape that `fit` saw: raw images, or rows of a numeric table. For a
+            data frame, it is the output of ``encoder_.transform(X)``.
 
         Examples
         --------
@@ -94,9 +94,9 @@ class ExportMixin:
         Returns
         -------
         skorch.NeuralNetClassifier
-            Its module is that of `to_torch`, so that X is what it is there, as an array. `y`
-            are the indices of the classes, ``np.searchsorted(clf.classes_, y)``, and so is what
-            its `predict` gives.
+            Its module is that of `to_torch`, so X is the input described there, as an array.
+            `y` has to hold class indices, ``np.searchsorted(clf.classes_, y)``. `predict` also
+            returns class indices.
 
         Raises
         ------
@@ -109,9 +109,10 @@ class ExportMixin:
         -----
         `partial_fit` trains on and appends to the history, which has an entry for each training
         of the winner and of its ancestors. A schedule of the learning rate takes these for
-        epochs that have passed, unless it is given ``last_epoch=-1``. `fit`, and so a grid
-        search, begins as always with skorch from the initial state: here the winner's weights,
-        with an empty history; after ``set_params(module__weights=None)``, fresh ones.
+        epochs that have passed, unless it is given ``last_epoch=-1``. As always with skorch,
+        `fit` begins from the initial state, and so does a grid search. Here, this state is the
+        winner's weights and an empty history. After ``set_params(module__weights=None)``, the
+        weights are fresh.
 
         On the rows that this estimator was fitted on, the net holds out the same ones for
         validation, if there were no `groups` and no weights of zero. skorch moves the running
@@ -155,14 +156,13 @@ class ExportMixin:
         Warns
         -----
         UserWarning
-            If parameters are left out because they are no plain data: functions, morphisms and
-            fitnesses of your own, generators. Predictions do not depend on them.
+            If parameters are left out because they are not plain data: functions, your own
+            morphisms and fitnesses, generators. Predictions do not depend on them.
 
         Notes
         -----
-        The file has what `pickle` would write, but no code in it is run on loading, and neither
-        the device, callbacks, requests for metadata, nor private attributes of other packages
-        are in it.
+        The file holds what `pickle` would write, except for the device, the callbacks, the
+        metadata requests and the private attributes of other packages. Loading it runs no code.
 
         Examples
         --------

@@ -29,10 +29,11 @@ class PortableNetwork(nn.Module):
 
     Notes
     -----
-    The input are rows of X as a tensor of any dtype: images, flat or not, or the columns of a
-    numeric table, in the shape that the encoder was fitted on; of a data frame, what the
-    encoder's `transform` gives, and so may it be of a numeric table. The output are the logits,
-    (n, n_classes), in the dtype of the weights. The network itself is the module ``network``.
+    The input is a tensor of any dtype. It holds rows of X in the shape that the encoder was
+    fitted on: images, flat or not, or the columns of a numeric table. For a data frame, it is
+    the output of the encoder's `transform`; for a numeric table, it may be. The output is the
+    logits, of shape (n, n_classes), in the dtype of the weights. The network itself is the
+    module ``network``.
 
     Examples
     --------

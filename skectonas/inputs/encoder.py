@@ -67,8 +67,8 @@ class InputEncoder:
     column_scaling : {"quantile", "piecewise", "minmax"}, default="quantile"
         How the columns of a table are scaled.
     random_state : int, default=None
-        Seeds the order of ``"shuffled"`` and the rows of large tables that quantiles are taken
-        of.
+        Seed of the order ``"shuffled"``, and of the choice of the rows that the quantiles of a
+        large table are computed from.
 
     Attributes
     ----------

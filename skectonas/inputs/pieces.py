@@ -113,7 +113,7 @@ class ColumnPieces:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
-        """Build what `to_dict` was given of."""
+        """Build pieces from the result of `to_dict`."""
         return cls(**plain)
 
 

@@ -400,7 +400,7 @@ class ColumnScaling:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
-        """Build what `to_dict` was given of; earlier versions had no pieces."""
+        """Build a scaling from the result of `to_dict`; earlier versions had no pieces."""
         pieces = plain.get("pieces")
         return cls(
             **{**plain, "pieces": None if pieces is None else ColumnPieces.from_dict(pieces)}

@@ -46,7 +46,7 @@ class TableEncoder:
     - A column without values, and one of texts without spaces that all differ, such as an
       identifier, is dropped.
 
-    What is dropped or read as something else is said in a warning.
+    A warning names the columns that are dropped or read as something else.
 
     Attributes
     ----------
