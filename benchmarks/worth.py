@@ -267,8 +267,8 @@ def rivals(seed: int, X: Any, y: Any, budget: float, found: Found) -> dict[str, 
     topology_found, _, weight_decay = found.get("search", ("", 0.0, None))
     encoder = encoder_of(seed, X, y, topology_found)
     shape, n = encoder.image_shape_, len(classes)
-    starts = suitable_starts(shape, n, encoder.takes_images)
-    narrower = suitable_starts(shape, n, encoder.takes_images, smaller=True)[len(starts) :][:2]
+    starts = suitable_starts(shape, n, encoder.takes_images, smaller=True)
+    narrower = [start for start in starts if start.cells or start.dense][-2:]
 
     def search(**params: Any) -> Rival:
         params = {"budget": budget, "random_state": seed, **params}

@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="adult.csv or adult.csv.gz")
     parser.add_argument("--budget", type=float, default=300)
     parser.add_argument("--alpha", type=float, default=1.0)
-    parser.add_argument("--start", default="small_ffnn")
+    parser.add_argument("--start", default="auto")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     X, y, train = load(arguments.data)

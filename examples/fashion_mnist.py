@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=6_000, help="training images to use")
     parser.add_argument("--budget", type=float, default=200)
     parser.add_argument("--alpha", type=float, default=1.0)
-    parser.add_argument("--start", default="medium_cnn")
+    parser.add_argument("--start", default="auto")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     images, labels = load(arguments.data)

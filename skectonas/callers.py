@@ -33,6 +33,7 @@ def level_of_user() -> int:
         if frame.f_globals.get("__name__", "").partition(".")[0] not in (
             "skectonas",
             "sklearn",
+            "joblib",
         ):
             break
         frame, level = frame.f_back, level + 1

@@ -91,10 +91,11 @@ class ECToNASClassifier(
     start : str or Topology, default="auto"
         Where the search begins: "small_ffnn", "medium_ffnn", "large_ffnn", "small_cnn",
         "medium_cnn" or "large_cnn" (the paper's Table 6), or a `Topology` that fits the data.
-        With "auto", topologies of a size that suits the data are trained in the warm-up, a
-        convolutional one for images and two dense ones for tables, and the best of them become
-        the first parents. With `alpha` below 1, there are narrower ones among them, and for
-        tables one without hidden layers. The number of multiplications of a network is limited,
+        With "auto", topologies of sizes that suit the data are trained in the warm-up, a
+        convolutional one for images and four dense ones for tables, and the best of them become
+        the first parents. Where only the loss counts, a larger one is preferred only if its
+        loss is lower by two standard errors. With `alpha` below 1, there are narrower ones for
+        images, too, and for tables one without hidden layers. The number of multiplications of a network is limited,
         and so is the time of an epoch. The limit is four times that of the largest start, twice
         for images, and one and a half times for up to 10,000 images. The number of pieces of
         columns depends on the rows, so a topology that was found with pieces fits every table
@@ -533,6 +534,8 @@ class ECToNASClassifier(
         plain = with_plain_numbers(self)
         if plain.budget is None and plain.time_limit is None:
             raise ValueError("budget=None needs a time_limit, or the search would never end.")
+        if plain.checkpoint is not None and not os.fspath(plain.checkpoint):
+            raise ValueError("checkpoint must be the path of a file or a folder, got ''.")
         clock = Clock(math.inf if plain.time_limit is None else plain.time_limit)
         is_further = self.warm_start and hasattr(self, "network_")
         X = check_X(self, X, reset=not is_further)

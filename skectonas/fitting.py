@@ -249,6 +249,15 @@ def _encoders(
     if len(in_pieces.feature_names_out_) == len(names):
         return [plain]
     if has_other_shape:  # it was found with pieces
+        share = math.prod(start.input_shape) / math.prod(in_pieces.image_shape_)
+        if not 0.5 <= share <= 2:  # other rows have a few pieces more or less
+            warnings.warn(
+                f"start has input_shape={start.input_shape}, and the columns have "
+                f"{plain.image_shape_}. It is taken for one that was found with columns in "
+                f"pieces, which have {in_pieces.image_shape_} here. Set column_scaling to "
+                '"piecewise" if it is, or give start another input_shape.',
+                stacklevel=level_of_user(),
+            )
         return [in_pieces]
     if len(sample.indices) * math.prod(in_pieces.image_shape_) > MOST_VALUES:
         return [plain]

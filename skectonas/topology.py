@@ -431,7 +431,7 @@ POOLINGS_OF_START: tuple[Pooling | None, ...] = ("max", None, "average", "averag
 alone, or without the second cell. Maxima in later cells would take longer to compute."""
 
 DIVISORS = (2, 4)
-"""What the widths of the first start are divided by, if small networks are asked for."""
+"""What the widths of the first start are divided by, for smaller ones."""
 
 SMALLEST_SIDE_OF_CELLS = 4
 """Pixels of the shorter side from which on a search begins with cells."""
@@ -506,13 +506,14 @@ def suitable_starts(
     is_image : bool
         Whether the images are more than a table that is laid out as pixels.
     smaller : bool, default=False
-        Whether the first of them is also there in a half and a quarter of its width, and for
-        tables without hidden layers.
+        Whether small networks are asked for.
 
     Returns
     -------
     list of Topology
-        A network with cells for images that have room for them; dense ones otherwise.
+        A network with cells for images that have room for them; dense ones otherwise. Dense
+        ones, and others if `smaller`, are also there in a half and a quarter of the width of
+        the first. With `smaller`, there is a network without hidden layers for tables, too.
 
     Examples
     --------
@@ -523,7 +524,7 @@ def suitable_starts(
     28x28x1 > conv 6 max > conv 6 > conv 12 avg > conv 16 avg > 10 classes
     28x28x1 > conv 3 max > conv 3 > conv 6 avg > conv 8 avg > 10 classes
     >>> for topology in suitable_starts((5, 5, 1), 2, is_image=False, smaller=True):
-    ...     print(topology)
+    ...     print(topology)  # all but the last without `smaller`
     5x5x1 > dense 100 > dense 50 > 2 classes
     5x5x1 > dense 64 > dense 32 > 2 classes
     5x5x1 > dense 50 > dense 25 > 2 classes
@@ -536,10 +537,10 @@ def suitable_starts(
     n_cells = min(n_poolings + 1, len(POOLINGS_OF_START))  # one of them does not pool
     shapes = CELL_STARTS if has_cells else DENSE_STARTS
     widths = [(1, shape) for shape in shapes]
-    if smaller:
+    if smaller or not has_cells:
         widths += [(divisor, shapes[0]) for divisor in DIVISORS]
-        if not has_cells:
-            widths.append((1, LINEAR_START))
+    if smaller and not has_cells:
+        widths.append((1, LINEAR_START))
     starts = [
         Topology(
             input_shape,

@@ -153,9 +153,9 @@ def test_a_frame_continues(tmp_path: Path) -> None:
     X = pd.DataFrame({"a": rng.normal(size=80), "b": rng.choice(["x", "y"], 80)})
     y = np.where(X["a"] > 0, "yes", "no")
     path = tmp_path / "search"
-    stopped_after(2, lambda: quick(60, checkpoint=path).fit(X.copy(), y))
-    clf = quick(60, checkpoint=path).fit(X.copy(), y)
-    assert bits(clf, X) == bits(quick(60).fit(X, y), X)
+    stopped_after(2, lambda: quick(120, checkpoint=path).fit(X.copy(), y))
+    clf = quick(120, checkpoint=path).fit(X.copy(), y)
+    assert bits(clf, X) == bits(quick(120).fit(X, y), X)
 
 
 def test_a_folder_has_a_file_for_each_search(digits: Any, tmp_path: Path) -> None:
@@ -364,6 +364,13 @@ def test_a_folder_that_does_not_exist_is_refused(digits: Any, tmp_path: Path) ->
     for path in (f"{tmp_path / 'no'}{os.sep}", tmp_path / "no" / "search"):
         with pytest.raises(ValueError, match="folder that does not exist"):
             quick(3, checkpoint=path).fit(*digits)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_path_is_refused(digits: Any, monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="checkpoint must be the path"):
+        quick(3, checkpoint="").fit(*digits)
     assert not list(tmp_path.iterdir())
 
 

@@ -378,7 +378,7 @@ def test_quiet_by_default_and_a_line_a_generation(digits: Any, capsys: Any) -> N
         f"[ECToNASClassifier] {task}"
         for task in ("warm-up", "generation 1", "control", "final")
     ]
-    assert lines[0].startswith("[ECToNASClassifier] warm-up: 10.0 of 90 epochs, best 0.")
+    assert lines[0].startswith("[ECToNASClassifier] warm-up: 20.0 of 90 epochs, best 0.")
     assert f"parameters, {clf.best_topology_}; " in lines[-1]
 
 

@@ -272,6 +272,43 @@ def test_the_best_starts_are_the_first_parents() -> None:
     assert search.run(state).lineage[0].id == 1
 
 
+@pytest.mark.parametrize("fraction", [0.5, 1.0])
+@pytest.mark.parametrize(
+    ("gain", "fitness", "expected"),
+    [
+        (0.19, BY_LOSS, NARROW),  # a lead of 1.9 standard errors
+        (0.21, BY_LOSS, WIDE),
+        (0.19, Greedy("score"), WIDE),
+    ],
+)
+def test_a_larger_start_has_to_prove_that_it_is_better(
+    gain: float, fitness: Any, expected: Topology, fraction: float
+) -> None:
+    noise = np.random.default_rng(0).normal(size=100)
+    noise = (noise - noise.mean()) / noise.std()
+
+    def losses(candidate: Candidate) -> Any:
+        return 3 + (noise - gain) * (candidate.topology == WIDE)
+
+    class Ranked(FakeTrainer):
+        def train(self, *arguments: Any) -> list[Candidate]:
+            return [
+                replace(c, evaluations=(Evaluation(1.0, loss, 1 - loss),))
+                for c in super().train(*arguments)
+                for loss in [{WIDE: 0.1, SMALL: 0.3}.get(c.topology, 0.2)]
+            ]
+
+    search = a_search(Ranked(), fitness, final_fraction=fraction, measure="loss", n_parents=2)
+    search = replace(search, final=AllRows(Ranked(), STEPS_PER_EPOCH, losses))
+    state = search.initial_state([SMALL, WIDE, NARROW], Ledger(60, STEPS_PER_EPOCH))
+    state = search.advance(state)
+    # The other parent is the best of the others.
+    assert [c.topology for c in state.survivors] == sorted([WIDE, NARROW], key=expected.__ne__)
+    assert state.best.topology == state.start.topology == expected
+    if fraction == 1:
+        assert search.run(state).winner.topology == expected
+
+
 def test_a_start_that_diverges_is_dropped() -> None:
     class Broken(FakeTrainer):
         def train(self, *arguments: Any) -> list[Candidate]:
@@ -326,10 +363,10 @@ def test_starts_that_suit_the_data(
     has_cells = is_image and min(height, width) >= 4
     starts = suitable_starts((height, width, channels), n_classes, is_image)
     more = suitable_starts((height, width, channels), n_classes, is_image, smaller=True)
-    assert len(starts) == (1 if has_cells else 2)
+    assert len(starts) == (1 if has_cells else 4)
     assert len(set(more)) == len(more)
     assert more[: len(starts)] == starts
-    first, (half, quarter, *linear) = starts[0], more[len(starts) :]
+    first, (half, quarter, *linear) = starts[0], more[1 if has_cells else 2 :]
     assert first.n_parameters > half.n_parameters > quarter.n_parameters
     assert [len(topology.dense) for topology in linear] == ([] if has_cells else [0])
     for topology in more:
@@ -463,13 +500,14 @@ def test_no_start_is_trained_for_less_than_an_epoch(
 def test_the_first_parents_have_the_best_fitness(digits: Any, alpha: float) -> None:
     clf = ECToNASClassifier(alpha=alpha, budget=100, random_state=0).fit(*as_table(digits))
     warm_up = clf.history_[clf.history_["phase"] == "warm-up"].set_index("candidate")
-    assert len(warm_up) == (2 if alpha == 1 else 5)
+    assert len(warm_up) == (4 if alpha == 1 else 5)
     loss, size = warm_up["mean_loss"], warm_up["n_parameters"]
     gain, growth = 1 - loss / loss[0], size / size[0] - 1
     best = (alpha * gain - (1 - alpha) * growth).nlargest(2).index
     parents = clf.history_.loc[clf.history_["generation"] == 1, "parent"]
-    assert set(parents) == set(best)
-    assert clf.lineage_["candidate"].iloc[0] in best
+    assert set(parents) >= {best[0]}
+    assert set(parents) == set(best) or alpha == 1  # where a smaller start may be as good
+    assert clf.lineage_["candidate"].iloc[0] in set(parents)
 
 
 @pytest.mark.parametrize(
@@ -564,7 +602,7 @@ def test_the_leaderboard(digits: Any) -> None:
     assert (table.set_index("candidate")["epochs_total"] == last.loc[table["candidate"]]).all()
 
 
-@pytest.mark.parametrize("seed", [4, 5])
+@pytest.mark.parametrize("seed", [3, 4])
 def test_a_final_training_that_was_rejected_is_not_on_the_leaderboard(seed: int) -> None:
     X, y = load_iris(return_X_y=True)
     clf = quick(30, final_fraction=0, learning_rate=1.0, scoring="neg_log_loss")

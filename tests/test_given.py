@@ -308,6 +308,33 @@ def test_objects_are_encoded_alike_in_every_part_of_the_rows(kind: str) -> None:
         np.testing.assert_allclose(found, expected[part], rtol=1e-12)
 
 
+def test_an_array_after_a_frame_of_numbers() -> None:
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(30, 2)), columns=["a", "b"])
+    clf = quick(11).fit(X, np.arange(30) % 3)
+    with pytest.warns(UserWarning, match="feature names"):  # of scikit-learn
+        found = clf.predict_proba(X.to_numpy())
+    np.testing.assert_array_equal(found, clf.predict_proba(X))
+    with (
+        pytest.warns(UserWarning, match="feature names"),
+        pytest.raises(ValueError, match="infinity"),
+    ):
+        clf.predict(np.full((1, 2), np.inf))
+    mixed = quick(11).fit(X.assign(c=["u", "v", "w"] * 10), np.arange(30) % 3)
+    with (
+        pytest.warns(UserWarning, match="feature names"),
+        pytest.raises(ValueError, match="expected a data frame with 3 columns"),
+    ):
+        mixed.predict(np.zeros((1, 3)))
+
+
+def test_a_frame_of_pixels_is_told(digits: Any) -> None:
+    X, y = digits[0].astype(np.uint8).reshape(-1, 64), digits[1]
+    with pytest.warns(UserWarning, match=r"read as a table, .* Give X.to_numpy\(\)"):
+        quick(3, image_shape=(8, 8)).fit(pd.DataFrame(X), y)
+    quick(3, image_shape=(8, 8)).fit(pd.DataFrame(X / 16), y)  # no warning
+    quick(3).fit(pd.DataFrame(X), y)
+
+
 @pytest.mark.parametrize("dtype", ["datetime64[ns]", "timedelta64[ns]", "datetime64[s]"])
 def test_rows_of_times_are_those_of_fit(dtype: str) -> None:
     rows = list(np.arange(60).reshape(30, 2).astype(dtype))

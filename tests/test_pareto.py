@@ -295,9 +295,9 @@ def test_small_budgets(digits: Any, budget: float) -> None:
     clf = quick(budget, keep_candidates="pareto").fit(*as_table(digits))
     for candidate in clf.pareto_front_["candidate"]:
         clf.with_candidate(candidate)
-    if budget < 45:  # a warm-up of two starts, and what trains the better one on
-        assert set(clf.history_["candidate"]) == {0, 1}
-        # The winner has the lowest loss. It is in the front unless another is as good by score.
+    if budget < 45:  # a warm-up of the starts, and what trains one of them on
+        assert set(clf.history_["candidate"]) == {0, 1, 2, 3}
+        # The winner is in the front unless another is as good by score.
         front = clf.pareto_front_
         no_worse = front["validation_score"] >= clf.validation_score_
         assert (no_worse & (front["n_parameters"] <= clf.n_parameters_)).any()

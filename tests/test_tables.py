@@ -7,6 +7,7 @@ import json
 import string
 import warnings
 import zoneinfo
+from collections import deque
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -80,7 +81,7 @@ class TestNumbers:
         later = pd.Series(["1", 4, None], dtype="category")
         same(encode([0, 4], later)[0], [[1], [4], [NAN]])
 
-    @pytest.mark.parametrize("later", [["1", "many"], ["", None], [object(), 1]])
+    @pytest.mark.parametrize("later", [["1", "many"], ["", None], [Path("a"), 1]])
     def test_text_that_does_not_parse_later(self, later: list[Any]) -> None:
         with pytest.raises(ValueError, match="Column 'x': expected numbers, got dtype"):
             encode([0, 4], later)
@@ -91,6 +92,14 @@ class TestNumbers:
     )
     def test_infinities_are_refused(self, values: Any) -> None:
         for first in (values, [0.0, 1.0]):
+            with pytest.raises(ValueError, match=r"Column 'x' .*has infinite values"):
+                encode(first, values)
+
+    @pytest.mark.filterwarnings("ignore:Columns of X")
+    @pytest.mark.parametrize("infinite", [np.inf, -np.inf, np.float32("inf"), Decimal("inf")])
+    def test_infinite_objects_are_refused(self, infinite: Any) -> None:
+        values = pd.Series([infinite, 1], dtype=object)
+        for first in (values, [0.0, 1.0], [*map(str, range(40))]):
             with pytest.raises(ValueError, match=r"Column 'x' .*has infinite values"):
                 encode(first, values)
 
@@ -113,6 +122,19 @@ class TestNumbersInText:
             encoded, names = encode(values)
         same(encoded[-5:], [[NAN], [7.5], [NAN], [NAN], [1000]])
         assert names == ["x"]
+
+    @pytest.mark.filterwarnings("ignore:Columns of X")
+    @pytest.mark.parametrize("kind", ["paths", "arrow"])
+    def test_objects_are_read_by_their_text(self, kind: str) -> None:
+        texts = [str(i % 20) for i in range(40)]
+        if kind == "arrow":
+            pa = pytest.importorskip("pyarrow")
+            objects = list(pa.array(range(20))) * 2
+        else:
+            objects = [Path(text) for text in texts]
+        column = pd.Series(objects, dtype=object)
+        same(encode(column)[0], encode(texts)[0])
+        same(encode(texts, column)[0], encode(texts)[0])
 
     def test_later_other_text_is_missing_too(self) -> None:
         with pytest.warns(UserWarning, match="'x' is read as numbers"):
@@ -346,6 +368,13 @@ class TestCategories:
         same(encode(texts, [2.0] * 4)[0], np.zeros((4, 3)))  # may be chance
         assert encode([*"1a" * 9], [2.0] * 9 + [1.0])[0].sum() == 1
 
+    def test_texts_that_no_encoding_can_hold(self) -> None:
+        damaged = ["caf\udce9", "tea"] * 9
+        found = encode(pd.Series(damaged, dtype=object))[0]
+        same(found, encode(["cafe", "tea"] * 9)[0])
+        many = [f"{text} number {i}" for i, text in enumerate(damaged * 9)]
+        assert np.isfinite(encode(pd.Series(many, dtype=object))[0]).all()
+
     def test_intervals_as_categories(self) -> None:
         same(encode(pd.cut(pd.Series([1, 2, 9]), 2))[0], [[1, 0], [1, 0], [0, 1]])
 
@@ -415,6 +444,11 @@ REFUSED = {
     "tuples": (pd.Series([(1, 2), "a"], dtype=object), "each element"),
     "times of day": (pd.Series([datetime.time(3), None], dtype=object), "since midnight"),
     "complex objects": (pd.Series([1j, 1], dtype=object), "imaginary"),
+    "queues": (pd.Series([deque([1]), None], dtype=object), "each element"),
+    "ranges": (pd.Series([range(3), "a"], dtype=object), "each element"),
+    "buffers": (pd.Series([bytearray(b"ab"), None], dtype=object), "each element"),
+    "objects": (pd.Series([object(), None], dtype=object), "in memory"),
+    "functions": (pd.Series([lambda: 0, "a"], dtype=object), "in memory"),
 }
 
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from test_checkpoint import bits, stopped_after
 
-from skectonas import PAPER_SETTINGS, ECToNASClassifier, Topology, fitting
+from skectonas import PAPER_SETTINGS, Dense, ECToNASClassifier, Topology, fitting
 from skectonas import sample as rows_of_a_fit
 from skectonas.inputs import InputEncoder
 from skectonas.search import Clock, Search
@@ -337,6 +337,12 @@ def test_a_topology_that_was_found_without_pieces_is_tried_with_them(
     for params in ({"column_scaling": "quantile"}, {"image_shape": (3, 3)}):
         with pytest.raises(ValueError, match=r"input_shape=\(8, 8, 1\), but the data have"):
             quick(20, start=replace(start, input_shape=(8, 8, 1)), **params).fit(X, y)
+
+
+def test_a_topology_of_another_shape_is_told() -> None:
+    start = Topology((28, 28, 1), [], [Dense(5)], 4)
+    with pytest.warns(UserWarning, match=r"start has input_shape=\(28, 28, 1\), .*pieces"):
+        quick(20, start=start).fit(*bands())
 
 
 def test_the_same_bits_however_rows_come(in_bands: ECToNASClassifier, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 from skectonas.callers import level_of_user
 from skectonas.inputs.encoder import MISSING_PIXELS, are_flattened_images
 from skectonas.inputs.frames import to_pandas
+from skectonas.inputs.layout import check_image_shape
 from skectonas.inputs.rows import Data, batches_of
 
 Array: TypeAlias = NDArray[Any]
@@ -34,6 +35,9 @@ Estimator = TypeVar("Estimator", bound=BaseEstimator)
 
 NUMPY_FLOATS = {torch.float16, torch.float32, torch.float64}
 """Types of tensors that numpy has, too."""
+
+FEWEST_PIXELS = 16
+"""Fewer columns of small whole numbers may be anything."""
 
 EXACT_IN_FLOATS = 2.0**53
 """From here on, different whole numbers can become the same float."""
@@ -67,7 +71,7 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
     Warns
     -----
     UserWarning
-        If the channels of the images seem to come first.
+        If the channels of the images seem to come first, or if a frame seems to hold images.
     """
     X = to_pandas(_to_numpy(X, "X"), "X")
     if isinstance(X, pd.Series) and X.dtype == object:  # of images, perhaps
@@ -119,7 +123,22 @@ def _check_frame(estimator: BaseEstimator, X: pd.DataFrame, reset: bool) -> Data
     if twice:  # some releases of scikit-learn would stumble over them
         raise ValueError(f"X: expected columns with different names, got more than one {twice}")
     frame: pd.DataFrame = validate_data(estimator, X, reset=reset, skip_check_array=True)
+    if reset and _seems_to_hold_pixels(frame, estimator.image_shape):
+        warnings.warn(
+            "X is a data frame, so it is read as a table, although it seems to hold the pixels "
+            f"of images: whole numbers from 0 to 255 in as many columns as image_shape="
+            f"{estimator.image_shape} has pixels. Give X.to_numpy() if they are images.",
+            stacklevel=level_of_user(),
+        )
     return frame
+
+
+def _seems_to_hold_pixels(X: pd.DataFrame, image_shape: tuple[int, ...] | None) -> bool:
+    if image_shape is None or X.shape[1] != math.prod(check_image_shape(image_shape)):
+        return False
+    if X.shape[1] < FEWEST_PIXELS or any(dtype.kind not in "iu" for dtype in X.dtypes):
+        return False
+    return bool((X.min() >= 0).all() and (X.max() <= 255).all())
 
 
 def _check_images(estimator: BaseEstimator, X: Any, reset: bool) -> Any:

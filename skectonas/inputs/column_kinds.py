@@ -7,8 +7,10 @@ finds the kind, with the help of skrub for text and dates.
 from __future__ import annotations
 
 import datetime
+import enum
 import numbers
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache, partial
@@ -18,6 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer
 from threadpoolctl import threadpool_limits
@@ -41,12 +44,18 @@ _NUMBERS = (numbers.Real, Decimal, np.bool_)
 _TIMES = (datetime.date, np.datetime64)
 _DURATIONS = (datetime.timedelta, np.timedelta64)
 _COMPLEX = (complex, np.complexfloating)
-_NESTED = (list, tuple, set, frozenset, dict, np.ndarray, pd.Series, pd.DataFrame)
+_PLAIN = (str, *_NUMBERS, *_TIMES, *_DURATIONS)
+_NESTED = (np.ndarray, pd.Series, pd.DataFrame, sparse.sparray, sparse.spmatrix)
+_ADDRESS = re.compile(r"\bat 0x[0-9A-Fa-f]+")
 
 _COMPLEX_ADVICE = "give its real and imaginary parts as two columns"
 _NESTED_ADVICE = "give each element a column of its own"
 _SPARSE_ADVICE = "make it dense with column.sparse.to_dense()"
 _CLOCK_ADVICE = "turn it into a number, such as hours since midnight"
+_OBJECT_ADVICE = (
+    "their text says where they are in memory, and not what they are; turn them into numbers, "
+    "categories or text"
+)
 _TENSOR_ADVICE = "turn them into numbers, with column.map(float)"
 
 
@@ -90,7 +99,7 @@ class Numbers:
         """Return the numbers: see `ColumnEncoder`."""
         if self.lenient:
             kinds = _kinds_in(column, label)
-            objects = column.astype(object)
+            objects = _with_texts(column, kinds)
             try:
                 if any(map(_is_unknown_to_pandas, kinds)):
                     objects = objects.map(
@@ -99,8 +108,11 @@ class Numbers:
                 numbers_ = pd.to_numeric(objects, errors="coerce")
             except OverflowError as error:
                 raise ValueError(f"Column {label!r}: expected numbers ({error})") from error
-            return _finite(numbers_)[:, None]
-        values = _numbers_of(column, label)
+            values = np.array(numbers_, dtype=np.float64)
+            is_text = objects.map(lambda value: isinstance(value, str)).to_numpy(bool)
+            values[np.isinf(values) & is_text] = np.nan
+        else:
+            values = _numbers_of(column, label)
         if np.isinf(values).any():
             raise ValueError(
                 f"Column {label!r} (dtype {column.dtype}) has infinite values: replace them "
@@ -125,9 +137,9 @@ class Durations:
             return np.full((len(column), 1), np.nan)
         if column.dtype.kind in "biufcM":
             raise ValueError(f"Column {label!r}: expected time spans, got dtype {column.dtype}")
-        _kinds_in(column, label)
+        kinds = _kinds_in(column, label)
         if column.dtype.kind != "m":
-            column = _only(column, (str, *_DURATIONS))
+            column = _only(_with_texts(column, kinds), (str, *_DURATIONS))
         spans = pd.to_timedelta(column, errors="coerce")
         return spans.dt.total_seconds().to_numpy(np.float64)[:, None]
 
@@ -402,16 +414,14 @@ def _times_of(column: Column, label: object, written: str | None) -> Any:
         return pd.Series(pd.DatetimeIndex(column), index=column.index)
     if dtype.kind in "biufcm":
         raise ValueError(f"Column {label!r}: expected dates, got dtype {dtype}")
-    _kinds_in(column, label)
-    legible = _only(column, (str, *_TIMES))
+    legible = _only(_with_texts(column, _kinds_in(column, label)), (str, *_TIMES))
     # Values may have different time zones; a column has one.
     return pd.to_datetime(legible, format=written or "ISO8601", errors="coerce", utc=True)
 
 
 def _only(column: Column, types: tuple[type, ...]) -> Column:
     """Return a column of objects, in which those of other types are missing."""
-    objects = column.astype(object)
-    return objects.where(np.array([isinstance(value, types) for value in objects], bool))
+    return column.where(np.array([isinstance(value, types) for value in column], bool))
 
 
 @cache
@@ -465,20 +475,43 @@ def _kinds_in(column: Column, label: object) -> set[type]:
         )
     if isinstance(dtype, pd.CategoricalDtype | pd.StringDtype):
         return {str} if column.notna().any() else set()
-    kinds = set(map(type, column.dropna().to_numpy(dtype=object)))
-    for kind in sorted(kinds, key=str):
-        for types, advice in (
-            (_NESTED, _NESTED_ADVICE),
-            (_COMPLEX, _COMPLEX_ADVICE),
-            (datetime.time, _CLOCK_ADVICE),
-            (torch.Tensor, _TENSOR_ADVICE),
-        ):
-            if issubclass(kind, types):
-                raise ValueError(
-                    f"Column {label!r} (dtype {dtype}) holds values of type {kind.__name__}, "
-                    f"which are not supported: {advice}"
-                )
-    return kinds
+    values = column.dropna().to_numpy(dtype=object)
+    examples = dict(zip(map(type, values), values, strict=True))
+    for kind in sorted(examples, key=str):
+        advice = _why_not(kind, examples[kind])
+        if advice is not None:
+            raise ValueError(
+                f"Column {label!r} (dtype {dtype}) holds values of type {kind.__name__}, "
+                f"which are not supported: {advice}"
+            )
+    return set(examples)
+
+
+def _why_not(kind: type, example: object) -> str | None:
+    """Return what to do with values of a type that cannot be encoded, or None if they can."""
+    for types, advice in (
+        (_COMPLEX, _COMPLEX_ADVICE),
+        (datetime.time, _CLOCK_ADVICE),
+        (torch.Tensor, _TENSOR_ADVICE),
+    ):
+        if issubclass(kind, types):
+            return advice
+    if issubclass(kind, (*_PLAIN, bytes, enum.Enum)):
+        return None
+    if issubclass(kind, (*_NESTED, Collection)):
+        return _NESTED_ADVICE
+    # Such a text is another one in every process.
+    return _OBJECT_ADVICE if _ADDRESS.search(str(example)) else None
+
+
+def _with_texts(column: Column, kinds: set[type]) -> Column:
+    """Return a column of objects with the text of what is neither text, number nor time."""
+    objects = column.astype(object)
+    if all(issubclass(kind, _PLAIN) for kind in kinds):
+        return objects
+    return objects.map(
+        lambda value: value if isinstance(value, _PLAIN) else _text(value), na_action="ignore"
+    )
 
 
 def _numbers_of(column: Column, label: object) -> NDArray[np.float64]:
@@ -524,4 +557,6 @@ def _text(value: object) -> str:
     # pandas turns integers into floats as soon as a value is missing.
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
-    return str(value).strip()
+    text = str(value).strip()
+    # File names and damaged files may hold what no encoding can.
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")

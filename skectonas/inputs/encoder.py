@@ -19,6 +19,7 @@ import pandas as pd
 from scipy import sparse
 
 from skectonas.callers import level_of_user
+from skectonas.inputs.column_kinds import Numbers
 from skectonas.inputs.frames import to_pandas
 from skectonas.inputs.layout import check_image_shape, image_shape_for, pixels_of_columns
 from skectonas.inputs.rows import Data, RowNumbers, batches_of, take_rows
@@ -323,8 +324,12 @@ class InputEncoder:
         if self._tables is not None:
             if isinstance(X, pd.DataFrame):
                 return X
-            if isinstance(X, np.ndarray) and self._tables.labels_ == [*range(*X.shape[1:])]:
-                return pd.DataFrame(X)  # as for the array in fit
+            labels, kinds = self._tables.labels_, self._tables.columns_
+            if isinstance(X, np.ndarray) and X.shape[1:] == (len(labels),):
+                if labels == [*range(len(labels))]:
+                    return pd.DataFrame(X)  # as for the array in fit
+                if X.dtype.kind in "biuf" and all(isinstance(k, Numbers) for k in kinds):
+                    return pd.DataFrame(X, columns=pd.Index(labels, dtype=object))
             raise ValueError(
                 f"X: expected a data frame with {self._shape[0]} columns as in fit, got "
                 f"{type(X).__name__} of shape {np.shape(X)}"

@@ -316,6 +316,7 @@ class Search:
         fitness: Fitness = self._greedy if is_random else self.fitness
         trained.sort(key=lambda c: rank(c, fitness.final(c, reference)), reverse=True)
         check_start(trained[0])
+        trained = self._smallest_first(trained)
         parents, others = trained[: self.settings.n_parents], trained[self.settings.n_parents :]
         state = replace(
             state,
@@ -327,6 +328,23 @@ class Search:
             reference=reference,
         )
         return self._end_generation(state)
+
+    def _smallest_first(self, starts: list[Candidate]) -> list[Candidate]:
+        """Put the smallest start first that the best, which is first, is not ahead of.
+
+        As in the control, a larger network has to be better beyond doubt where only the loss
+        counts.
+        """
+        if self.final is None or self.fitness != Greedy("loss"):
+            return starts
+        losses = self.final.losses(starts[0])
+        as_good = [
+            start
+            for start in starts
+            if is_trained(start) and not is_ahead(losses, self.final.losses(start))
+        ]
+        smallest = min(as_good, key=lambda start: start.n_parameters)
+        return [smallest, *(start for start in starts if start is not smallest)]
 
     def _mutate(self, state: SearchState) -> SearchState:
         """Begin a generation with the children of all parents, if the budget allows it."""
@@ -400,23 +418,19 @@ class Search:
 
     def _end_generation(self, state: SearchState) -> SearchState:
         """Make the survivors the next parents, and continue with the next generation."""
-        best = self._best_of((state.best, *state.survivors), state)
+        # The first of the starts was chosen among them.
+        new = state.survivors[:1] if state.step == "warm-up" else state.survivors
+        best = self._best_of((state.best, *new), state)
         front = self._front(state, state.survivors, best)
         is_improved = best is not state.best and not self._is_perfect(state.best)
         is_improved = is_improved or state.step == "warm-up"
         # What time has cut off might still have improved.
         n_unimproved = 0 if is_improved else state.n_unimproved + (not state.cut_short)
-        # Children of what has diverged would be no better.
-        parents = tuple(filter(is_trained, state.survivors)) or (best,)
-        return self._next_generation(
-            replace(
-                state,
-                survivors=parents,
-                front=front,
-                best=best,
-                n_unimproved=n_unimproved,
-            )
-        )
+        state = replace(state, front=front, best=best, n_unimproved=n_unimproved)
+        if not all(map(is_trained, state.survivors)):  # their children would be no better
+            parents = tuple(filter(is_trained, state.survivors)) or (best,)
+            state = replace(state, survivors=parents)
+        return self._next_generation(state)
 
     def _next_generation(self, state: SearchState) -> SearchState:
         """Continue with a generation, or with the final training if there can be none."""

@@ -31,7 +31,7 @@ class Entry:
     Parameters
     ----------
     generation : int
-        0 for the warm-up.
+        0 for the warm-up. A warm start counts on from the last fit.
     phase : {"warm-up", "recovery", "phase 1", "phase 2", "control", "final"}
         The part of Algorithm 1.
     round : int
@@ -41,7 +41,7 @@ class Entry:
     candidate : int
         Id of the candidate.
     parent : int or None
-        Id of its parent; the start has none.
+        Id of its parent; the first starts have none.
     morphism : str
         The change that made the candidate.
     topology : str
@@ -66,7 +66,7 @@ class Entry:
     won : bool or None
         Whether the candidate won its bracket; None outside phases 1 and 2.
     seconds : float
-        Time of the round's training, divided among its candidates by their batches.
+        Wall-clock time of the round's training, divided among its candidates by their batches.
     """
 
     generation: int
