@@ -95,11 +95,11 @@ class ECToNASClassifier(
         convolutional one for images and four dense ones for tables, and the best of them become
         the first parents. Where only the loss counts, a larger one is preferred only if its
         loss is lower by two standard errors. With `alpha` below 1, there are narrower ones for
-        images, too, and for tables one without hidden layers. The number of multiplications of a network is limited,
-        and so is the time of an epoch. The limit is four times that of the largest start, twice
-        for images, and one and a half times for up to 10,000 images. The number of pieces of
-        columns depends on the rows, so a topology that was found with pieces fits every table
-        with pieces.
+        images, too, and for tables one without hidden layers. The number of multiplications of
+        a network is limited, and so is the time of an epoch. The limit is four times that of
+        the largest start, twice for images, and one and a half times for up to 10,000 images.
+        The number of pieces of columns depends on the rows, so a topology that was found with
+        pieces fits every table with pieces.
     scoring : str or callable, default="accuracy"
         The score that candidates are compared by on the validation rows: "accuracy",
         "neg_log_loss", any other name of a classification scorer of scikit-learn, or a callable
