@@ -140,7 +140,9 @@ class ECToNASClassifier(
         With "minmax", the smallest value becomes 0 and the largest 1, as in the paper.
     morphisms : "all" or sequence, default="all"
         The changes to use, by name or as objects, such as
-        ``["identity", "add_units", AddCell(extra=(0, 5))]``. With "all", new cells are wide if
+        ``["identity", "add_units", AddCell(extra=(0, 5))]``. The names are "identity",
+        "add_units", "remove_units", "add_dense", "remove_dense", "add_channels",
+        "remove_channels", "add_cell" and "remove_cell". With "all", new cells are wide if
         `alpha` is 1, and narrower if it is below 1.
     augmentation : "auto", Augmentation or None, default="auto"
         Random changes of the training images. With "auto", images are shifted by up to a
@@ -199,9 +201,10 @@ class ECToNASClassifier(
         The results do not depend on it.
     device : str or torch.device, default="auto"
         Where to train; "auto" uses a GPU if there is one.
-    random_state : int, RandomState instance or None, default=None
-        Seed of all random draws. The same number gives the same bits, and None draws fresh
-        entropy. The global random state is neither read nor changed.
+    random_state : int, RandomState or Generator instance of numpy, or None, default=None
+        Seed of all random draws. The same number gives the same bits on the same machine with
+        the same versions, and None draws fresh entropy. The global random state is neither
+        read nor changed.
     verbose : int, default=0
         With 1, a line is printed for each generation, with the time so far and an estimate of
         what is left; with 2, for each round as well; with 0, nothing is printed.
@@ -215,10 +218,9 @@ class ECToNASClassifier(
     checkpoint : str, path-like or None, default=None
         A file that the state of the search is written to after every round. Another call of
         `fit` with the same parameters and data continues from it, and the result is the same,
-        to the bit, as without the interruption.
-        If it is a folder, each search has a file of its own there,
-        as is needed in a grid search. A finished search is in the file as well, so that it is
-        not repeated. After `time_limit` or Ctrl-C, the search can be continued as it was then,
+        to the bit, as without the interruption. If it is a folder that exists, each search has
+        a file of its own there, as is needed in a grid search. A finished search is in the file
+        as well, so that it is not repeated. After `time_limit` or Ctrl-C, the search can be continued as it was then,
         without its final training. Only `n_jobs`, `time_limit` and `verbose` may differ.
         Nothing is written if the time is too short for the trial.
     warm_start : bool, default=False
@@ -510,7 +512,7 @@ class ECToNASClassifier(
             if the training of the start diverges or finds no time. After this or any error
             before the end of the warm-up, the estimator is as it was before.
         TypeError
-            If X is a lazy frame.
+            If X is a lazy frame, a sparse tensor, or holds what are no numbers.
         MemoryError
             If the start does not fit in the memory.
         ImportError
@@ -707,6 +709,19 @@ class ECToNASClassifier(
         ndarray of shape (n, n_classes)
             The probabilities. They are computed in float64, so that the other rows change
             those of a row by no more than the last bits.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If X does not have the shape, or the columns, that `fit` saw.
+
+        Warns
+        -----
+        UserWarning
+            If the values seem to have other units than those in `fit`, or if a column holds
+            nothing that can be read as it was in `fit`.
         """
         check_is_fitted(self, "network_")
         X = check_X(self, X, reset=False)
@@ -735,6 +750,19 @@ class ECToNASClassifier(
         -------
         ndarray of shape (n,)
             The predicted labels.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If X does not have the shape, or the columns, that `fit` saw.
+
+        Warns
+        -----
+        UserWarning
+            If the values seem to have other units than those in `fit`, or if a column holds
+            nothing that can be read as it was in `fit`.
         """
         chosen = self.predict_proba(X).argmax(1)
         labels: NDArray[Any] = self.classes_[chosen]
@@ -756,6 +784,14 @@ class ECToNASClassifier(
         -------
         float
             Fraction of the rows, or of their weights, whose class is predicted correctly.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If X does not have the shape, or the columns, that `fit` saw, or if the rows of X,
+            y and the weights are not as many.
         """
         labels = check_y(self, X, y)
         return float(accuracy_score(labels, self.predict(X), sample_weight=sample_weight))
