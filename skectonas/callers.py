@@ -52,6 +52,8 @@ def no_warnings(message: str = "") -> Iterator[None]:
     message : str, default=""
         Regular expression for the beginning of the warnings that are meant.
     """
-    with _kept_filters.block():
+    # Where each thread has filters of its own, it restores them itself.
+    is_own = getattr(sys.flags, "context_aware_warnings", False)
+    with warnings.catch_warnings() if is_own else _kept_filters.block():
         warnings.filterwarnings("ignore", message)
         yield

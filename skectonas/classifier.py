@@ -220,9 +220,9 @@ class ECToNASClassifier(
         `fit` with the same parameters and data continues from it, and the result is the same,
         to the bit, as without the interruption. If it is a folder that exists, each search has
         a file of its own there, as is needed in a grid search. A finished search is in the file
-        as well, so that it is not repeated. After `time_limit` or Ctrl-C, the search can be continued as it was then,
-        without its final training. Only `n_jobs`, `time_limit` and `verbose` may differ.
-        Nothing is written if the time is too short for the trial.
+        as well, so that it is not repeated. After `time_limit` or Ctrl-C, the search can be
+        continued as it was then, without its final training. Only `n_jobs`, `time_limit` and
+        `verbose` may differ. Nothing is written if the time is too short for the trial.
     warm_start : bool, default=False
         Whether another call of `fit` continues from the fitted network, with a fresh budget. X
         must then be like that of the first fit, and `y` must have the same classes. `start`,
@@ -230,10 +230,9 @@ class ECToNASClassifier(
         `seed_` is used instead of `random_state`, so that on the same data the same rows are
         held out. The fitted network has been trained on these rows too, so it competes only
         with the new winner, after the final training. It remains the model unless the new
-        winner has a better fitness.
-        `scoring` must not change; scores of earlier fits stay in `history_`
-        and `lineage_` as they were measured. The candidates that `keep_candidates` kept in the
-        previous fit are dropped.
+        winner has a better fitness. `scoring` must not change; scores of earlier fits stay in
+        `history_` and `lineage_` as they were measured. The candidates that `keep_candidates`
+        kept in the previous fit are dropped.
 
     Attributes
     ----------
@@ -512,7 +511,7 @@ class ECToNASClassifier(
             if the training of the start diverges or finds no time. After this or any error
             before the end of the warm-up, the estimator is as it was before.
         TypeError
-            If X is a lazy frame, a sparse tensor, or holds what are no numbers.
+            If X is a lazy frame or a sparse tensor, or holds values that are not numbers.
         MemoryError
             If the start does not fit in the memory.
         ImportError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import partial
 from types import CodeType
@@ -56,16 +56,8 @@ def fingerprint_of(
     }
 
 
-def text_of(value: Any, inside: frozenset[int] = frozenset()) -> str:
+def text_of(value: Any) -> str:
     """Return a text that equal values have in common, in every process.
-
-    Parameters
-    ----------
-    value : object
-        Any value.
-    inside : frozenset of int, default=frozenset()
-        The ids of the values that this one is a part of. One that is a part of itself is
-        written once.
 
     Examples
     --------
@@ -74,51 +66,75 @@ def text_of(value: Any, inside: frozenset[int] = frozenset()) -> str:
     >>> text_of({"layers": [Dense(5)], "budget": 40.0})
     "{'budget': 40, 'layers': [skectonas.topology.Dense(units=5)]}"
     """
-    if id(value) in inside:
-        return "<itself>"
-    text = partial(text_of, inside=inside | {id(value)})
-    if isinstance(value, float) and value.is_integer():
-        return repr(int(value))
-    if isinstance(value, Mapping):
-        pairs = sorted((repr(key), text(part)) for key, part in value.items())
-        return "{" + ", ".join(f"{key}: {part}" for key, part in pairs) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(text, value)) + "]"
-    if isinstance(value, set | frozenset):
-        return "{" + ", ".join(sorted(map(text, value))) + "}"
-    if isinstance(value, np.ndarray):
-        return text(value.tolist())
-    if isinstance(value, np.generic):
-        return text(value.item())
-    if isinstance(value, partial):
-        return f"partial({text([value.func, value.args, value.keywords])})"
-    if isinstance(value, type | torch.dtype | torch.device):
-        return repr(value)
-    name = getattr(value, "__qualname__", None)
-    if name is not None:
-        return f"{value.__module__}.{name}" + _what_a_name_leaves_open(value, text)
-    kind = f"{type(value).__module__}.{type(value).__qualname__}"
-    if is_dataclass(value):
-        parts = ", ".join(f"{f.name}={text(getattr(value, f.name))}" for f in fields(value))
-        return f"{kind}({parts})"
-    slots = [name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ())]
-    if not slots and not hasattr(value, "__dict__"):
-        return repr(value)
-    held = {name: getattr(value, name) for name in slots if hasattr(value, name)}
-    return kind + text({**held, **getattr(value, "__dict__", {})})
+    return _Writer().text_of(value)
 
 
-def _what_a_name_leaves_open(function: Any, text: Callable[[Any], str]) -> str:
-    """Return what tells a method, or a function made in another, from others of its name."""
-    if inspect.ismethod(function):
-        return f" of {text(function.__self__)}"
-    if not inspect.isfunction(function):
-        return ""
-    if not function.__closure__ and "<" not in function.__qualname__:
-        return ""
-    held = [cell.cell_contents for cell in function.__closure__ or ()]
-    given = text([function.__defaults__, function.__kwdefaults__, held])
-    return f" {_text_of_code(function.__code__)} {given}"
+class _Writer:
+    """Writes values, and objects that refer to each other only once."""
+
+    def __init__(self) -> None:
+        self._inside: set[int] = set()
+        self._known: list[object] = []
+
+    def text_of(self, value: Any) -> str:
+        if id(value) in self._inside:
+            return "<itself>"
+        self._inside.add(id(value))
+        try:
+            return self._written(value)
+        finally:
+            self._inside.discard(id(value))
+
+    def _written(self, value: Any) -> str:
+        text = self.text_of
+        if isinstance(value, float) and value.is_integer():
+            return repr(int(value))
+        if isinstance(value, Mapping):
+            pairs = sorted((repr(key), text(part)) for key, part in value.items())
+            return "{" + ", ".join(f"{key}: {part}" for key, part in pairs) + "}"
+        if isinstance(value, list | tuple):
+            return "[" + ", ".join(map(text, value)) + "]"
+        if isinstance(value, set | frozenset):
+            return "{" + ", ".join(sorted(map(text, value))) + "}"
+        if isinstance(value, np.ndarray):
+            return text(value.tolist())
+        if isinstance(value, np.generic):
+            return text(value.item())
+        if isinstance(value, partial):
+            return f"partial({text([value.func, value.args, value.keywords])})"
+        if isinstance(value, type | torch.dtype | torch.device):
+            return repr(value)
+        name = getattr(value, "__qualname__", None)
+        if name is not None:
+            return f"{value.__module__}.{name}" + self._what_a_name_leaves_open(value)
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        if is_dataclass(value):
+            parts = [f"{f.name}={text(getattr(value, f.name))}" for f in fields(value)]
+            return f"{kind}({', '.join(parts)})"
+        return self._object(value, kind)
+
+    def _object(self, value: Any, kind: str) -> str:
+        slots = [name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ())]
+        if not slots and not hasattr(value, "__dict__"):
+            return repr(value)
+        for i, known in enumerate(self._known):
+            if known is value:
+                return f"<{i}>"
+        self._known.append(value)
+        held = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+        return kind + self.text_of({**held, **getattr(value, "__dict__", {})})
+
+    def _what_a_name_leaves_open(self, function: Any) -> str:
+        """Return what tells a method, or a function made in another, from its namesakes."""
+        if inspect.ismethod(function):
+            return f" of {self.text_of(function.__self__)}"
+        if not inspect.isfunction(function):
+            return ""
+        if not function.__closure__ and "<" not in function.__qualname__:
+            return ""
+        held = [cell.cell_contents for cell in function.__closure__ or ()]
+        given = self.text_of([function.__defaults__, function.__kwdefaults__, held])
+        return f" {_text_of_code(function.__code__)} {given}"
 
 
 def _text_of_code(code: CodeType) -> str:

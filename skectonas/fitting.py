@@ -250,7 +250,7 @@ def _encoders(
         return [plain]
     if has_other_shape:  # it was found with pieces
         share = math.prod(start.input_shape) / math.prod(in_pieces.image_shape_)
-        if not 0.5 <= share <= 2:  # other rows have a few pieces more or less
+        if not 2 / 3 <= share <= 1.5:  # other rows have a few pieces more or less
             warnings.warn(
                 f"start has input_shape={start.input_shape}, and the columns have "
                 f"{plain.image_shape_}. It is taken for one that was found with columns in "

@@ -33,7 +33,7 @@ def uninterrupted() -> Iterator[None]:
 
 
 class RenewedLock:
-    """A lock that a forked process has anew: the thread that held it may be missing there."""
+    """A lock that is new in a forked process, which lacks the thread that held the old one."""
 
     def __init__(self) -> None:
         self._renew()

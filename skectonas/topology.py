@@ -511,9 +511,9 @@ def suitable_starts(
     Returns
     -------
     list of Topology
-        A network with cells for images that have room for them; dense ones otherwise. Dense
-        ones, and others if `smaller`, are also there in a half and a quarter of the width of
-        the first. With `smaller`, there is a network without hidden layers for tables, too.
+        A network with cells for images that have room for them; dense ones otherwise. The
+        first dense one is also there in a half and in a quarter of its width, and that with
+        cells if `smaller`. With `smaller`, there is a network without hidden layers for tables.
 
     Examples
     --------

@@ -234,10 +234,10 @@ def test_ridge_regression_is_least_squares(shape: tuple[int, int], dtype: torch.
 def test_ridge_regression_where_one_direction_dominates() -> None:
     # The penalty is less than what rounding makes of the products.
     rng = np.random.default_rng(0)
-    inputs = np.outer(rng.uniform(0.2, 1, 200), rng.uniform(0.9, 1.1, 50_000))
+    inputs = np.outer(rng.uniform(0.2, 1, 100), rng.uniform(0.9, 1.1, 20_000))
     inputs -= inputs.mean(axis=0)
-    targets = rng.normal(size=(200, 3))
-    found = ridge_regression(*(torch.from_numpy(a).float() for a in (inputs, targets)), 1e-2)
+    targets = rng.normal(size=(100, 3))
+    found = ridge_regression(*(torch.from_numpy(a).float() for a in (inputs, targets)), 1e-5)
     residual = targets - inputs @ found.double().numpy()
     assert np.square(residual).mean() < np.square(targets).mean()
 

@@ -111,6 +111,47 @@ def test_a_fitness_that_raises_loses_nothing(digits: Any, generation: int) -> No
     assert clf.score(*digits) > 0.5
 
 
+def test_a_fitness_that_raises_keeps_the_fitted_network(digits: Any) -> None:
+    class Broken:
+        def __call__(self, candidate: Candidate) -> float:
+            return candidate.score
+
+        def final(self, candidate: Candidate, start: Any) -> float:
+            if candidate.generation > last:
+                raise ZeroDivisionError("mine")
+            return candidate.score
+
+    clf = quick(40, selection=Broken(), n_parents=1, n_rounds=1, warm_start=True)
+    last = 10**6
+    expected = clf.fit(*digits).predict_proba(digits[0])
+    last = clf.history_["generation"].max() + 1
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        clf.set_params(learning_rate=1.0).fit(*digits)
+    np.testing.assert_array_equal(clf.predict_proba(digits[0]), expected)
+
+
+def test_ctrl_c_counts_more_than_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    search, calls = a_search(FakeTrainer()), []
+    state = search.advance(search.initial_state(SMALL, Ledger(170, STEPS_PER_EPOCH)))
+    outcome = type(search).outcome
+
+    def interrupted(self: Any, state: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return outcome(self, state)
+
+    def failing(*_: Any) -> None:
+        raise RuntimeError("the machine is on fire")
+
+    monkeypatch.setattr(type(search), "outcome", interrupted)
+    monkeypatch.setattr(FakeTrainer, "train", failing)
+    found = search.run(state)
+    assert found.interrupted
+    assert found.error is None
+    assert found.state.ledger is state.ledger
+
+
 def test_a_grid_search_sees_the_error(digits: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     failing_trainer(monkeypatch, 2, RuntimeError("the machine is on fire"))
     with pytest.raises(RuntimeError, match="on fire"):

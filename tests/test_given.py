@@ -314,6 +314,9 @@ def test_an_array_after_a_frame_of_numbers() -> None:
     with pytest.warns(UserWarning, match="feature names"):  # of scikit-learn
         found = clf.predict_proba(X.to_numpy())
     np.testing.assert_array_equal(found, clf.predict_proba(X))
+    for rows in (X.to_numpy().tolist(), list(X.to_numpy()), X.to_numpy().astype(object)):
+        with pytest.warns(UserWarning, match="feature names"):
+            np.testing.assert_array_equal(clf.predict_proba(rows), found)
     with (
         pytest.warns(UserWarning, match="feature names"),
         pytest.raises(ValueError, match="infinity"),
@@ -331,7 +334,12 @@ def test_a_frame_of_pixels_is_told(digits: Any) -> None:
     X, y = digits[0].astype(np.uint8).reshape(-1, 64), digits[1]
     with pytest.warns(UserWarning, match=r"read as a table, .* Give X.to_numpy\(\)"):
         quick(3, image_shape=(8, 8)).fit(pd.DataFrame(X), y)
-    quick(3, image_shape=(8, 8)).fit(pd.DataFrame(X / 16), y)  # no warning
+    with pytest.warns(UserWarning, match="read as a table"):
+        quick(3, image_shape=(8, 8)).fit(pd.DataFrame(X.astype(float)), y)
+    # No warnings.
+    for table in (X / 16, X > 8, (X > 8).astype(int)):
+        quick(3, image_shape=(8, 8)).fit(pd.DataFrame(table), y)
+    quick(3, image_shape=(8, 8), column_order="shuffled").fit(pd.DataFrame(X), y)
     quick(3).fit(pd.DataFrame(X), y)
 
 

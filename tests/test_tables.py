@@ -468,6 +468,20 @@ class TestRefused:
             encode(seen, values)
         assert advice in str(error.value)
 
+    def test_texts_of_ones_own_may_look_like_addresses(self) -> None:
+        class Crash:
+            def __init__(self, place: str) -> None:
+                self.place = place
+
+            def __str__(self) -> str:
+                return f"crash at 0x{self.place}"
+
+        same(encode(pd.Series([Crash("1f"), Crash("2a")] * 9))[0][:2], [[1, 0], [0, 1]])
+
+    def test_infinite_objects_among_texts(self) -> None:
+        with pytest.raises(ValueError, match="has infinite values"):
+            encode(pd.Series(["a", "b", np.inf], dtype=object))
+
     def test_dates_among_other_things(self) -> None:
         values = pd.Series([pd.Timestamp("2020"), 1.5], dtype=object)
         with pytest.raises(ValueError, match=r"different types, \['Timestamp', 'float'\]"):

@@ -78,7 +78,7 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
         X = X.to_numpy()
     with _naming("X"):
         # In a part of the rows, all objects may be numbers.
-        keeps_objects = not reset and estimator.encoder_.takes_frames
+        keeps_objects = not (reset or estimator.encoder_.takes_numbers)
         if isinstance(X, list | tuple) or _is_array_of_arrays(X):
             X = _stacked(X, keeps_objects)
         if _is_table_of_objects(X):
@@ -123,7 +123,8 @@ def _check_frame(estimator: BaseEstimator, X: pd.DataFrame, reset: bool) -> Data
     if twice:  # some releases of scikit-learn would stumble over them
         raise ValueError(f"X: expected columns with different names, got more than one {twice}")
     frame: pd.DataFrame = validate_data(estimator, X, reset=reset, skip_check_array=True)
-    if reset and _seems_to_hold_pixels(frame, estimator.image_shape):
+    is_laid_out = estimator.column_order == "given"
+    if reset and is_laid_out and _seems_to_hold_pixels(frame, estimator.image_shape):
         warnings.warn(
             "X is a data frame, so it is read as a table, although it seems to hold the pixels "
             f"of images: whole numbers from 0 to 255 in as many columns as image_shape="
@@ -136,9 +137,10 @@ def _check_frame(estimator: BaseEstimator, X: pd.DataFrame, reset: bool) -> Data
 def _seems_to_hold_pixels(X: pd.DataFrame, image_shape: tuple[int, ...] | None) -> bool:
     if image_shape is None or X.shape[1] != math.prod(check_image_shape(image_shape)):
         return False
-    if X.shape[1] < FEWEST_PIXELS or any(dtype.kind not in "iu" for dtype in X.dtypes):
+    if X.shape[1] < FEWEST_PIXELS or any(dtype.kind not in "iuf" for dtype in X.dtypes):
         return False
-    return bool((X.min() >= 0).all() and (X.max() <= 255).all())
+    largest = X.max().max()
+    return bool((X.min() >= 0).all() and 1 < largest <= 255 and (X % 1 == 0).all(axis=None))
 
 
 def _check_images(estimator: BaseEstimator, X: Any, reset: bool) -> Any:

@@ -38,6 +38,7 @@ TEXT_COMPONENTS = 30
 TEXT_ROWS = 10_000
 NEGLIGIBLE = 1e-6
 
+# The libraries that numpy and scipy bring along have one number of threads for all threads.
 _one_thread_of_blas = SharedSetting(partial(threadpool_limits, 1, user_api="blas"))
 
 _NUMBERS = (numbers.Real, Decimal, np.bool_)
@@ -46,7 +47,7 @@ _DURATIONS = (datetime.timedelta, np.timedelta64)
 _COMPLEX = (complex, np.complexfloating)
 _PLAIN = (str, *_NUMBERS, *_TIMES, *_DURATIONS)
 _NESTED = (np.ndarray, pd.Series, pd.DataFrame, sparse.sparray, sparse.spmatrix)
-_ADDRESS = re.compile(r"\bat 0x[0-9A-Fa-f]+")
+_ADDRESS = re.compile(r"\bat 0x[0-9a-f]+")
 
 _COMPLEX_ADVICE = "give its real and imaginary parts as two columns"
 _NESTED_ADVICE = "give each element a column of its own"
@@ -108,16 +109,9 @@ class Numbers:
                 numbers_ = pd.to_numeric(objects, errors="coerce")
             except OverflowError as error:
                 raise ValueError(f"Column {label!r}: expected numbers ({error})") from error
-            values = np.array(numbers_, dtype=np.float64)
-            is_text = objects.map(lambda value: isinstance(value, str)).to_numpy(bool)
-            values[np.isinf(values) & is_text] = np.nan
-        else:
-            values = _numbers_of(column, label)
-        if np.isinf(values).any():
-            raise ValueError(
-                f"Column {label!r} (dtype {column.dtype}) has infinite values: replace them "
-                "with finite or missing values"
-            )
+            return _finite(numbers_)[:, None]
+        values = _numbers_of(column, label)
+        _refuse_infinite(values, column, label)
         return values[:, None]
 
     def names(self, label: str) -> list[str]:
@@ -484,7 +478,18 @@ def _kinds_in(column: Column, label: object) -> set[type]:
                 f"Column {label!r} (dtype {dtype}) holds values of type {kind.__name__}, "
                 f"which are not supported: {advice}"
             )
+        if issubclass(kind, float | np.floating | Decimal):
+            floats = np.array([v for v in values if type(v) is kind], dtype=np.float64)
+            _refuse_infinite(floats, column, label)
     return set(examples)
+
+
+def _refuse_infinite(numbers_: NDArray[np.float64], column: Column, label: object) -> None:
+    if np.isinf(numbers_).any():
+        raise ValueError(
+            f"Column {label!r} (dtype {column.dtype}) has infinite values: replace them with "
+            "finite or missing values"
+        )
 
 
 def _why_not(kind: type, example: object) -> str | None:
@@ -501,7 +506,9 @@ def _why_not(kind: type, example: object) -> str | None:
     if issubclass(kind, (*_NESTED, Collection)):
         return _NESTED_ADVICE
     # Such a text is another one in every process.
-    return _OBJECT_ADVICE if _ADDRESS.search(str(example)) else None
+    text = str(example).lower()
+    is_of_python = kind.__str__ is object.__str__ and _ADDRESS.search(text)
+    return _OBJECT_ADVICE if is_of_python or f"{id(example):x}" in text else None
 
 
 def _with_texts(column: Column, kinds: set[type]) -> Column:

@@ -19,7 +19,7 @@ import pandas as pd
 from scipy import sparse
 
 from skectonas.callers import level_of_user
-from skectonas.inputs.column_kinds import Numbers
+from skectonas.inputs.column_kinds import Dropped, Numbers
 from skectonas.inputs.frames import to_pandas
 from skectonas.inputs.layout import check_image_shape, image_shape_for, pixels_of_columns
 from skectonas.inputs.rows import Data, RowNumbers, batches_of, take_rows
@@ -250,6 +250,12 @@ class InputEncoder:
         return self._pixel_index is None
 
     @property
+    def takes_numbers(self) -> bool:
+        """Whether all columns that count hold numbers."""
+        kinds = [] if self._tables is None else self._tables.columns_
+        return all(isinstance(kind, Numbers | Dropped) for kind in kinds)
+
+    @property
     def takes_frames(self) -> bool:
         """Whether `fit` saw a data frame, and not an array of numbers."""
         return self._tables is not None
@@ -324,11 +330,11 @@ class InputEncoder:
         if self._tables is not None:
             if isinstance(X, pd.DataFrame):
                 return X
-            labels, kinds = self._tables.labels_, self._tables.columns_
+            labels = self._tables.labels_
             if isinstance(X, np.ndarray) and X.shape[1:] == (len(labels),):
                 if labels == [*range(len(labels))]:
                     return pd.DataFrame(X)  # as for the array in fit
-                if X.dtype.kind in "biuf" and all(isinstance(k, Numbers) for k in kinds):
+                if X.dtype.kind in "biuf" and self.takes_numbers:
                     return pd.DataFrame(X, columns=pd.Index(labels, dtype=object))
             raise ValueError(
                 f"X: expected a data frame with {self._shape[0]} columns as in fit, got "

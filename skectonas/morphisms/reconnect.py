@@ -72,19 +72,15 @@ def ridge_regression(inputs: Tensor, targets: Tensor, ridge: float) -> Tensor:
     few_inputs = n_inputs <= n_rows
     rows = inputs.T if few_inputs else inputs
     penalty = ridge * inputs.square().sum() / n_inputs + torch.finfo(inputs.dtype).tiny
-    factor, failed = _cholesky(_lower_gram(rows), penalty)
-    if failed:  # the rounding exceeds the penalty if one direction of many inputs dominates
-        factor, _ = _cholesky(_lower_gram(rows.double()), penalty)
+    equations = _lower_gram(rows).double()
+    equations.diagonal().add_(penalty)
+    factor, failed = torch.linalg.cholesky_ex(equations)
+    if failed and inputs.dtype != torch.float64:
+        # If one direction of many inputs dominates, the rounding exceeds the penalty.
+        return ridge_regression(inputs.double(), targets.double(), ridge).to(inputs)
     if few_inputs:
         return torch.cholesky_solve((inputs.T @ targets).double(), factor).to(inputs)
     return inputs.T @ torch.cholesky_solve(targets.double(), factor).to(inputs)
-
-
-def _cholesky(gram: Tensor, penalty: Tensor) -> tuple[Tensor, Tensor]:
-    equations = gram.double()
-    equations.diagonal().add_(penalty)
-    factor, failed = torch.linalg.cholesky_ex(equations)
-    return factor, failed
 
 
 def _lower_gram(rows: Tensor) -> Tensor:

@@ -203,9 +203,9 @@ class Search:
         try:
             outcome = self.outcome(state)
         except (Exception, KeyboardInterrupt) as raised:  # of a fitness of the user's own
-            error = error or raised
-            safe = replace(state, finalist=state.finalist or state.best)  # nothing to compare
-            outcome = replace(self.outcome(safe), state=state)
+            error = error if isinstance(raised, Exception) and error else raised
+            chosen = state.finalist or state.incumbent or state.best  # nothing to compare
+            outcome = replace(self.outcome(replace(state, finalist=chosen)), state=state)
         if isinstance(error, Exception):
             return replace(outcome, error=error)
         return replace(outcome, interrupted=error is not None)
@@ -317,6 +317,8 @@ class Search:
         trained.sort(key=lambda c: rank(c, fitness.final(c, reference)), reverse=True)
         check_start(trained[0])
         trained = self._smallest_first(trained)
+        is_first = state.best.id in ids
+        best = trained[0] if is_first else self._best_of((state.best, trained[0]), state)
         parents, others = trained[: self.settings.n_parents], trained[self.settings.n_parents :]
         state = replace(
             state,
@@ -324,7 +326,7 @@ class Search:
             untrained=(),
             survivors=tuple(c for c in parents if is_trained(c)),
             front=self._unbeaten(filter(is_trained, others)),
-            best=trained[0] if state.best.id in ids else state.best,
+            best=best,
             reference=reference,
         )
         return self._end_generation(state)
@@ -335,15 +337,16 @@ class Search:
         As in the control, a larger network has to be better beyond doubt where only the loss
         counts.
         """
-        if self.final is None or self.fitness != Greedy("loss"):
+        best, *others = starts
+        if not others or self.final is None or self.fitness != Greedy("loss"):
             return starts
-        losses = self.final.losses(starts[0])
+        losses = self.final.losses(best)
         as_good = [
             start
-            for start in starts
-            if is_trained(start) and not is_ahead(losses, self.final.losses(start))
+            for start in filter(is_trained, others)
+            if not is_ahead(losses, self.final.losses(start))
         ]
-        smallest = min(as_good, key=lambda start: start.n_parameters)
+        smallest = min((best, *as_good), key=lambda start: start.n_parameters)
         return [smallest, *(start for start in starts if start is not smallest)]
 
     def _mutate(self, state: SearchState) -> SearchState:
@@ -418,8 +421,7 @@ class Search:
 
     def _end_generation(self, state: SearchState) -> SearchState:
         """Make the survivors the next parents, and continue with the next generation."""
-        # The first of the starts was chosen among them.
-        new = state.survivors[:1] if state.step == "warm-up" else state.survivors
+        new = state.survivors if state.step in ("phase 1", "phase 2") else ()
         best = self._best_of((state.best, *new), state)
         front = self._front(state, state.survivors, best)
         is_improved = best is not state.best and not self._is_perfect(state.best)
@@ -551,9 +553,12 @@ class Search:
         return self._best_of((state.best, *self._contenders(state)), state)
 
     def _contenders(self, state: SearchState) -> tuple[Candidate, ...]:
-        """Return the survivors that have played a round: recovery alone decides nothing."""
-        are_new = state.step == "phase 1" and state.round == 0
-        return () if are_new else state.survivors
+        """Return the survivors that the best was not chosen from yet, if they played a round.
+
+        Recovery alone decides nothing, and parents were compared when they became parents.
+        """
+        has_played = state.step == "phase 2" or (state.step == "phase 1" and state.round > 0)
+        return state.survivors if has_played else ()
 
     def _best_of(self, candidates: Iterable[Candidate], state: SearchState) -> Candidate:
         return max(candidates, key=lambda c: rank(c, self.fitness.final(c, state.reference)))

@@ -16,7 +16,7 @@ MOST_FOR_THE_END = 0.9
 
 
 ROUNDING = 1e-9
-"""Epochs, far below one batch, by which a product such as 0.7 * 10 may be too small."""
+"""Epochs, far below one batch, by which a product such as 0.29 * 100 may be too small."""
 
 
 @dataclass(frozen=True)

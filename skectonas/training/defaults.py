@@ -73,7 +73,7 @@ def usual_augmentation(
     """
     height, width, _ = image_shape
     if isinstance(augmentation, Augmentation):
-        # A side of one pixel stays as it is, wherever it is shifted.
+        # An image with a side of one pixel does not change when it is shifted along it.
         sides = [side for side in (height, width) if side > 1] or [1]
         if augmentation.shift >= min(sides):
             raise ValueError(

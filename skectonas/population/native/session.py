@@ -410,7 +410,7 @@ class Session(AbstractContextManager["Session"]):
         self._close()
 
     def __del__(self) -> None:
-        # Ctrl-C may have come before `__enter__`. Here, it would be lost if it had to wait.
+        # Ctrl-C may have come before `__enter__`. If Ctrl-C had to wait here, it would be lost.
         if self._handle:
             self._close()
 
