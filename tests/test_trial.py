@@ -471,11 +471,11 @@ def test_rows_are_not_cut_into_pieces_if_that_takes_too_long(
 
     def slow(encoder: InputEncoder, *others: Any) -> Any:
         encoded.append(encoder.column_scaling)
-        time.sleep(0.2)
+        time.sleep(0.5)
         return images_of(encoder, *others)
 
     monkeypatch.setattr(rows_of_a_fit, "_images", slow)
-    clf = quick(200, time_limit=8).fit(*bands())
+    clf = quick(200, time_limit=30).fit(*bands())
     assert encoded == ["quantile"]  # the other has seven times as many pixels
     assert clf.encoder_.column_scaling == "quantile"
     assert trials[:2] == [(PLAIN, 0.005), (PLAIN, 0.01)]  # other weight decays take no longer
