@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from skectonas.sharing import SharedSetting
+from skectonas.threads import SharedSetting
 
 _kept_filters = SharedSetting(warnings.catch_warnings)
 

@@ -752,16 +752,8 @@ class ECToNASClassifier(
 
         Raises
         ------
-        NotFittedError
-            If the estimator is not fitted.
-        ValueError
-            If X does not have the shape, or the columns, that `fit` saw.
-
-        Warns
-        -----
-        UserWarning
-            If the values seem to have other units than those in `fit`, or if a column holds
-            nothing that can be read as it was in `fit`.
+        NotFittedError, ValueError
+            As `predict_proba`, with the same warnings.
         """
         chosen = self.predict_proba(X).argmax(1)
         labels: NDArray[Any] = self.classes_[chosen]

@@ -20,7 +20,7 @@ from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils import check_random_state
 
 from skectonas.callers import level_of_user
-from skectonas.sharing import uninterrupted
+from skectonas.threads import uninterrupted
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks

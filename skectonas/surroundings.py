@@ -10,7 +10,7 @@ from types import FrameType
 
 import torch
 
-from skectonas.sharing import RenewedLock, SharedSetting, uninterrupted
+from skectonas.threads import RenewedLock, SharedSetting, uninterrupted
 
 _here = threading.local()
 _setting = RenewedLock()

@@ -13,7 +13,7 @@ ROOT = Path(skectonas.__file__).parent
 # Every module and package at the top, in the order in which they may import each other: each
 # imports only from those before it. A new one has to be given its place here.
 FLOORS = (
-    *("topology", "extras", "files", "sharing", "callers", "surroundings", "estimators"),
+    *("topology", "extras", "files", "threads", "callers", "surroundings", "estimators"),
     *("network", "candidate", "inputs", "morphisms", "training", "population", "search"),
     *(
         "guessing",
@@ -48,7 +48,7 @@ POPULATION = (
 """The same for what is inside of `population`."""
 
 WITHOUT_TORCH = (
-    *("topology", "extras", "sharing", "callers", "inputs/frames", "training/scoring"),
+    *("topology", "extras", "threads", "callers", "inputs/frames", "training/scoring"),
     "training/holdout",
     *("search/ledger", "search/tournament", "search/fitness", "search/front"),
 )

@@ -27,8 +27,8 @@ from skectonas.callers import no_warnings
 from skectonas.morphisms import MORPHISMS, Activations, Context
 from skectonas.network import initial_weights
 from skectonas.population import engine_in_use
-from skectonas.sharing import SharedSetting, uninterrupted
 from skectonas.surroundings import one_thread, undisturbed
+from skectonas.threads import SharedSetting, uninterrupted
 
 T = TypeVar("T")
 TOPOLOGY = Topology((8, 8, 1), [ConvCell(6), ConvCell(6, "max")], [Dense(8), Dense(6)], 10)

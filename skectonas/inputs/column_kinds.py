@@ -25,7 +25,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer
 from threadpoolctl import threadpool_limits
 
-from skectonas.sharing import SharedSetting
+from skectonas.threads import SharedSetting
 
 Array: TypeAlias = NDArray[Any]
 Column: TypeAlias = "pd.Series[Any]"

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from skectonas.candidate import Candidate, Evaluation
 from skectonas.network import TopologyNetwork, build, weights_of
-from skectonas.sharing import uninterrupted
+from skectonas.threads import uninterrupted
 from skectonas.training.data import BatchOrder, Rows, TrainingData
 from skectonas.training.recipe import PLAIN_RECIPE, Recipe
 from skectonas.training.scoring import Scorer

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from skectonas.population.native.layout import Layout
 from skectonas.population.native.library import Engine
-from skectonas.sharing import uninterrupted
+from skectonas.threads import uninterrupted
 from skectonas.topology import ALL_POOLINGS, ConvCell
 from skectonas.training import NO_AUGMENTATION, Augmentation
 
