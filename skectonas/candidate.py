@@ -62,7 +62,7 @@ class Candidate:
         Number of batches that the weights have been trained on, including those of ancestors.
     evaluations : tuple of Evaluation, default=()
         All evaluations since it was born, oldest first.
-    score_window : int, default=3
+    score_window : int, default=1
         Number of last evaluations over which score and loss are averaged.
     """
 
@@ -74,7 +74,7 @@ class Candidate:
     parent: Ancestor | None = None
     n_steps: int = 0
     evaluations: tuple[Evaluation, ...] = field(default=(), repr=False)
-    score_window: int = 3
+    score_window: int = 1
 
     @property
     def score(self) -> float:

@@ -146,11 +146,11 @@ class ECToNASClassifier(
         `alpha` is 1, and narrower if it is below 1.
     augmentation : "auto", Augmentation or None, default="auto"
         Random changes of the training images. With "auto", images are shifted by up to a
-        pixel. A square of each is erased (cutout) if there are at most 10,000 images and the
-        final training has 100 epochs or more. Tables, and images with a side of less than 16
-        pixels, are not changed.
-        None changes nothing. ``Augmentation(shift=1, flip=True)`` shifts and
-        mirrors images, which helps where left and right mean the same.
+        pixel. A square of each is erased (cutout) if there are at most 10,000 images and
+        `final_fraction` of the `budget` is 100 epochs or more. Tables, and images with a side
+        of less than 16 pixels, are not changed. None changes nothing.
+        ``Augmentation(shift=1, flip=True)`` shifts and mirrors images, which helps where left
+        and right mean the same.
     averaging : int, default=8
         Number of snapshots of the weights that are taken in the last epoch of a training. A
         network is scored and kept with their mean.
@@ -174,8 +174,8 @@ class ECToNASClassifier(
         cosine. It also pays for the control, which a network larger than the start has to beat
         before that. With 0, the best candidate is trained on the training
         rows with a constant rate for what is left of the budget, as in the paper. With 1, there
-        is no search: this is the baseline, a start that is trained alone, after a tenth of the
-        budget for the warm-up.
+        is no search: this is the baseline, a start that is trained alone, after a warm-up with
+        about a tenth of the budget, or more if the budget is a few epochs.
     score_window : int, default=1
         Number of evaluations over which the score is averaged. A network is evaluated after
         each epoch and at the end of each training. In the final training on all rows, it is
@@ -261,7 +261,8 @@ class ECToNASClassifier(
         asks to keep, by its number; see `with_candidate`. Empty if it is None.
     validation_score_ : float
         The winner's score on the validation rows, by which it was chosen: the mean over the
-        last `score_window` evaluations before the final training, which uses these rows too.
+        last `score_window` evaluations before the final training, which uses these rows too
+        (with `final_fraction=0` it does not, and its evaluations count).
     scoring_ : str
         Name of the score: that given as `scoring`, or that of the callable.
     n_parameters_ : int
@@ -283,7 +284,7 @@ class ECToNASClassifier(
         optimiser than SGD was given.
     seed_ : int
         The seed drawn from `random_state`. All other draws depend on it, also those of a warm
-        start.
+        start. Given as `random_state`, it would give another seed.
 
     See Also
     --------
@@ -676,13 +677,13 @@ class ECToNASClassifier(
         (1797,)
         """
         check_is_fitted(self, "network_")
+        known = set(self.history_["candidate"])
+        if not isinstance(candidate, Integral) or candidate not in known:
+            raise ValueError(
+                f"candidate must be one of those in history_, 0 to {max(known)}, "
+                f"got {candidate!r}."
+            )
         if candidate not in self.kept_ and candidate != self.lineage_["candidate"].iloc[-1]:
-            known = set(self.history_["candidate"])
-            if candidate not in known:
-                raise ValueError(
-                    f"candidate must be one of those in history_, 0 to {max(known)}, "
-                    f"got {candidate!r}."
-                )
             raise ValueError(
                 f"The weights of candidate {candidate!r} were not kept: with keep_candidates="
                 f"{self.keep_candidates!r}, those of {sorted(self.kept_)} were, and with "
@@ -722,20 +723,46 @@ class ECToNASClassifier(
             If the values seem to have other units than those in `fit`, or if a column holds
             nothing that can be read as it was in `fit`.
         """
+        return self._outputs(X, partial(torch.softmax, dim=1))
+
+    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the logarithms of the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame
+            Rows of the kind and shape that `fit` saw.
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes)
+            The logarithms, which are finite also where a probability is rounded to zero.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As `predict_proba`, with the same warnings.
+        """
+        return self._outputs(X, partial(torch.log_softmax, dim=1))
+
+    def _outputs(
+        self, X: Any, activation: Callable[[torch.Tensor], torch.Tensor]
+    ) -> NDArray[np.float64]:
+        """Return the outputs of the network in float64, each batch after an activation."""
         check_is_fitted(self, "network_")
         X = check_X(self, X, reset=False)
         self.encoder_.warn_if_scaled_differently(X)
-        probabilities = np.empty((X.shape[0], len(self.classes_)))
+        outputs = np.empty((X.shape[0], len(self.classes_)))
         done = 0
         with undisturbed(), torch.no_grad():
             network = deepcopy(self.network_).double().eval()
             for images in self._images_of(X):
                 scaled = self.encoder_.scaling_.apply(images)
-                part = probabilities[done : done + len(images)]
+                part = outputs[done : done + len(images)]
                 # Cloned into torch's memory, whose alignment does not change the last bits.
-                part[:] = network(torch.from_numpy(scaled).clone()).softmax(1).numpy()
+                part[:] = activation(network(torch.from_numpy(scaled).clone())).numpy()
                 done += len(images)
-        return probabilities
+        return outputs
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable class of each row.

@@ -20,6 +20,9 @@ from skectonas.training import Rows, TrainingData
 
 ROWS_AT_ONCE = 4096
 
+LIBRARIES = frozenset({"builtins", "numpy", "skectonas", "sklearn", "torch"})
+"""Packages whose functions and classes are known by their names."""
+
 UNIMPORTANT = frozenset(
     {"checkpoint", "n_jobs", "random_state", "time_limit", "verbose", "warm_start"}
 )
@@ -107,7 +110,7 @@ class _Writer:
         name = getattr(value, "__qualname__", None)
         if name is not None:
             return f"{value.__module__}.{name}" + self._what_a_name_leaves_open(value)
-        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        kind = f"{type(value).__module__}.{type(value).__qualname__}{_code_of_methods(value)}"
         if is_dataclass(value):
             parts = [f"{f.name}={text(getattr(value, f.name))}" for f in fields(value)]
             return f"{kind}({', '.join(parts)})"
@@ -125,16 +128,32 @@ class _Writer:
         return kind + self.text_of({**held, **getattr(value, "__dict__", {})})
 
     def _what_a_name_leaves_open(self, function: Any) -> str:
-        """Return what tells a method, or a function made in another, from its namesakes."""
+        """Return what tells a method, or a function of the user's own, from its namesakes."""
         if inspect.ismethod(function):
             return f" of {self.text_of(function.__self__)}"
         if not inspect.isfunction(function):
             return ""
-        if not function.__closure__ and "<" not in function.__qualname__:
+        if _is_of_library(function) and not function.__closure__:
             return ""
         held = [cell.cell_contents for cell in function.__closure__ or ()]
         given = self.text_of([function.__defaults__, function.__kwdefaults__, held])
         return f" {_text_of_code(function.__code__)} {given}"
+
+
+def _is_of_library(value: Any) -> bool:
+    return str(value.__module__).partition(".")[0] in LIBRARIES
+
+
+def _code_of_methods(value: Any) -> str:
+    """Return what tells an object of a class of the user's own from one before an edit."""
+    texts = [
+        f"{name} {_text_of_code(method.__code__)}"
+        for cls in type(value).__mro__
+        if not _is_of_library(cls)
+        for name, method in sorted(vars(cls).items())
+        if inspect.isfunction(method)
+    ]
+    return hashlib.sha256(repr(texts).encode()).hexdigest()[:16] if texts else ""
 
 
 def _text_of_code(code: CodeType) -> str:

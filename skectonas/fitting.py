@@ -20,7 +20,7 @@ from skectonas.candidate import Ancestor, Candidate
 from skectonas.estimators import draw_seed
 from skectonas.fingerprint import digest_of_rows, fingerprint_of, text_of
 from skectonas.inputs import InputEncoder
-from skectonas.morphisms import GREEDY_MORPHISMS, MORPHISMS
+from skectonas.morphisms import GREEDY_MORPHISMS, MORPHISMS, Morphism
 from skectonas.network import build, weights_of
 from skectonas.population import FusedTrainer
 from skectonas.sample import Sample
@@ -39,6 +39,7 @@ from skectonas.search import (
     Search,
     SearchState,
     Settings,
+    check_fitness,
     check_morphisms,
     fingerprint_in,
     seed_in,
@@ -55,6 +56,7 @@ from skectonas.training import (
     Rows,
     Scorer,
     TrainingData,
+    check_scoring,
     evaluate,
     has_usual_settings,
     name_of,
@@ -133,7 +135,7 @@ def first_fit(
     ValueError
         If a parameter does not fit the data.
     """
-    _optimizer_of(estimator, None)  # is it a valid one?
+    _check_names(estimator)
     seed = _seed_of(estimator)
     train, validation = sample.split(estimator.validation_fraction, seed)
     method = estimator.column_scaling
@@ -155,8 +157,8 @@ def first_fit(
         search_with = _searches(
             estimator, data, all_rows, scorer, settings, seed, device, clock
         )
-        losses, digest = partial(_losses, data=data), cache(partial(digest_of_rows, data))
-        return Beginning(encoder, data, starts, search_with, losses, digest)
+        digest = cache(partial(digest_of_rows, data))
+        return Beginning(encoder, data, starts, search_with, digest)
 
     can_tell = _can_tell(estimator, len(validation))
     weight_decays = [_usual_weight_decay(estimator, encoder, sample)]
@@ -273,11 +275,14 @@ def _chosen_before(
     if path is None or not trial.is_needed:
         return None
     is_folder = Path(path).is_dir()
-    if not is_folder:
-        Checkpoint(path, {}, 0)  # rather than find out later that it is impossible
     known = {} if is_folder else fingerprint_in(path)
     if not (is_folder or known):
         return None
+
+    def is_kept(choice: Choice) -> bool:
+        prepared = _prepared(estimator, sample, seed, choice)
+        return _checkpoint(estimator, choice.beginning.digest, prepared).read() is not None
+
     found = None
     for encoder in trial.encoders:
         if known and known.get(SCALING) != encoder.column_scaling:
@@ -285,16 +290,13 @@ def _chosen_before(
         beginning = trial.begin(encoder)
         for weight_decay in trial.weight_decays:
             found = trial.choice(beginning, weight_decay)
-            if known and known.get(WEIGHT_DECAY) == repr(weight_decay):
+            is_chosen = is_folder or known.get(WEIGHT_DECAY) == repr(weight_decay)
+            if is_chosen and is_kept(found):
                 return found
-            if is_folder:
-                prepared = _prepared(estimator, sample, seed, found)
-                if _checkpoint(estimator, beginning.digest, prepared).path.exists():
-                    return found
-    if is_folder:
-        return None
-    # Another search that is in the file is an error, which should come before the trial.
-    return found or trial.choice(trial.begin(trial.encoders[0]), trial.weight_decays[0])
+    if not is_folder:
+        # Another search that is in the file is an error, which should come before the trial.
+        is_kept(found or trial.choice(trial.begin(trial.encoders[0]), trial.weight_decays[0]))
+    return None
 
 
 def further_fit(
@@ -307,6 +309,7 @@ def further_fit(
     ValueError
         If a parameter does not fit the data, or the classes or the scoring have changed.
     """
+    _check_names(estimator)
     _check_same_task(estimator, sample)
     seed, encoder = estimator.seed_, estimator.encoder_
     settings = _settings_of(estimator, encoder, sample)
@@ -344,6 +347,21 @@ def further_fit(
     )
     digest = partial(digest_of_rows, data)
     return _continued(estimator, digest, Prepared(search, state, basis, None))
+
+
+def _check_names(estimator: BaseEstimator) -> None:
+    """Check the parameters that take names or objects, before the data cost any time."""
+    names = ["auto", *STARTS]
+    if isinstance(estimator.start, str) and estimator.start not in names:
+        raise ValueError(
+            f"start must be one of {names} or a Topology, got {estimator.start!r}."
+        )
+    _optimizer_of(estimator, None)
+    _morphisms_of(estimator)
+    _fitness_of(estimator, 0)
+    check_scoring(estimator.scoring)
+    if estimator.checkpoint is not None:
+        Checkpoint(estimator.checkpoint, {}, 0)
 
 
 def _seed_of(estimator: BaseEstimator) -> int:
@@ -418,11 +436,7 @@ def _starts_of(
     estimator: BaseEstimator, encoder: InputEncoder, n_classes: int
 ) -> list[Topology]:
     """Return the topologies that the search begins with."""
-    shape, names = encoder.image_shape_, ["auto", *STARTS]
-    if isinstance(estimator.start, str) and estimator.start not in names:
-        raise ValueError(
-            f"start must be one of {names} or a Topology, got {estimator.start!r}."
-        )
+    shape = encoder.image_shape_
     is_auto = _is_auto(estimator.start)
     if is_auto:
         starts = suitable_starts(
@@ -508,9 +522,10 @@ def _searches(
         trainer, final = FusedTrainer(there, *others), None
         if settings.final_fraction > 0:
             on_all_rows = FusedTrainer(whole, *others)
-            final = AllRows(on_all_rows, whole.steps_per_epoch, partial(_losses, data=data))
+            final = AllRows(on_all_rows, whole.steps_per_epoch)
         fitness = _fitness_of(estimator, seed)
-        return Search(trainer, fitness, seen, seed, settings, clock, final)
+        losses = partial(_losses, data=data)
+        return Search(trainer, fitness, seen, seed, settings, clock, final, losses)
 
     return search_with
 
@@ -540,9 +555,7 @@ def _settings_of(estimator: BaseEstimator, encoder: InputEncoder, sample: Sample
         score_window=estimator.score_window,
         n_iter_no_change=estimator.n_iter_no_change,
         keep=estimator.keep_candidates,
-        morphisms=check_morphisms(
-            estimator.morphisms, GREEDY_MORPHISMS if estimator.alpha == 1 else MORPHISMS
-        ),
+        morphisms=_morphisms_of(estimator),
         final_fraction=estimator.final_fraction,
         augmentation=usual_augmentation(
             estimator.augmentation,
@@ -555,6 +568,11 @@ def _settings_of(estimator: BaseEstimator, encoder: InputEncoder, sample: Sample
         perfect_score=1.0 if name_of(estimator.scoring) in ACCURACIES else math.inf,
         max_multiplications=_most_work(estimator, encoder, sample),
     )
+
+
+def _morphisms_of(estimator: BaseEstimator) -> tuple[Morphism, ...]:
+    known = GREEDY_MORPHISMS if estimator.alpha == 1 else MORPHISMS
+    return check_morphisms(estimator.morphisms, known)
 
 
 def _most_work(estimator: BaseEstimator, encoder: InputEncoder, sample: Sample) -> float:
@@ -579,8 +597,7 @@ def _measure_of(estimator: BaseEstimator) -> Measure:
 
 def _fitness_of(estimator: BaseEstimator, seed: int) -> Fitness:
     if not isinstance(estimator.selection, str):
-        fitness: Fitness = estimator.selection
-        return fitness
+        return check_fitness(estimator.selection)
     if estimator.selection == "random":
         return Random(seed)
     measure = _measure_of(estimator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from skectonas.callers import no_warnings
+from skectonas.callers import level_of_user, no_warnings
 from skectonas.inputs import Data, InputEncoder, MappedImages, check_classes, mapping_of
 from skectonas.training import (
     Rows,
@@ -72,12 +73,26 @@ class Sample(NamedTuple):
     def split(
         self, validation_fraction: float | Literal["auto"], seed: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the rows to train and to validate on; no group is on both sides."""
+        """Return the rows to train and to validate on; no group is on both sides.
+
+        Warns
+        -----
+        UserWarning
+            If no group that holds some class can be spared from training.
+        """
         if self.groups is None:
             return split(self.indices, validation_fraction, seed)
-        return split_by_groups(
+        train, validation = split_by_groups(
             self.indices, self.groups, self.classes, validation_fraction, seed
         )
+        unseen = np.delete(self.classes, np.unique(self.indices[validation])).tolist()
+        if unseen:
+            warnings.warn(
+                "With these groups, no row of some classes is held out. They are trained on, "
+                f"but the validation score says nothing of them: {unseen}.",
+                stacklevel=level_of_user(),
+            )
+        return train, validation
 
     def training_data(
         self,

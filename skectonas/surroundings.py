@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from types import FrameType
+from typing import Any
 
 import torch
 
@@ -22,9 +23,10 @@ def undisturbed(device: torch.device | str = "cpu") -> Iterator[None]:
 
     These are the number of threads, autocast, the default device, and switched-off gradients.
     A computation on a device is protected there and on the CPU. The default dtype is not
-    reset, because all threads share it; dtypes are named wherever tensors are made. On a CUDA
-    device, cuDNN takes algorithms that give the same bits every time. All threads share this
-    setting as well, and it is restored afterwards.
+    reset, because all threads share it; dtypes are named wherever tensors are made. On the CPU,
+    products of float32 numbers are exact to float32, whatever precision is allowed. On a CUDA
+    device, cuDNN takes algorithms that give the same bits every time. All threads share these
+    two settings as well, and they are restored afterwards.
 
     Parameters
     ----------
@@ -36,6 +38,7 @@ def undisturbed(device: torch.device | str = "cpu") -> Iterator[None]:
     kind = torch.device(device).type
     with (
         one_thread(),
+        _full_precision.block(),
         _same_algorithms.block() if kind == "cuda" else nullcontext(),
         torch.autocast(kind, enabled=False),
         torch.autocast("cpu", enabled=False),
@@ -59,6 +62,32 @@ def _deterministic_cudnn() -> Iterator[None]:
 
 _same_algorithms = SharedSetting(_deterministic_cudnn)
 """cuDNN takes the same algorithms in every run, of those that are deterministic."""
+
+
+@contextmanager
+def _exact_float32() -> Iterator[None]:
+    mkldnn: Any = torch.backends.mkldnn
+    if not hasattr(mkldnn, "matmul"):  # before torch 2.9
+        allowed = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(allowed)
+        return
+    settings = (mkldnn.matmul, mkldnn.conv)
+    before = [setting.fp32_precision for setting in settings]
+    try:
+        for setting in settings:
+            setting.fp32_precision = "ieee"
+        yield
+    finally:
+        for setting, precision in zip(settings, before, strict=True):
+            setting.fp32_precision = precision
+
+
+_full_precision = SharedSetting(_exact_float32)
+"""oneDNN does not round float32 numbers to fewer bits."""
 
 
 @contextmanager

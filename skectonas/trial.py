@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from skectonas.candidate import Candidate
 from skectonas.inputs import InputEncoder
 from skectonas.search import Clock, Search, is_ahead
 from skectonas.topology import Topology
@@ -52,8 +51,6 @@ class Beginning(NamedTuple):
         What the search begins with.
     search_with : callable
         Takes a weight decay and returns the search.
-    losses : callable
-        Takes a candidate and returns its loss on each of the rows that are held out.
     digest : callable
         Returns the digest of the rows.
     """
@@ -62,7 +59,6 @@ class Beginning(NamedTuple):
     data: TrainingData
     starts: list[Topology]
     search_with: Callable[[float | None], Search]
-    losses: Callable[[Candidate], NDArray[np.float64]]
     digest: Callable[[], str]
 
 
@@ -172,12 +168,14 @@ class Trial:
     ) -> NDArray[np.float64]:
         """Return the losses of the start after the next training."""
         self._n_begun += 1
-        trained = beginning.search_with(weight_decay).trial(
+        search = beginning.search_with(weight_decay)
+        trained = search.trial(
             beginning.starts[0],
             self._n_epochs * beginning.data.steps_per_epoch,
             self._n_begun * SHARE_OF_TIME,
         )
-        return beginning.losses(trained)
+        assert search.losses is not None
+        return search.losses(trained)
 
     @property
     def _n_epochs(self) -> int:

@@ -388,6 +388,55 @@ def test_scores_of_other_settings_are_other_searches(digits: Any, tmp_path: Path
         quick(8, scoring=partial(score, sign=-1.0), checkpoint=path).fit(*digits)
 
 
+SCORER = """
+def score(estimator, X, y):
+    return (estimator.predict(X) == y).mean() - {offset}
+"""
+FITNESS = """
+class ByLoss:
+    def __call__(self, candidate):
+        return -{factor} * candidate.loss
+
+    def final(self, candidate, start):
+        return -candidate.loss
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "before", "after"),
+    [
+        ("score", "scoring", SCORER.format(offset=0), SCORER.format(offset=1)),
+        ("ByLoss()", "selection", FITNESS.format(factor=1), FITNESS.format(factor=2)),
+    ],
+)
+def test_edited_code_makes_another_search(
+    digits: Any, tmp_path: Path, name: str, parameter: str, before: str, after: str
+) -> None:
+    def run(code: str) -> None:
+        module = {"__name__": "own"}
+        exec(compile(code, "own.py", "exec"), module)
+        params = {parameter: eval(name, module)}
+        quick(8, checkpoint=tmp_path / "search", **params).fit(*digits)
+
+    run(before)
+    run(before)
+    with pytest.raises(ValueError, match=rf"other values of \['{parameter}'\]"):
+        run(after)
+
+
+@pytest.mark.parametrize("is_table", [False, True])
+def test_a_start_that_diverged_does_not_block_the_file(
+    digits: Any, tmp_path: Path, is_table: bool
+) -> None:
+    X, y = digits
+    X, path = X.reshape(len(X), -1) if is_table else X, tmp_path / "search"
+    with pytest.raises(ValueError, match="diverged"), np.errstate(all="ignore"):
+        quick(60, checkpoint=path, learning_rate=1e30).fit(X, y)
+    assert path.exists()
+    found = quick(60, checkpoint=path).fit(X, y)
+    assert bits(found, X) == bits(quick(60).fit(X, y), X)
+
+
 def test_texts_of_parameters_are_the_same_in_every_process() -> None:
     with processes().Pool(1) as pool:
         assert pool.apply_async(texts).get(timeout=60) == texts()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,17 @@ def test_fitted_attributes(fitted: ECToNASClassifier) -> None:
     assert lineage["morphism"].iloc[0] == "start"
     assert lineage["topology"].iloc[-1] == str(fitted.best_topology_)
     assert lineage["validation_score"].iloc[-1] == fitted.validation_score_
+
+
+def test_logarithms_of_probabilities(fitted: ECToNASClassifier, digits: Any) -> None:
+    X, _ = digits
+    logarithms = fitted.predict_log_proba(X)
+    np.testing.assert_allclose(np.exp(logarithms), fitted.predict_proba(X), atol=1e-12)
+    certain = deepcopy(fitted)
+    with torch.no_grad():
+        certain.network_.output.weight.mul_(1e4)
+    assert (certain.predict_proba(X) == 0).any()
+    assert np.isfinite(certain.predict_log_proba(X)).all()
 
 
 def test_network_gives_the_probabilities(fitted: ECToNASClassifier, digits: Any) -> None:

@@ -220,7 +220,8 @@ def controlled(sign: int, gain: float, fitness: Any = BY_LOSS) -> Any:
         return 3 + (noise - gain) * (candidate.n_parameters > SMALL.n_parameters)
 
     search = a_search(BySize(sign), fitness, final_fraction=0.5, measure="loss")
-    search = replace(search, final=AllRows(BySize(sign), STEPS_PER_EPOCH + 2, losses))
+    all_rows = AllRows(BySize(sign), STEPS_PER_EPOCH + 2)
+    search = replace(search, final=all_rows, losses=losses)
     outcome = search.run(search.initial_state(SMALL, Ledger(400, STEPS_PER_EPOCH)))
     return outcome, outcome.state.ledger.to_frame()
 
@@ -289,7 +290,7 @@ def test_a_larger_start_has_to_prove_that_it_is_better(
     gain: float, fitness: Any, expected: Topology, fraction: float
 ) -> None:
     noise = np.random.default_rng(0).normal(size=100)
-    noise = (noise - noise.mean()) / noise.std()
+    noise = (noise - noise.mean()) / noise.std(ddof=1)
 
     def losses(candidate: Candidate) -> Any:
         return 3 + (noise - gain) * (candidate.topology == WIDE)
@@ -303,7 +304,7 @@ def test_a_larger_start_has_to_prove_that_it_is_better(
             ]
 
     search = a_search(Ranked(), fitness, final_fraction=fraction, measure="loss", n_parents=2)
-    search = replace(search, final=AllRows(Ranked(), STEPS_PER_EPOCH, losses))
+    search = replace(search, final=AllRows(Ranked(), STEPS_PER_EPOCH), losses=losses)
     state = search.initial_state([SMALL, WIDE, NARROW], Ledger(400, STEPS_PER_EPOCH))
     state = search.advance(state)
     # The other parent is the best of the others.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
-from helpers import examples
+from helpers import examples, quick
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
@@ -109,6 +110,33 @@ def test_what_has_diverged_is_the_worst(fitness: Fitness, parent: Ancestor | Non
     candidate = of_size(2 * 2, -np.inf, parent)
     assert fitness(candidate) == -np.inf
     assert fitness.final(candidate, Ancestor(0, 0.5, 100)) == -np.inf
+
+
+@pytest.mark.parametrize("n_parameters", [2 * 2, 2 * 200])
+@pytest.mark.parametrize(("score", "loss"), [(-np.inf, 0.1), (0.9, np.inf), (0.9, np.nan)])
+def test_what_has_diverged_is_the_worst_by_any_fitness(
+    score: float, loss: float, n_parameters: int
+) -> None:
+    candidate = replace(
+        of_size(n_parameters, score), evaluations=(Evaluation(0.0, loss, score),)
+    )
+    assert rank(candidate, n_parameters) < rank(of_size(50, 0.1), -1e9)
+
+
+def test_a_fitness_that_is_no_number() -> None:
+    with pytest.raises(TypeError, match="selection must give a number, got None"):
+        rank(of_size(50, 0.5), None)  # type: ignore[arg-type]
+
+
+class WithoutStart(Greedy):
+    def final(self, candidate: Candidate) -> float:  # type: ignore[override]
+        return 0.0
+
+
+@pytest.mark.parametrize("selection", [Greedy, WithoutStart()])
+def test_what_is_no_fitness_is_refused_at_once(digits: Any, selection: Any) -> None:
+    with pytest.raises(ValueError, match="selection must be an object that can be called"):
+        quick(30, selection=selection).fit(*digits)
 
 
 @pytest.mark.parametrize("fitness", ALL)

@@ -146,7 +146,8 @@ def test_a_network_trained_on_all_rows_competes_with_its_like(loss: float, stays
     start = replace(incumbent, id=9, evaluations=(), generation=4, parent=None)
     search = replace(
         a_search(FakeTrainer(), Greedy("loss"), final_fraction=0.5, measure="loss"),
-        final=AllRows(Annealed(loss), STEPS_PER_EPOCH + 2, lambda candidate: np.zeros(9)),
+        final=AllRows(Annealed(loss), STEPS_PER_EPOCH + 2),
+        losses=lambda candidate: np.zeros(9),
     )
     ledger = Ledger(40, STEPS_PER_EPOCH)
     outcome = search.run(search.initial_state(start, ledger, incumbent))

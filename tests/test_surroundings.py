@@ -54,6 +54,17 @@ def threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def medium_precision() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 AROUND: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "float64": lambda: default_dtype(torch.float64),
     "float16": lambda: default_dtype(torch.float16),
@@ -62,6 +73,7 @@ AROUND: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "inference_mode": torch.inference_mode,
     "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
     "3 threads": lambda: threads(3),
+    "medium precision": medium_precision,
 }
 OPTIMIZERS = ["sgd", "adam", "adafactor"]
 
@@ -106,6 +118,14 @@ def test_fit_and_predict(
     assert all(p.requires_grad for p in found.network_.parameters())
     np.testing.assert_array_equal(probabilities, wanted)
     np.testing.assert_array_equal(again, wanted)
+
+
+def test_products_are_exact_whatever_precision_is_allowed() -> None:
+    a, b = torch.randn(2, 1024, 1024, generator=torch.Generator().manual_seed(0))
+    with undisturbed():
+        exact = a @ b
+    with medium_precision(), undisturbed():
+        assert torch.equal(a @ b, exact)
 
 
 @pytest.mark.parametrize("around", AROUND)

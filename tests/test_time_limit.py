@@ -21,7 +21,7 @@ from skectonas.candidate import Candidate, Evaluation
 from skectonas.population.trainer import FusedTrainer
 from skectonas.population.workers.stopping import Workers
 from skectonas.search import AllRows
-from skectonas.search.clock import LEAST_TRIALS, Clock, affordable_steps
+from skectonas.search.clock import LEAST_TIMINGS, Clock, affordable_steps
 from skectonas.search.fitness import Greedy
 from skectonas.search.ledger import Ledger
 from skectonas.search.state import Outcome
@@ -133,8 +133,9 @@ def test_a_limit_of_time_leaves_room_for_the_control(
     trainer = Learning(watch, 0.01, 0.005)
     settings = {"final_fraction": 0.3, "n_rounds": n_rounds, "warmup_epochs": 2}
     search = a_search(trainer, Greedy("loss"), measure="loss", **settings)
-    all_rows = AllRows(trainer, STEPS_PER_EPOCH, lambda c: np.full(50, loss_of(c)))
+    all_rows = AllRows(trainer, STEPS_PER_EPOCH)
     object.__setattr__(search, "final", all_rows)
+    object.__setattr__(search, "losses", lambda c: np.full(50, loss_of(c)))
     object.__setattr__(search, "clock", Clock(limit, watch.now))
     began = watch.now
     outcome = search.run(search.initial_state([SMALL], Ledger(math.inf, STEPS_PER_EPOCH)))
@@ -188,7 +189,7 @@ def test_the_final_training_fills_its_share_of_the_time(watch: Watch) -> None:
     seconds=st.floats(0.01, 50),
     most=st.integers(1, 5000),
 )
-def test_a_trial_tells_how_much_is_affordable(
+def test_timings_tell_how_much_is_affordable(
     of_a_step: float, of_an_evaluation: float, seconds: float, most: int
 ) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -204,12 +205,35 @@ def test_a_trial_tells_how_much_is_affordable(
         assert 1 <= n_steps <= most
         assert n_steps == 1 or watch.now - began <= seconds + of_an_evaluation + 1e-6
         one_more = n_steps + (STEPS_PER_EPOCH if n_steps >= STEPS_PER_EPOCH else 1)
-        tried = LEAST_TRIALS * (of_a_step + of_an_evaluation) * (1 + 1e-6) < seconds
+        tried = LEAST_TIMINGS * (of_a_step + of_an_evaluation) * (1 + 1e-6) < seconds
         if tried and one_more <= most:
-            # An evaluation in the trial makes its batches seem slower.
+            # An evaluation in the timing makes its batches seem slower.
             began = watch.now
             train(one_more)
             assert 2 * (watch.now - began) + 4 * of_an_evaluation > seconds
+
+
+@given(
+    of_a_step=st.floats(1e-5, 1e-3),
+    to_set_up=st.floats(0, 0.2),
+    seconds=st.floats(5, 50),
+    steps_per_epoch=st.integers(1, 20),
+)
+def test_what_is_set_up_once_leaves_the_time_to_the_batches(
+    of_a_step: float, to_set_up: float, seconds: float, steps_per_epoch: int
+) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        watch = _watch(monkeypatch)
+
+        def train(n_steps: int) -> None:
+            watch.pass_by(to_set_up + n_steps * of_a_step)
+
+        n_steps = affordable_steps(train, steps_per_epoch, 10**9, lambda: seconds, False)
+        assert n_steps % steps_per_epoch == 0
+        began = watch.now
+        train(n_steps)
+        epoch = steps_per_epoch * of_a_step
+        assert seconds - epoch - 1e-3 <= watch.now - began <= seconds + 1e-3
 
 
 def test_a_single_batch_is_not_tried() -> None:

@@ -42,6 +42,9 @@ class FakeSearch:
         self._shares.append(share_of_time)
         return self._losses
 
+    def losses(self, trained: np.ndarray) -> np.ndarray:
+        return trained
+
 
 DECAYS = (0.005, 0.01, 0.002, 0.001)
 
@@ -63,7 +66,6 @@ def fake_trial(
             data=SimpleNamespace(steps_per_epoch=3),
             starts=["start"],
             search_with=lambda decay: FakeSearch(losses(encoder.name, decay), shares),
-            losses=lambda trained: trained,
         )
 
     chosen: Any = encoders[:n_encoders]
@@ -73,7 +75,7 @@ def fake_trial(
 def ahead_of(losses: np.ndarray, standard_errors: float, seed: int) -> np.ndarray:
     """Return losses that are lower by so many standard errors of the difference."""
     noise = np.random.default_rng(seed).normal(size=len(losses))
-    noise = (noise - noise.mean()) / noise.std()
+    noise = (noise - noise.mean()) / noise.std(ddof=1)
     return losses - noise - standard_errors / math.sqrt(len(losses))
 
 

@@ -13,10 +13,10 @@ from skectonas.search.algorithm import Search
 from skectonas.search.checkpoint import Checkpoint, digest_of, fingerprint_in, seed_in
 from skectonas.search.clock import Clock
 from skectonas.search.final import AllRows, is_ahead
-from skectonas.search.fitness import Balanced, Fitness, Greedy, Measure, Random
+from skectonas.search.fitness import Balanced, Fitness, Greedy, Measure, Random, check_fitness
 from skectonas.search.front import unbeaten
-from skectonas.search.history_rows import ROUNDING, of_last_fit, standings
-from skectonas.search.ledger import Entry, Ledger
+from skectonas.search.history_rows import of_last_fit, standings
+from skectonas.search.ledger import ROUNDING, Entry, Ledger
 from skectonas.search.observers import CallbackTasks, Printer
 from skectonas.search.result import Basis, model_attributes
 from skectonas.search.settings import Settings, check_morphisms
@@ -43,6 +43,7 @@ __all__ = [
     "Search",
     "SearchState",
     "Settings",
+    "check_fitness",
     "check_morphisms",
     "digest_of",
     "fingerprint_in",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from skectonas.candidate import Ancestor, Candidate
@@ -58,6 +59,9 @@ class Search:
     final : AllRows or None, default=None
         What trains the best candidate at the end, also on the rows that were held out. With
         None, `trainer` does.
+    losses : callable or None, default=None
+        Takes a candidate and returns its loss on each of the rows that are held out. With
+        None, a larger network needs no proof.
     """
 
     trainer: Trainer
@@ -67,6 +71,7 @@ class Search:
     settings: Settings
     clock: Clock = field(default_factory=Clock)
     final: AllRows | None = None
+    losses: Callable[[Candidate], NDArray[np.float64]] | None = None
 
     def initial_state(
         self,
@@ -334,17 +339,17 @@ class Search:
     def _smallest_first(self, starts: list[Candidate]) -> list[Candidate]:
         """Put the smallest start first that the best, which is first, is not ahead of.
 
-        As in the control, a larger network has to be better beyond doubt where only the loss
-        counts.
+        As in the control, a larger network has to be better beyond doubt.
         """
         best, *others = starts
-        if not others or self.final is None or self.fitness != Greedy("loss"):
+        if not others or not self._asks_for_proof:
             return starts
-        losses = self.final.losses(best)
+        assert self.losses is not None
+        losses = self.losses(best)
         as_good = [
             start
             for start in filter(is_trained, others)
-            if not is_ahead(losses, self.final.losses(start))
+            if not is_ahead(losses, self.losses(start))
         ]
         smallest = min((best, *as_good), key=lambda start: start.n_parameters)
         return [smallest, *(start for start in starts if start is not smallest)]
@@ -446,11 +451,10 @@ class Search:
     def _control_steps(self, state: SearchState) -> int:
         """Return the batches for the start to catch up, or 0 if there is no need for a control.
 
-        A smaller network needs no proof. Users whose fitness is not the loss want something
-        else than a low loss.
+        A smaller network needs no proof.
         """
         best, start = state.best, state.start
-        if self.final is None or start is None or self.fitness != Greedy("loss"):
+        if self.final is None or start is None or not self._asks_for_proof:
             return 0
         n_steps = best.n_steps - start.n_steps
         affordable = state.ledger.left - n_steps >= self._costs.final_epoch(state.ledger)
@@ -463,7 +467,7 @@ class Search:
         chance. If it does not prove to be more, the start gets the final training.
         """
         assert state.start is not None
-        assert self.final is not None
+        assert self.losses is not None
         control = replace(
             state.start,
             id=state.next_id,
@@ -475,7 +479,7 @@ class Search:
         n_steps = self._control_steps(state)
         state = replace(state, next_id=state.next_id + 1)
         state, [control], _ = self._trainings.train(state, [control], [n_steps])
-        best_losses, losses = (self.final.losses(c) for c in (state.best, control))
+        best_losses, losses = map(self.losses, (state.best, control))
         is_proven = is_ahead(best_losses, losses)
         best = state.best if is_proven or not is_trained(control) else control
         front = self._front(state, filter(is_trained, [control]), best)
@@ -570,6 +574,14 @@ class Search:
     @cached_property
     def _trainings(self) -> Trainings:
         return Trainings(self.trainer, self.final, self.seed, self.settings, self.clock)
+
+    @property
+    def _asks_for_proof(self) -> bool:
+        """Whether a larger network has to be better beyond doubt: where only the loss counts.
+
+        Users whose fitness is another one want something else than a low loss.
+        """
+        return self.losses is not None and self.fitness == Greedy("loss")
 
     @property
     def _greedy(self) -> Greedy:

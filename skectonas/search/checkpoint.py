@@ -70,7 +70,9 @@ class Checkpoint:
         self._unwritten: SearchState | None = None
 
     def read(self) -> SearchState | None:
-        """Return the state in the file, or None if there is no file.
+        """Return the state in the file, or None if there is none to continue.
+
+        A file of another search in which nothing has been trained yet does not count.
 
         Raises
         ------
@@ -84,13 +86,16 @@ class Checkpoint:
         others = [name for name, value in self._fingerprint.items() if found.get(name) != value]
         # What depends on parameters differs with them.
         others = [name for name in others if name.isidentifier()] or others
+        state = _state_from(contents["state"])
+        if others and not state.ledger.entries:
+            return None
         if others:
             raise ValueError(
                 f"checkpoint={os.fspath(self.path)!r} holds a search with other values of "
                 f"{others}. Set them as they were to continue it, or give another path. A warm "
                 "start is another search."
             )
-        return _state_from(contents["state"])
+        return state
 
     def write(self, state: SearchState) -> None:
         """Replace what the file holds by this state.

@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-TRIAL_SECONDS = 0.05
-"""Length of a trial from which on it tells the time of a batch."""
+TIMED_SECONDS = 0.05
+"""Length of a timing from which on it tells the time of a batch."""
 
-LEAST_TRIALS = 10
-"""So many trials have to fit into the time that is left, or there is no further one."""
+LEAST_TIMINGS = 10
+"""So many timings have to fit into the time that is left, or there is no further one."""
 
-TRIAL_EPOCHS = 10
-"""Length of a last trial, for trainings that have more to set up than to do in an epoch."""
+TIMED_EPOCHS = 10
+"""Length of a last timing, for trainings that have more to set up than to do in an epoch."""
 
 SHORTEST = 1e-6
 """A time that is too short to be measured, and longer than none."""
@@ -54,10 +54,11 @@ def affordable_steps(
     steps_per_epoch: int,
     most: int,
     seconds_left: Callable[[], float],
+    evaluates_epochs: bool = True,
 ) -> int:
     """Return how many batches of a training can be expected to fit into some seconds.
 
-    The training is tried out for a moment, unless there is no limit.
+    Short trainings are timed for this, unless there is no limit.
 
     Parameters
     ----------
@@ -69,6 +70,8 @@ def affordable_steps(
         Batches that are asked for.
     seconds_left : callable
         Returns the time for all of it, evaluations included.
+    evaluates_epochs : bool, default=True
+        Whether there is an evaluation after each epoch, or only one at the end.
 
     Returns
     -------
@@ -85,25 +88,28 @@ def affordable_steps(
     if most == 1 or math.isinf(seconds_left()):
         return most
     first = _seconds_of(train, 1)  # it may have things to set up
-    if seconds_left() < LEAST_TRIALS * first:
+    if seconds_left() < LEAST_TIMINGS * first:
         return 1
     alone = _seconds_of(train, 1)  # little more than an evaluation
     n_steps, spent = 1, alone
     while (
-        spent < alone + TRIAL_SECONDS
+        spent < alone + TIMED_SECONDS
         and n_steps < most
-        and LEAST_TRIALS * spent < seconds_left()
+        and LEAST_TIMINGS * spent < seconds_left()
     ):
         n_steps = min(4 * n_steps, most)
         spent = _seconds_of(train, n_steps)
     # Without a second measurement, all of the time may be that of the batch.
     apart, n_apart = (spent - alone, n_steps - 1) if n_steps > 1 else (alone, 1)
     of_a_step = max(apart, SHORTEST) / n_apart
+    if not evaluates_epochs:
+        n_steps = max(1, int((seconds_left() - alone) / of_a_step))
+        return min(most, n_steps - n_steps % steps_per_epoch or n_steps)
     of_an_epoch = alone + steps_per_epoch * of_a_step
     # What is set up was counted in every epoch, which can be many times too much.
-    several = TRIAL_EPOCHS * steps_per_epoch
-    if several <= most and LEAST_TRIALS * TRIAL_EPOCHS * of_an_epoch < seconds_left():
-        of_an_epoch = min(of_an_epoch, _seconds_of(train, several) / TRIAL_EPOCHS)
+    several = TIMED_EPOCHS * steps_per_epoch
+    if several <= most and LEAST_TIMINGS * TIMED_EPOCHS * of_an_epoch < seconds_left():
+        of_an_epoch = min(of_an_epoch, _seconds_of(train, several) / TIMED_EPOCHS)
     seconds = seconds_left()
     if of_an_epoch <= seconds:
         return min(most, int(seconds / of_an_epoch) * steps_per_epoch)

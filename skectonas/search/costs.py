@@ -7,16 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from skectonas.candidate import Candidate
-from skectonas.search.ledger import Ledger
+from skectonas.search.ledger import ROUNDING, Ledger
 from skectonas.search.settings import Settings
 from skectonas.search.state import SearchState
 
 MOST_FOR_THE_END = 0.9
 """Share of the final training of a search without a budget that has ended early."""
-
-
-ROUNDING = 1e-9
-"""Epochs, far below one batch, by which a product such as 0.29 * 100 may be too small."""
 
 
 @dataclass(frozen=True)

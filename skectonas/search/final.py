@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,13 +26,10 @@ class AllRows:
         Trains on all rows, and evaluates on those that were held out.
     steps_per_epoch : int
         Batches that cover all rows.
-    losses : callable
-        Takes a candidate and returns its loss on each of the rows that were held out.
     """
 
     trainer: Trainer
     steps_per_epoch: int
-    losses: Callable[[Candidate], NDArray[np.float64]]
 
 
 def scored_as_before(trained: Candidate, before: Candidate) -> Candidate:
@@ -53,7 +49,7 @@ def is_ahead(
 ) -> bool:
     """Return whether losses are lower than those of a control, by default beyond doubt.
 
-    Both are those of the same rows, so that their differences count.
+    Both are those of the same rows, so that their differences count. A single row leaves doubt.
 
     Parameters
     ----------
@@ -63,4 +59,6 @@ def is_ahead(
         Standard errors of the mean difference by which they have to be lower.
     """
     gains = control - losses
-    return bool(gains.mean() > standard_errors * gains.std() / np.sqrt(len(gains)))
+    if len(gains) == 1:
+        return False
+    return bool(gains.mean() > standard_errors * gains.std(ddof=1) / np.sqrt(len(gains)))

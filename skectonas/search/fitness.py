@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from inspect import signature
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
 from skectonas.candidate import Ancestor, Candidate
+from skectonas.search.checks import is_trained
 
 SMALLEST_SCORE = 1e-12
 """The divisor of relative gains over a score of zero."""
@@ -129,8 +132,48 @@ class Random:
 def rank(candidate: Candidate, fitness: float) -> tuple[float, float, int, int]:
     """Return a sort key, higher is better: ties in fitness are broken by loss, then by size.
 
-    A fitness that is no number is the lowest.
+    The fitness of a candidate that diverged or has no score is the lowest, whatever it is, and
+    so is one that is not a number.
+
+    Raises
+    ------
+    TypeError
+        If a fitness of the user's own does not give numbers.
     """
-    fitness = float(fitness)  # one of the user's own may give another number
-    fitness = -np.inf if np.isnan(fitness) else fitness
+    try:
+        fitness = float(fitness)
+    except TypeError as error:
+        raise TypeError(f"selection must give a number, got {fitness!r}.") from error
+    if np.isnan(fitness) or candidate.score == -np.inf or not is_trained(candidate):
+        fitness = -np.inf
     return fitness, -candidate.loss, -candidate.n_parameters, -candidate.id
+
+
+def check_fitness(fitness: Any) -> Fitness:
+    """Return the fitness that a parameter gives as an object.
+
+    Raises
+    ------
+    ValueError
+        If it is a class, or cannot be called as a `Fitness`.
+    """
+    is_valid = not isinstance(fitness, type) and (
+        _takes(fitness, "candidate") and _takes(fitness.final, "candidate", "start")
+    )
+    if not is_valid:
+        raise ValueError(
+            "selection must be an object that can be called with a candidate, and whose "
+            f"method final takes a candidate and the start, got {fitness!r}."
+        )
+    valid: Fitness = fitness
+    return valid
+
+
+def _takes(function: Callable[..., Any], *arguments: str) -> bool:
+    try:
+        signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    except ValueError:  # some builtins have no signature
+        return True
+    return True

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-ROUNDING = 1e-9
-"""Epochs, far below one batch, by which sums of them may differ."""
+from skectonas.search.ledger import ROUNDING
 
 
 def of_last_fit(history: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,10 @@ import pandas as pd
 
 PHASES = ("warm-up", "recovery", "phase 1", "phase 2", "control", "final")
 
+ROUNDING = 1e-9
+"""Epochs, far below one batch, by which sums of them may differ, and a product such as
+0.29 * 100 may be too small."""
+
 UNLIMITED = 2**62
 """Batches of a budget that is infinite."""
 
@@ -133,7 +137,7 @@ class Ledger:
         if math.isinf(self.budget):
             return UNLIMITED
         # The tolerance is for budgets such as 0.1 + 0.2; it is far below one batch.
-        return int(self.budget * self.steps_per_epoch + 1e-9)
+        return int(self.budget * self.steps_per_epoch + ROUNDING)
 
     @property
     def spent(self) -> int:

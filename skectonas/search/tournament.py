@@ -53,14 +53,14 @@ class Draw:
         list of Verdict
             One for each competitor. One competitor of each bracket has won.
         """
-        values = [float(fitness(candidate)) for candidate in trained]
+        values = [fitness(candidate) for candidate in trained]
         ranks = [rank(c, value) for c, value in zip(trained, values, strict=True)]
         winners: dict[int, int] = {}
         for i, bracket in enumerate(self.brackets):
             if bracket not in winners or ranks[i] > ranks[winners[bracket]]:
                 winners[bracket] = i
         return [
-            Verdict(bracket, value, winners[bracket] == i)
+            Verdict(bracket, float(value), winners[bracket] == i)
             for i, (bracket, value) in enumerate(zip(self.brackets, values, strict=True))
         ]
 

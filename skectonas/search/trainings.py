@@ -69,14 +69,14 @@ class Trainings:
 
         The state says whether these are fewer than `most`.
         """
-        per_epoch = state.ledger.steps_per_epoch
-        if state.step == "final" and self.final is not None:
-            per_epoch = self.final.steps_per_epoch
+        final = self.final if state.step == "final" else None
+        per_epoch = final.steps_per_epoch if final else state.ledger.steps_per_epoch
         n_steps = affordable_steps(
             lambda n_steps: self._trained(state, candidates, [n_steps] * len(candidates)),
             per_epoch,
             most,
             lambda: share * self.clock.left(),
+            evaluates_epochs=final is None,
         )
         return replace(state, cut_short=state.cut_short or n_steps < most), n_steps
 

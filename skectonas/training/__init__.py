@@ -27,7 +27,7 @@ from skectonas.training.plain import (
     weighted_losses,
 )
 from skectonas.training.recipe import NO_AUGMENTATION, PLAIN_RECIPE, Augmentation, Recipe
-from skectonas.training.scoring import Scorer, make_scorer, name_of
+from skectonas.training.scoring import Scorer, check_scoring, make_scorer, name_of
 
 __all__ = [
     "NO_AUGMENTATION",
@@ -44,6 +44,7 @@ __all__ = [
     "Scorer",
     "Trainer",
     "TrainingData",
+    "check_scoring",
     "evaluate",
     "has_usual_settings",
     "make_scorer",

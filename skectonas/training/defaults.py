@@ -96,10 +96,11 @@ def has_usual_settings(optimizer: Any, params: dict[str, Any] | None) -> bool:
     Examples
     --------
     >>> from skectonas.training.defaults import has_usual_settings
-    >>> has_usual_settings("SGD", None), has_usual_settings("Adam", None)
-    (True, False)
+    >>> [has_usual_settings(name, None) for name in ("SGD", "sgd", "Adam")]
+    [True, True, False]
     """
-    return params is None and optimizer in ("SGD", "sgd", torch.optim.SGD)
+    name = optimizer.lower() if isinstance(optimizer, str) else optimizer
+    return params is None and name in ("sgd", torch.optim.SGD)
 
 
 def usual_weight_decay(n_images: int | None = None) -> float:

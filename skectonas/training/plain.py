@@ -220,11 +220,21 @@ class PlainTrainer:
         key: Key,
         recipe: Recipe = PLAIN_RECIPE,
         deadline: float = math.inf,
+        check: Callable[[], None] = lambda: None,
     ) -> list[Candidate]:
-        """Return the trained candidates, see `Trainer.train`."""
+        """Return the trained candidates, see `Trainer.train`.
+
+        `check` is called before every batch, and may raise to end the training.
+        """
         data = self.data.augmented(recipe.augmentation)
+
+        def check_both() -> None:
+            check()
+            if time.monotonic() > deadline:
+                raise OutOfTime
+
         return [
-            self._train_one(candidate, data, data.batches(steps, key), recipe, deadline)
+            self._train_one(candidate, data, data.batches(steps, key), recipe, check_both)
             if steps
             else candidate
             for candidate, steps in zip(candidates, n_steps, strict=True)
@@ -236,7 +246,7 @@ class PlainTrainer:
         data: TrainingData,
         order: BatchOrder,
         recipe: Recipe,
-        deadline: float,
+        check: Callable[[], None],
     ) -> Candidate:
         device, per_epoch = data.train.labels.device, data.steps_per_epoch
         network = build(candidate.topology, candidate.weights).to(device)
@@ -251,8 +261,7 @@ class PlainTrainer:
             losses = torch.zeros((), dtype=dtype, device=device)
             snapshots = snapshot_steps(len(rows), per_epoch, self.averaging)
             for step, batch in enumerate(rows, 1):
-                if time.monotonic() > deadline:
-                    raise OutOfTime
+                check()
                 optimizer.zero_grad()
                 loss = self._loss(network, data.train, batch, dtype)
                 loss.backward()
@@ -352,6 +361,6 @@ def evaluate(logits: Tensor, rows: Rows, scorer: Scorer, train_loss: float) -> E
         return Evaluation(train_loss, float("inf"), float("-inf"))
     losses = weighted_losses(logits, rows)
     score = scorer(logits.softmax(1).cpu().numpy())
-    if math.isnan(score):
+    if not math.isfinite(score):
         score = float("-inf")
     return Evaluation(train_loss, float(losses.mean()), score)

@@ -68,16 +68,7 @@ def make_scorer(
         return lambda p: _average(p.argmax(1) == labels, weights)
     if scoring == "neg_log_loss":
         return lambda p: _average(_log_likelihood(p, labels), weights)
-    try:
-        scorer = get_scorer(scoring)
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            "scoring must be a name in sklearn.metrics.get_scorer_names() or a callable, "
-            f"got {scoring!r}."
-        ) from error
-    if isinstance(scoring, str):
-        _refuse_other_tasks(scoring, scorer)
-    scorer = _with_labels(scorer, classes)
+    scorer = _with_labels(check_scoring(scoring), classes)
     keywords = {}
     if weights is not None and _takes_weights(scorer):
         keywords["sample_weight"] = weights
@@ -94,8 +85,11 @@ def make_scorer(
         with no_warnings():
             value = score(_any_predictions(len(labels), len(classes)))
     except Exception as error:
+        of_X = ""
+        if images is not None and not hasattr(scorer, "_score_func"):
+            of_X = f" (X holds the validation rows as images of shape {images.shape})"
         raise ValueError(
-            f"scoring={scoring!r} cannot be computed on the validation rows{but}: {error}"
+            f"scoring={scoring!r} cannot be computed on the validation rows{but}: {error}{of_X}"
         ) from error
     if not np.isfinite(value):
         raise ValueError(f"scoring={scoring!r} gives {value} on the validation rows{but}.")
@@ -112,6 +106,26 @@ def make_scorer(
             return math.nan
 
     return score_or_nan
+
+
+def check_scoring(scoring: Scoring) -> Callable[..., float]:
+    """Return the scorer that a parameter names, or is.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or belongs to a score of another task.
+    """
+    try:
+        scorer: Callable[..., float] = get_scorer(scoring)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            "scoring must be a name in sklearn.metrics.get_scorer_names() or a callable, "
+            f"got {scoring!r}."
+        ) from error
+    if isinstance(scoring, str):
+        _refuse_other_tasks(scoring, scorer)
+    return scorer
 
 
 def name_of(scoring: Scoring) -> str:
