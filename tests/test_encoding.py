@@ -21,6 +21,7 @@ from sklearn.pipeline import make_pipeline
 
 from skectonas import ECToNASClassifier
 from skectonas.inputs.encoder import InputEncoder
+from skectonas.inputs.rows import batches_of
 from skectonas.training.holdout import split
 
 N = 80
@@ -114,6 +115,13 @@ def test_a_second_fit_of_a_warm_start_keeps_the_encoder() -> None:
         warnings.simplefilter("ignore")
         clf.fit(TABLE * 3, LABELS)
     np.testing.assert_equal(clf.encoder_.to_dict(), before)
+
+
+def test_batches_of_a_wide_frame_have_some_hundred_rows_unless_they_become_too_large() -> None:
+    wide = pd.DataFrame(np.zeros((600, 20_000), dtype=np.int8))
+    assert [len(batch) for batch in batches_of(wide)] == [256, 256, 88]
+    assert len(next(batches_of(wide.to_numpy()))) == 2**20 // 20_000
+    assert len(next(batches_of(wide, width=2**21))) == 4
 
 
 # --- gaps ------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import string
 import warnings
 import zoneinfo
@@ -136,6 +137,11 @@ class TestNumbersInText:
         same(encode(column)[0], encode(texts)[0])
         same(encode(texts, column)[0], encode(texts)[0])
 
+    @pytest.mark.filterwarnings("ignore:Columns of X")
+    def test_bytes(self) -> None:
+        column = pd.Series([b"%d" % i for i in range(40)])
+        same(encode(column)[0], np.arange(40)[:, None])
+
     def test_later_other_text_is_missing_too(self) -> None:
         with pytest.warns(UserWarning, match="'x' is read as numbers"):
             encoded, _ = encode([*map(str, range(40))], ["3", "lost", None, 4])
@@ -155,10 +161,26 @@ class TestNumbersInText:
             )[0]
             same(found, [[1 if stray is True else NAN], [1]])
 
-    def test_numbers_with_separators_are_not_dropped(self) -> None:
-        values = [f"{1000 * i + i:,}" for i in range(200)]
-        with pytest.warns(UserWarning, match="'x' is taken for text, although it looks like"):
-            assert encode(values)[0].shape == (200, TEXT_COMPONENTS)
+    @pytest.mark.parametrize(
+        "written",
+        [
+            *("{:,.2f}", "{:.2f} mg", "{:.1f} mg/dL", "{:.3f}%", "{:.2f} %", "€{:.2f}"),
+            *("${:,.0f}", "{:.2f} €", "<{:.2f}", "> {:.2f}", "≤{:.1f}", "({:.2f})", "−{:.2f}"),
+            *("-${:.2f}", "$-{:.2f}", "{:.2e} kg/m²", "{:.1f}kg", "~{:.1f}"),
+        ],
+    )
+    @pytest.mark.parametrize(("n", "taken"), [(60, "categories"), (200, "text")])
+    def test_what_looks_like_numbers_is_told(self, written: str, n: int, taken: str) -> None:
+        values = [written.format(1000 * 1.017**i) for i in range(n)]
+        message = f"'x' is taken for {taken}, although it looks like numbers: convert it, for"
+        for texts in (values, [text.translate(str.maketrans(",.", ".,")) for text in values]):
+            with pytest.warns(UserWarning, match=message):
+                encode(texts)
+
+    def test_limits_of_detection_in_every_second_row_are_told(self) -> None:
+        values = [f"{'<' * (i % 2)}{i / 7:.2f}" for i in range(200)]
+        with pytest.warns(UserWarning, match="'x' is taken for text, although it looks like n"):
+            encode(values)
 
     @pytest.mark.parametrize(
         "values",
@@ -166,6 +188,11 @@ class TestNumbersInText:
             [*"123AB"] * 10,  # codes
             [*map(str, range(30)), *string.ascii_lowercase],  # numbers among names
             [*map(str, range(5)), *["x"] * 30],  # a few numbers
+            ["5 mg", "10 mg", "20 mg"] * 20,  # doses
+            [f"{i}{letter}" for i in range(5, 11) for letter in "abcd"],  # classes
+            [f"{i}-{i + 9}" for i in range(0, 200, 10)],  # groups of ages
+            [f"{i}.{j}.0" for i in range(5) for j in range(9)],  # versions
+            [f"{i:04} {string.ascii_uppercase[i % 26]}B" for i in range(90)],  # postcodes
         ],
     )
     def test_codes_stay_categories(self, values: list[str]) -> None:
@@ -195,6 +222,54 @@ class TestDates:
                 found, _ = encode(dates.dt.strftime(written), dates)
             same(found, expected)
 
+    @pytest.mark.parametrize("n", [58, 3000])
+    @pytest.mark.parametrize("written", ["%Y-%m-%d", "%d-%b-%Y", "%d.%m.%Y %H:%M"])
+    @pytest.mark.parametrize("strays", [1, 58])
+    def test_stray_text_is_missing(self, written: str, strays: int, n: int) -> None:
+        dates = pd.Series(pd.date_range("2015-01-01", periods=n))
+        texts = [*dates.dt.strftime(written), *["unknown"] * strays]
+        message = f"'x' is read as dates, written {written}, in which 'unknown' are missing"
+        with pytest.warns(UserWarning, match=message):
+            found = encode(texts)[0]
+        same(found[:n, 0], dates.dt.year)
+        assert np.isnan(found[n:]).all()
+
+    @pytest.mark.parametrize("written", ["%d-%b-%Y", "%b %d, %Y", "%d %b %Y %H:%M"])
+    @pytest.mark.parametrize("days", [31, 400])
+    def test_may_is_a_short_name_of_a_month_too(self, written: str, days: int) -> None:
+        dates = pd.Series(pd.date_range("2015-05-01", periods=days))
+        later = pd.Series(pd.date_range("2015-01-01", periods=400)).dt.strftime(written)
+        with pytest.warns(UserWarning, match=f"'x' is read as dates, written {written}"):
+            found = encode(dates.dt.strftime(written), later)[0]
+        same(found[:, 0], [2015] * 365 + [2016] * 35)
+
+    def test_long_names_of_months(self) -> None:
+        dates = pd.Series(pd.date_range("2015-05-01", periods=90)).dt.strftime("%B %d, %Y")
+        with pytest.warns(UserWarning, match="'x' is read as dates, written %B %d, %Y"):
+            assert not np.isnan(encode(dates)[0]).any()
+
+    @pytest.mark.parametrize("written", ["%d-%b-%y", "%m/%d/%y", "%d.%m.%y", "%d.%m.%y %H:%M"])
+    @pytest.mark.parametrize(("n", "taken"), [(60, "categories"), (200, "text")])
+    def test_years_of_two_digits_are_told(self, written: str, n: int, taken: str) -> None:
+        dates = pd.Series(pd.date_range("2015-05-01", periods=n)).dt.strftime(written)
+        message = f"'x' is taken for {taken}, although it looks like dates: convert it with pa"
+        with pytest.warns(UserWarning, match=message):
+            encode(dates)
+
+    def test_dates_of_two_forms_are_told(self) -> None:
+        dates = pd.Series(pd.date_range("2015-05-01", periods=80))
+        texts = [*dates[:40].dt.strftime("%Y-%m-%d"), *dates[40:].dt.strftime("%d %b %Y")]
+        with pytest.warns(UserWarning, match="'x' is taken for categories, .* like dates"):
+            encode(texts)
+
+    def test_a_few_dates_among_texts_are_categories(self) -> None:
+        assert encode(["2015-01-01", "2016-01-01", "unknown"] * 9)[0].shape[1] == 3
+
+    def test_white_space_around_dates(self) -> None:
+        dates = [f"2020-01-{day:02}" for day in range(1, 29)]
+        with pytest.warns(UserWarning, match="'x' is read as dates"):
+            same(encode([f" {date} " for date in dates])[0], encode(pd.to_datetime(dates))[0])
+
     def test_missing_and_unreadable_dates_are_missing(self) -> None:
         dates = [f"2020-01-{day:02}" for day in range(1, 29)]
         with pytest.warns(UserWarning, match="'x' is read as dates"):
@@ -212,7 +287,7 @@ class TestDates:
 
     def test_text_of_several_zones(self) -> None:
         texts = ["2020-01-01T00:00:00+01:00", "2020-01-01T00:00:00+02:00"]
-        together = encode(pd.date_range("2020", periods=3, freq="h"), texts)[0]
+        together = encode(pd.date_range("2020", periods=3, freq="h", tz="UTC"), texts)[0]
         same(together[:, -1], [1577833200, 1577829600])
 
     def test_a_stray_text_among_dates_is_missing(self) -> None:
@@ -235,6 +310,43 @@ class TestDates:
         naive = pd.date_range("2020", periods=30, freq="11h")
         same(encode(naive, naive.tz_localize("UTC"))[0], encode(naive)[0])
         same(encode(naive.tz_localize("UTC"), naive)[0], encode(naive)[0])
+
+    BERLIN: Any = pd.date_range("2020-06", periods=30, freq="11h", tz="Europe/Berlin")
+    NAIVE: Any = pd.date_range("2020-06", periods=30, freq="11h")
+
+    @pytest.mark.parametrize(
+        ("values", "later", "expected", "got"),
+        [
+            (BERLIN, NAIVE, "in the time zone Europe/Berlin", "without a time zone"),
+            (BERLIN, ["2020-06-01 12:00"], "in the time zone Europe/B", "without a time zone"),
+            (NAIVE, BERLIN, "without a time zone", "in the time zone Europe/Berlin"),
+            (NAIVE, ["2020-06-01 12:00+02:00"], "without", "in the time zone +02:00"),
+            (
+                pd.Series(list(NAIVE), dtype=object),
+                pd.Series(list(BERLIN), dtype=object),
+                *("without a time zone", "in the time zone Europe/Berlin"),
+            ),
+        ],
+    )
+    def test_times_of_which_only_some_have_a_zone(
+        self, values: Any, later: Any, expected: str, got: str
+    ) -> None:
+        message = f"Column 'x': expected times {expected}.* as in fit, got times {got}"
+        with pytest.warns(UserWarning, match=message.replace("+", r"\+")):
+            found = encode(values, later)[0]
+        same(found[:, -1], encode(self.NAIVE.tz_localize("UTC"), later)[0][:, -1])
+
+    @pytest.mark.filterwarnings("ignore:Columns of X")
+    def test_times_that_all_have_a_zone_or_none(self) -> None:
+        texts = [str(time) for time in self.BERLIN]
+        objects = pd.Series([*self.BERLIN[:9], *self.BERLIN.tz_convert("UTC")], dtype=object)
+        for values in (texts, objects, self.BERLIN):
+            for later in (objects, self.BERLIN, self.BERLIN.tz_convert("UTC"), [None]):
+                encode(values, later)
+        naive = pd.Series([*self.NAIVE], dtype=object)
+        for values in (self.NAIVE, naive, [str(time) for time in self.NAIVE]):
+            for later in (self.NAIVE, naive, ["2020-01-01 11:00:00Z"], ["2020-01-01"]):
+                encode(values, later)
 
     @pytest.mark.parametrize(
         ("zone", "name"),
@@ -282,6 +394,26 @@ class TestDates:
         with pytest.raises(ValueError, match="Column 'x'"):
             encode(pd.date_range("2020", periods=3), [1.5, 2, 3])
 
+    @pytest.mark.parametrize("n", [30, 200])
+    @pytest.mark.parametrize("kind", ["%H:%M", "%H:%M:%S", "csv", "days"])
+    def test_times_of_day_and_time_spans_in_text(self, kind: str, n: int) -> None:
+        spans = pd.Series(
+            pd.to_timedelta(np.arange(n) * 60, unit="D" if kind == "days" else "s")
+        )
+        if kind in ("csv", "days"):
+            texts = spans.to_csv(header=False, index=False).split("\n")[:-1]
+        else:
+            texts = (pd.Timestamp("2020-01-01") + spans).dt.strftime(kind).tolist()
+        message = f"'x' is read as time spans, such as '{texts[0]}'"
+        with pytest.warns(UserWarning, match=message):
+            found, names = encode([*texts, "NA", None])
+        assert names == ["x_seconds"]
+        same(found[:, 0], [*spans.dt.total_seconds(), NAN, NAN])
+
+    @pytest.mark.parametrize("others", [["1:02:33"], ["12:75"], ["57:01"], ["noon"]])
+    def test_what_may_be_no_times_of_day_are_categories(self, others: list[str]) -> None:
+        assert encode(["3:45", "0:59", *others] * 9)[0].shape[1] == 3
+
     def test_time_spans_become_seconds(self) -> None:
         spans = pd.to_timedelta([1, 2, None], unit="min")
         assert encode(spans)[1] == ["x_seconds"]
@@ -294,7 +426,7 @@ class TestDates:
             encode(spans, [3.0])
 
     @pytest.mark.parametrize(
-        "stray", [3, 2.5, True, datetime.date(2020, 1, 1), Decimal(2), b"1 day", Path("x")]
+        "stray", [3, 2.5, True, datetime.date(2020, 1, 1), Decimal(2), b"x", Path("x")]
     )
     def test_a_stray_object_among_time_spans_is_missing(self, stray: object) -> None:
         spans = pd.to_timedelta([1, 2, 3], unit="min")
@@ -352,21 +484,45 @@ class TestCategories:
         assert names == ["x_1", "x_2"]
         same(encoded, [[1, 0], [0, 0], [0, 1]])
 
-    def test_numbers_that_are_no_category_are_told(self) -> None:
-        texts = ["1.0", "2.0", "unknown"] * 9
-        with pytest.warns(
-            UserWarning, match="'x'.*got 5 numbers none of which is among them.* 2.0"
-        ):
-            found = encode(texts, [2.0, 2.0, 1.0, 2.0, 1.0, np.nan])[0]
-        assert not found.any()
-        with pytest.warns(UserWarning, match="'x'.*got 5 numbers"):
-            encode([*texts, None], [2.0, 2.0, 1.0, 2.0, 1.0, np.nan])
-        for numbers in ([2.0, 1, 2, 1, 2, None], [True, False, True, True, True]):
-            objects = pd.Series(numbers, dtype=object)
-            with pytest.warns(UserWarning, match="'x'.*got 5 numbers"):
-                encode(texts, objects)
-        same(encode(texts, [2.0] * 4)[0], np.zeros((4, 3)))  # may be chance
-        assert encode([*"1a" * 9], [2.0] * 9 + [1.0])[0].sum() == 1
+    @pytest.mark.parametrize(
+        ("values", "later", "example"),
+        [
+            (["1.0", "2.0", "unknown"], [2.0, 2.0, 1.0, 2.0, 1.0], "2"),
+            (["1.0", "2.0", "a", None], [2.0, 1, 2, 1, 2], "2"),
+            (["1.0", "2.0", "unknown"], [True, False, True, True, True], "True"),
+            (["Female", "Male"], ["male", "female", "male", "male", "male"], "male"),
+            (["Female", "Male", None], ["?", "male", "male", "male", "male", "male"], "male"),
+            (pd.cut([1, 2, 9, 9], [0, 5, 10]), pd.cut([1, 2, 9] * 2, [0, 6, 12])[:5], "(0, 6]"),
+        ],
+    )
+    def test_values_none_of_which_is_a_category_are_told(
+        self, values: Any, later: Any, example: str
+    ) -> None:
+        encoder = fitted(pd.Series(values))
+        others = pd.Series([*later, None], dtype=object)
+        known = next(text for text in encoder.columns_[0].common if text is not None)
+        message = (
+            f"Column 'x': expected categories as in fit, for example {known!r}, got 5 values "
+            f"none of which is among them, for example {example!r}. They count as unknown."
+        )
+        with pytest.warns(UserWarning, match=re.escape(message)):
+            found = encoder.transform(pd.DataFrame({"x": others}))
+        assert not found[:, [text is not None for text in encoder.columns_[0].common]].any()
+        # One that is known makes the others new, and a few may be chance.
+        for few in ([*later, known], later[:4], ["NA", "?", None, " ", "null", "-"]):
+            encoder.transform(pd.DataFrame({"x": pd.Series([*few], dtype=object)}))
+
+    def test_rare_categories_are_known(self) -> None:
+        values = pd.Series([f"id{i}" for i in range(300)], dtype="category")
+        same(encode(values, [f"id{i}" for i in range(280, 290)])[0][:, -1], np.ones(10))
+
+    def test_bytes_are_the_text_they_hold(self) -> None:
+        texts = ["a", "é", "b\\xff"] * 9
+        column = pd.Series([b"a", "é".encode(), b"b\xff"] * 9)
+        found, names = encode(column)
+        assert names == ["x_a", "x_b\\xff", "x_é"]
+        same(found, encode(texts)[0])
+        same(encode(texts, column)[0], found)
 
     def test_texts_that_no_encoding_can_hold(self) -> None:
         damaged = ["caf\udce9", "tea"] * 9
@@ -422,7 +578,8 @@ class TestTexts:
 
     def test_an_identifier_is_dropped_with_a_word(self) -> None:
         frame = pd.DataFrame({"id": [f"P{i:04}" for i in range(200)], "x": range(200)})
-        with pytest.warns(UserWarning, match="'id' is dropped, because its values all differ"):
+        message = "'id' is dropped, because its values all differ.* or convert it if it holds"
+        with pytest.warns(UserWarning, match=message):
             encoder = TableEncoder().fit(frame)
         assert encoder.get_feature_names_out().tolist() == ["x"]
 
@@ -600,6 +757,24 @@ class TestFrames:
             with pytest.raises(ValueError, match="expected the columns seen in fit"):
                 encoder.transform(other)
 
+    def test_neighbouring_columns_are_read_as_single_ones(self) -> None:
+        exact = np.array([2**53 + 1, -(2**62) - 1, 3, 0])
+        columns: list[Any] = [
+            *(exact, exact / 3, exact == 3, exact.view(np.uint64), [NAN, 0.1, -0.0, 5e-324]),
+            *(pd.array([1, None, 2, 5], dtype="Int64"), (exact / 3).astype(np.float32)),
+            *(["a", "b", "a", "b"], exact, pd.date_range("2020", periods=4), exact % 7),
+        ]
+        frame = pd.DataFrame({f"x{i}": values for i, values in enumerate(columns)})
+        encoder = TableEncoder().fit(frame)
+        alone = [
+            column.encode(frame[label], label)
+            for label, column in zip(encoder.labels_, encoder.columns_, strict=True)
+        ]
+        assert encoder.transform(frame).tobytes() == np.hstack(alone).tobytes()
+        frame.isetitem(1, [0.0, np.inf, 0.0, 0.0])
+        with pytest.raises(ValueError, match=r"Column 'x1' .*has infinite values"):
+            encoder.transform(frame)
+
     def test_refit_forgets(self, frame: pd.DataFrame) -> None:
         encoder = TableEncoder().fit(frame).fit(frame[["flag"]])
         assert encoder.get_feature_names_out().tolist() == ["flag"]
@@ -626,7 +801,7 @@ def frames(draw: st.DrawFn) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-@pytest.mark.filterwarnings("ignore:Column 'c.*They count as missing")
+@pytest.mark.filterwarnings("ignore:Column 'c.*They count as")
 @given(frames(), frames())
 def test_any_frame_is_encoded_row_by_row_or_refused(
     frame: pd.DataFrame, later: pd.DataFrame

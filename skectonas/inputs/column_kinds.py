@@ -10,6 +10,7 @@ import datetime
 import enum
 import numbers
 import re
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -20,6 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from pandas.tseries.api import guess_datetime_format
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer
@@ -32,6 +34,15 @@ Column: TypeAlias = "pd.Series[Any]"
 
 MOST_CATEGORIES = 100
 """Columns with more values than that are taken for text, unless their dtype is categorical."""
+
+FEW_VALUES = 10
+"""Columns with no more values than that may well be categories, even if these are numbers."""
+
+MOST = 2 / 3
+"""A column looks like numbers or dates if at least this share of its values does."""
+
+SAMPLE = 30
+"""How many values are tried where each try is slow."""
 
 TEXT_FEATURES = 1024
 TEXT_COMPONENTS = 30
@@ -48,6 +59,28 @@ _COMPLEX = (complex, np.complexfloating)
 _PLAIN = (str, *_NUMBERS, *_TIMES, *_DURATIONS)
 _NESTED = (np.ndarray, pd.Series, pd.DataFrame, sparse.sparray, sparse.spmatrix)
 _ADDRESS = re.compile(r"\bat 0x[0-9a-f]+")
+_NUMBER = re.compile(
+    r"^[<>=≤≥~]{0,2}\s?\(?[-+−]?\s?([$€£¥]?)\s?[-+−]?(?=[.,]?\d)"
+    r"(?:\d{1,3}(?:[.,'’\s]\d{3})+|\d*)(?:[.,]\d+)?(?:[eE][-+−]?\d+)?"
+    r"\s?((?:[^\W\d_]|[%‰°/$€£¥])\S{0,7})?\)?$"
+)
+"""A number, its currency and its unit."""
+
+_YEAR = re.compile(r"\d{4}")
+_OFFSET = re.compile(r":\d\d(?:[.,]\d+)?\s*(Z|[-+]\d\d(?::?\d\d)?)$")
+"""The time zone after a time of day."""
+
+_SHORT_DATE = re.compile(
+    r"(?:0?[1-9]|[12]\d|3[01])([-/. ])(?:0?[1-9]|[12]\d|3[01]|[A-Za-z]{3})\1\d\d(?:[ T]\d.*)?"
+)
+"""A date whose year has two digits."""
+
+_SPANS = (
+    re.compile(r"(?:[01]?\d|2[0-4]):[0-5]\d"),
+    re.compile(r"(?:-?\d+ days [-+]?)?\d{1,3}:[0-5]\d:[0-5]\d(?:\.\d+)?"),
+    re.compile(r"-?\d+ days"),
+)
+"""Times of day, and what pandas writes of time spans: without seconds, with them, only days."""
 
 _COMPLEX_ADVICE = "give its real and imaginary parts as two columns"
 _NESTED_ADVICE = "give each element a column of its own"
@@ -131,9 +164,8 @@ class Durations:
             return np.full((len(column), 1), np.nan)
         if column.dtype.kind in "biufcM":
             raise ValueError(f"Column {label!r}: expected time spans, got dtype {column.dtype}")
-        kinds = _kinds_in(column, label)
         if column.dtype.kind != "m":
-            column = _only(_with_texts(column, kinds), (str, *_DURATIONS))
+            column = _legible(column, label, (str, *_DURATIONS)).map(_with_seconds)
         spans = pd.to_timedelta(column, errors="coerce")
         return spans.dt.total_seconds().to_numpy(np.float64)[:, None]
 
@@ -293,7 +325,7 @@ def learned_from(column: Column, label: object) -> tuple[ColumnEncoder, str | No
     if dtype.kind == "M" or isinstance(dtype, pd.PeriodDtype):
         dates = _dates_of(column, label, None)
         zone = getattr(dtype, "tz", None)
-        if zone is not None and dates.time_zone is None:
+        if zone is not None and _name_of_zone(zone) is None:
             return dates, f"is read in UTC, because its time zone {zone} has no standard name"
         return dates, None
     kinds = _kinds_in(column, label)
@@ -332,54 +364,152 @@ def _learned_from_text(column: Column, label: object) -> tuple[ColumnEncoder, st
     if not cleaner.all_outputs_:
         return Dropped(), "is dropped, because it has no values to learn from"
     values = _texts_of(column, null_texts).dropna()
-    strays = _strays_among_numbers(values)
+    numbers_ = pd.Series(_finite(pd.to_numeric(values, errors="coerce")), values.index)
+    strays = _strays_among(values, numbers_)
     if strays is not None:
-        shown = ", ".join(map(repr, strays[:3])) + (", ..." if len(strays) > 3 else "")
-        return Numbers(lenient=True), (
-            "is read as numbers" + (f", in which {shown} are missing values" if strays else "")
-        )
-    if "ToDatetime" in steps:
-        written: str = steps["ToDatetime"].format_
-        return _dates_of(column, label, written), f"is read as dates, written {written}"
-    n_distinct = values.nunique()
-    if n_distinct <= MOST_CATEGORIES:
-        return _categories_of(column, null_texts), None
-    remark = None
-    if values.str.fullmatch(r"[-+\d.,%$€£\s]+").all():
-        remark = "is taken for text, although it looks like numbers: convert it"
-    elif n_distinct == len(values) and not values.str.contains(r"\s").any():
+        return Numbers(lenient=True), f"is read as numbers{_listed(strays)}"
+    found: str | None = getattr(steps.get("ToDatetime"), "format_", None)
+    written, strays = _dates_among(values, found)
+    if strays is not None:
+        remark = f"is read as dates, written {written}{_listed(strays)}"
+        return _dates_of(column, label, written), remark
+    distinct = pd.Series(values.unique(), dtype=object)
+    if any(distinct.str.fullmatch(pattern).all() for pattern in _SPANS):
+        return Durations(), f"is read as time spans, such as {distinct[0]!r}"
+    return _learned_from_words(column, distinct, len(values), null_texts)
+
+
+def _learned_from_words(
+    column: Column, distinct: Column, n_values: int, null_texts: list[str]
+) -> tuple[ColumnEncoder, str | None]:
+    """Return the encoder of a column that holds neither numbers nor times."""
+    likeness = _likeness(distinct) if len(distinct) > FEW_VALUES else None
+    although = f", although it looks like {likeness}"
+    if len(distinct) <= MOST_CATEGORIES:
+        remark = f"is taken for categories{although}" if likeness else None
+        return _categories_of(column, null_texts), remark
+    if likeness:
+        return Texts.of(column, null_texts), f"is taken for text{although}"
+    if len(distinct) == n_values and not distinct.str.contains(r"\s").any():
         return Dropped(), (
             "is dropped, because its values all differ, as those of an identifier do (give it "
-            "a categorical dtype to keep it)"
+            "a categorical dtype to keep it, or convert it if it holds numbers or dates)"
         )
-    return Texts.of(column, null_texts), remark
+    return Texts.of(column, null_texts), None
 
 
-def _strays_among_numbers(values: Column) -> list[str] | None:
-    """Return the texts in a column of numbers that are none; None if numbers are too few.
+def _likeness(distinct: Column) -> str | None:
+    """Return what most texts look like, and how to convert them; None if like nothing else."""
+    parts = distinct.str.extract(_NUMBER)
+    is_number = distinct.str.match(_NUMBER)
+    units = (parts[0].fillna("") + parts[1].fillna(""))[is_number]
+    # Codes such as 12A and 7C differ in what follows the number; measurements do not.
+    if not units.empty and units.value_counts().iloc[0] >= MOST * len(distinct):
+        return (
+            "numbers: convert it, for example with str.replace or str.extract, and "
+            "pandas.to_numeric"
+        )
+    are_dates = [bool(_SHORT_DATE.fullmatch(t) or _guesses(t)) for t in _some_of(distinct)]
+    if np.mean(are_dates) >= MOST:
+        return "dates: convert it with pandas.to_datetime"
+    return None
+
+
+def _strays_among(values: Column, read: Column) -> list[str] | None:
+    """Return the texts in a column of numbers or dates that are none; None if most are none.
 
     Few different texts among many different numbers are limits of detection, units, notes.
     A few numbers among texts, or of a few different values, may be anything.
+
+    Parameters
+    ----------
+    values : Series of str
+        The texts.
+    read : Series of the same length
+        What they were read as, missing where they are no such thing.
     """
-    numeric = _finite(pd.to_numeric(values, errors="coerce"))
-    stray = np.isnan(numeric)
+    stray = read.isna()
     others: list[str] = values[stray].unique().tolist()
     if not others:
         return []
-    many = stray.mean() <= 0.5 and len(np.unique(numeric[~stray])) >= 10 * len(others)
+    many = stray.mean() <= 0.5 and read.nunique() >= 10 * len(others)
     return others if many else None
+
+
+def _listed(strays: list[str]) -> str:
+    if not strays:
+        return ""
+    shown = ", ".join(map(repr, strays[:3])) + (", ..." if len(strays) > 3 else "")
+    return f", in which {shown} are missing values"
+
+
+def _dates_among(values: Column, found: str | None) -> tuple[str | None, list[str] | None]:
+    """Return how dates in text are written, and which texts are none; None if most are none.
+
+    Parameters
+    ----------
+    values : Series of str
+        The texts.
+    found : str or None
+        How all of them are written, as far as skrub knows.
+    """
+    if found is not None and "%B" not in found:
+        return found, []
+    guessed = [found] if found else [g for v in _some_of(values) for g in _guesses(v)]
+    # May is both the name of a month and its abbreviation.
+    formats = list(dict.fromkeys(f for g in guessed for f in (g.replace("%B", "%b"), g)))
+    if not formats:
+        return None, None
+    read = [pd.to_datetime(values, format=f, errors="coerce", utc=True) for f in formats]
+    best = int(np.argmax([times.notna().sum() for times in read]))
+    return formats[best], _strays_among(values, read[best])
+
+
+def _some_of(texts: Column) -> list[str]:
+    """Return some different texts, not all of which are likely to be strays."""
+    distinct = texts.unique()
+    return list(distinct[:: len(distinct) // SAMPLE + 1])
+
+
+def _guesses(text: str) -> list[str]:
+    """Return how a date may be written, the month before the day if possible."""
+    if not _YEAR.search(text):  # which takes far less time than to guess
+        return []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        guesses = [guess_datetime_format(text, dayfirst=first) for first in (False, True)]
+    return [guess for guess in guesses if isinstance(guess, str)]
 
 
 def _dates_of(column: Column, label: object, written: str | None) -> Dates:
     times = _times_of(column, label, written)
     zone = None
-    # Times in text and objects are converted to UTC.
     if column.dtype.kind == "M" and times.dt.tz is not None:
-        zone = _name_of_zone(times.dt.tz)
+        zone = _name_of_zone(times.dt.tz) or "UTC"
         times = times.dt.tz_convert(zone)
+    elif zones_of(column, times.notna().to_numpy()) - {None}:
+        zone = "UTC"  # which times in text and objects are converted to
     given = times.dropna()
     with_time = bool((given.dt.normalize() != given).any())
     return Dates(written, zone, with_time)
+
+
+def zones_of(column: Column, legible: NDArray[np.bool_]) -> set[str | None]:
+    """Return the time zones of the first dates that can be read; None if they have none."""
+    given = column.iloc[np.flatnonzero(legible)[:SAMPLE]]
+    if column.dtype.kind == "M":
+        given = given.iloc[:1].astype(object)  # all have the same
+    return set(map(_zone_of, given))
+
+
+def _zone_of(time: Any) -> str | None:
+    if isinstance(time, str):
+        offset = _OFFSET.search(time.strip())
+        if offset is None:
+            return None
+        return offset[1] if re.search("[1-9]", offset[1]) else "UTC"
+    zone = getattr(time, "tzinfo", None)
+    return None if zone is None else _name_of_zone(zone) or str(zone)
 
 
 def _name_of_zone(zone: Any) -> str | None:
@@ -408,14 +538,24 @@ def _times_of(column: Column, label: object, written: str | None) -> Any:
         return pd.Series(pd.DatetimeIndex(column), index=column.index)
     if dtype.kind in "biufcm":
         raise ValueError(f"Column {label!r}: expected dates, got dtype {dtype}")
-    legible = _only(_with_texts(column, _kinds_in(column, label)), (str, *_TIMES))
+    legible = _legible(column, label, (str, *_TIMES))
     # Values may have different time zones; a column has one.
     return pd.to_datetime(legible, format=written or "ISO8601", errors="coerce", utc=True)
 
 
-def _only(column: Column, types: tuple[type, ...]) -> Column:
-    """Return a column of objects, in which those of other types are missing."""
-    return column.where(np.array([isinstance(value, types) for value in column], bool))
+def _legible(column: Column, label: object, types: tuple[type, ...]) -> Column:
+    """Return a column of stripped text and of objects; those of other types are missing."""
+    objects = _with_texts(column, _kinds_in(column, label))
+    legible = [
+        value.strip() if isinstance(value, str) else value if isinstance(value, types) else None
+        for value in objects
+    ]
+    return pd.Series(legible, index=column.index, dtype=object)
+
+
+def _with_seconds(value: object) -> object:
+    is_short = isinstance(value, str) and _SPANS[0].fullmatch(value)
+    return f"{value}:00" if is_short else value
 
 
 @cache
@@ -517,7 +657,7 @@ def _with_texts(column: Column, kinds: set[type]) -> Column:
     if all(issubclass(kind, _PLAIN) for kind in kinds):
         return objects
     return objects.map(
-        lambda value: value if isinstance(value, _PLAIN) else _text(value), na_action="ignore"
+        lambda value: value if isinstance(value, _PLAIN) else text_of(value), na_action="ignore"
     )
 
 
@@ -552,18 +692,21 @@ def _finite(values: Any) -> NDArray[np.float64]:
 def _texts_of(column: Column, null_texts: Sequence[str]) -> Column:
     """Return a column as text without white space around it, None where a value is missing."""
     if column.dtype == object:  # equal values such as 1 and True have different texts
-        column = column.map(_text, na_action="ignore")
+        column = column.map(text_of, na_action="ignore")
     codes, values = pd.factorize(column)
-    texts = [_text(value) for value in values]
+    texts = [text_of(value) for value in values]
     known = np.array([*(None if t in null_texts else t for t in texts), None], dtype=object)
     # Missing values have the code -1, which is the last place.
     return pd.Series(known[codes], dtype=object)
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
+    """Return the text of a value, as categories are compared, without white space around."""
     # pandas turns integers into floats as soon as a value is missing.
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "backslashreplace")
     text = str(value).strip()
     # File names and damaged files may hold what no encoding can.
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -13,6 +13,8 @@ from scipy import sparse
 from sklearn.utils import gen_batches
 
 _VALUES_AT_ONCE = 2**20
+_MOST_VALUES_AT_ONCE = 2**23
+_ROWS_OF_FRAME = 256
 
 Data: TypeAlias = pd.DataFrame | npt.NDArray[Any] | sparse.csr_array
 """A frame, an array, or a sparse one, whose rows become dense when they are taken."""
@@ -41,6 +43,10 @@ def batches_of(X: Data, rows: RowNumbers | None = None, width: int = 1) -> Itera
         Values that each row is turned into, if they are more than it has.
     """
     n_rows = X.shape[0] if rows is None else len(rows)
-    size = max(_VALUES_AT_ONCE // max(width, math.prod(X.shape[1:])), 1)
+    values = max(width, math.prod(X.shape[1:]))
+    size = max(_VALUES_AT_ONCE // values, 1)
+    if isinstance(X, pd.DataFrame):
+        # Every column takes its time, however few rows it has.
+        size = max(size, min(_MOST_VALUES_AT_ONCE // values, _ROWS_OF_FRAME))
     for part in gen_batches(n_rows, size):
         yield take_rows(X, part if rows is None else rows[part])

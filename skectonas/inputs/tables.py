@@ -8,8 +8,9 @@ encoder depends on no private attribute of another package.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from typing import Any, Self
 
 import numpy as np
@@ -17,7 +18,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skectonas.callers import level_of_user
-from skectonas.inputs.column_kinds import KINDS, Categories, ColumnEncoder, learned_from
+from skectonas.inputs.column_kinds import (
+    KINDS,
+    Categories,
+    ColumnEncoder,
+    Dates,
+    Numbers,
+    learned_from,
+    text_of,
+    zones_of,
+)
 
 MEASURED = {"numbers": "numbers", "durations": "time spans", "dates": "dates"}
 """Kinds of columns whose numbers are more than a code, and what they hold."""
@@ -25,8 +35,8 @@ MEASURED = {"numbers": "numbers", "durations": "time spans", "dates": "dates"}
 MANY = 5
 """So many values that none of them can be read is no chance."""
 
-NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal", "boolean")
-"""What pandas calls the numbers in a column, booleans included."""
+UTC = frozenset({"UTC", "Etc/UTC", "GMT"})
+"""Names of the zone that times without a zone count as."""
 
 MISSING = frozenset({"", "?", "-", "na", "n/a", "nan", "none", "null"})
 """Texts that are meant to say that a value is missing, in lower case."""
@@ -37,8 +47,9 @@ class TableEncoder:
 
     - Numbers and booleans are left as they are. Text is read as numbers if there are many
       different numbers in it and hardly anything else; what is no number is then missing.
-    - Dates, or text that holds dates, become the year, the positions of month, day, hour and
-      weekday on circles, and the seconds since 1970. Time spans become seconds.
+    - Dates become the year, the positions of month, day, hour and weekday on circles, and the
+      seconds since 1970. Text is read as dates under the same condition as numbers.
+    - Time spans, and text that holds only these or times of day, become seconds.
     - Categorical columns, and text of at most 100 different values, are one-hot encoded. A
       missing value is a category of its own if there was one in `fit`. The rarest of more than
       100 categories share a column.
@@ -46,7 +57,8 @@ class TableEncoder:
     - A column without values, and one of texts without spaces that all differ, such as an
       identifier, is dropped.
 
-    A warning names the columns that are dropped or read as something else.
+    A warning names the columns that are dropped or read as something else, and those of text
+    that looks like numbers or dates which cannot be read.
 
     Attributes
     ----------
@@ -142,8 +154,9 @@ class TableEncoder:
         -----
         UserWarning
             If there are values in a column of numbers, dates or time spans, but none of them
-            can be read as one, so that they count as missing; or if there are numbers in a
-            column of categories, but none of them is one.
+            can be read as one, so that they count as missing; if there are values in a column
+            of categories, but none of them is one; or if times have a zone other than UTC, and
+            those in `fit` had none, or the other way round.
         """
         labels = [_plain_label(label) for label in X.columns]
         if not _same(labels, self.labels_):
@@ -151,15 +164,28 @@ class TableEncoder:
                 f"X: expected the columns seen in fit, {self.labels_}, got {labels}"
             )
         table = np.empty((len(X), len(self.origin_)))
-        for i, encoder in enumerate(self.columns_):
-            column, label = X.iloc[:, i], self.labels_[i]
-            values = encoder.encode(column, label)
-            if encoder.kind in MEASURED:
-                _warn_if_illegible(column, values, label, encoder.kind)
-            elif encoder.kind == Categories.kind:
-                _warn_if_unknown(column, values, label)
-            table[:, self.origin_ == i] = values
+        starts = np.searchsorted(self.origin_, np.arange(len(labels) + 1))
+        for columns, are_plain in _runs(self.columns_, X):
+            first, last = columns[0], columns[-1] + 1
+            part = table[:, starts[first] : starts[last]]
+            if are_plain:
+                part[:] = X.iloc[:, first:last].to_numpy(np.float64)
+                columns = first + np.flatnonzero(np.isinf(part).any(axis=0))  # are refused
+            for i in columns:
+                table[:, starts[i] : starts[i + 1]] = self._encoded(X, i)
         return table
+
+    def _encoded(self, X: pd.DataFrame, i: int) -> NDArray[np.float64]:
+        """Return a column as numbers, and warn if it is unlike that in `fit`."""
+        encoder, column, label = self.columns_[i], X.iloc[:, i], self.labels_[i]
+        values = encoder.encode(column, label)
+        if encoder.kind in MEASURED:
+            _warn_if_illegible(column, values, label, encoder.kind)
+        if isinstance(encoder, Categories):
+            _warn_if_unknown(column, values, label, encoder)
+        elif isinstance(encoder, Dates):
+            _warn_if_elsewhere(column, values, label, encoder)
+        return values
 
     @property
     def is_measured(self) -> NDArray[np.bool_]:
@@ -224,11 +250,7 @@ def _warn_if_illegible(
     """Warn if a column has values, and all that came of them are missing ones."""
     if not np.isnan(values).all():
         return
-    given = [
-        value
-        for value in column.dropna()
-        if not (isinstance(value, str) and value.strip().lower() in MISSING)
-    ]
+    given = _given(column)
     if len(given) >= MANY:
         warnings.warn(
             f"Column {label!r}: expected {MEASURED[kind]} as in fit, got {len(given)} values "
@@ -239,18 +261,65 @@ def _warn_if_illegible(
 
 
 def _warn_if_unknown(
-    column: pd.Series[Any], values: NDArray[np.float64], label: object
+    column: pd.Series[Any], values: NDArray[np.float64], label: object, encoder: Categories
 ) -> None:
-    """Warn if a column of numbers has no category of `fit`, such as a text "1.0"."""
-    given = column.dropna()
-    if len(given) < MANY or values[column.notna().to_numpy()].any():
+    """Warn if a column has values, and none of them is a category of `fit`."""
+    names = [text for text in (*encoder.common, *encoder.rare) if text is not None]
+    is_name = [text is not None for text in encoder.common] + [True] * bool(encoder.rare)
+    if not names or values[:, is_name].any():
         return
-    if pd.api.types.infer_dtype(given) in NUMBERS:
+    given = _given(column)
+    if len(given) >= MANY:
         warnings.warn(
-            f"Column {label!r}: expected categories as in fit, got {len(given)} numbers none "
-            f"of which is among them, for example {given.iloc[0]}. They count as unknown.",
+            f"Column {label!r}: expected categories as in fit, for example {names[0]!r}, got "
+            f"{len(given)} values none of which is among them, for example "
+            f"{text_of(given[0])!r}. They count as unknown.",
             stacklevel=level_of_user(),
         )
+
+
+def _warn_if_elsewhere(
+    column: pd.Series[Any], values: NDArray[np.float64], label: object, encoder: Dates
+) -> None:
+    """Warn if times have a zone, and those in `fit` had none, or the other way round."""
+    if encoder.time_zone in UTC:
+        return
+    zones = zones_of(column, ~np.isnan(values[:, 0]))
+    others = zones - {None, *UTC} if encoder.time_zone is None else zones & {None}
+    if others:
+        expected, got = (
+            "without a time zone" if zone is None else f"in the time zone {zone}"
+            for zone in (encoder.time_zone, min(others, key=str))
+        )
+        warnings.warn(
+            f"Column {label!r}: expected times {expected} as in fit, got times {got}. Those "
+            "without a zone count as UTC: give both alike.",
+            stacklevel=level_of_user(),
+        )
+
+
+def _given(column: pd.Series[Any]) -> list[Any]:
+    """Return the values of a column without those that stand for a missing one."""
+    return [
+        value
+        for value in column.dropna()
+        if not (isinstance(value, str) and value.strip().lower() in MISSING)
+    ]
+
+
+def _runs(
+    encoders: list[ColumnEncoder], X: pd.DataFrame
+) -> Iterator[tuple[Sequence[int] | NDArray[np.intp], bool]]:
+    """Yield the positions of neighbouring columns, and whether they are plain numbers."""
+    are_plain = [
+        isinstance(dtype, np.dtype)
+        and dtype.kind in "biuf"
+        and isinstance(encoder, Numbers)
+        and not encoder.lenient
+        for dtype, encoder in zip(X.dtypes, encoders, strict=True)
+    ]
+    for is_plain, columns in groupby(range(len(are_plain)), are_plain.__getitem__):
+        yield list(columns), is_plain
 
 
 def _same(labels: list[Any], others: list[Any]) -> bool:
