@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import datetime
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import torch
 from helpers import census, quick
+from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
+from sklearn.utils import Bunch
 
 from skectonas import Topology
 from skectonas.candidate import Candidate, Evaluation
@@ -21,6 +25,29 @@ from skectonas.training import Rows
 
 X_GOOD, Y_GOOD = np.random.default_rng(0).normal(size=(20, 4)), np.arange(20) % 2
 IMAGES = np.random.default_rng(0).random((20, 6, 6))
+FRAME = pd.DataFrame({"number": np.arange(20.0), "text": ["u", "v"] * 10})
+RECORDS = FRAME.to_dict("records")
+
+
+class Readable:
+    """What numpy can read, and nothing else."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.frame = frame
+
+    def __array__(self, *arguments: Any, **settings: Any) -> Any:
+        return np.array(self.frame.to_numpy(), *arguments, **settings)
+
+
+class Delayed(Readable):
+    """A frame as Dask has it."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        super().__init__(frame)
+        self.columns, self.ndim, self.shape = frame.columns, frame.ndim, frame.shape
+
+    def compute(self) -> pd.DataFrame:
+        return self.frame
 
 
 @pytest.mark.parametrize(
@@ -32,24 +59,64 @@ IMAGES = np.random.default_rng(0).random((20, 6, 6))
         (X_GOOD[:3], ["a", "b", "c"], {}, "2 rows of some class"),
         (X_GOOD, Y_GOOD[:19], {}, "inconsistent numbers of samples"),
         (X_GOOD, None, {}, "requires y"),
-        (X_GOOD, np.where(Y_GOOD, np.nan, 0), {}, "NaN"),
+        (X_GOOD, np.where(Y_GOOD, np.nan, 0), {}, r"y contains NaN: 10 of 20 .* in row 1, "),
+        (X_GOOD, pd.DataFrame({"a": [0, None] * 10}), {}, "10 of 20 labels .* row 1, .* Drop"),
         (X_GOOD, np.linspace(0, 1, 20), {}, "continuous"),
         (X_GOOD, np.stack([Y_GOOD, Y_GOOD], 1), {}, r"one label a row, .* shape \(20, 2\)"),
         (X_GOOD, pd.DataFrame({"a": Y_GOOD, "b": Y_GOOD}), {}, r"label a row, .* \(20, 2\)"),
         (X_GOOD, pd.MultiIndex.from_arrays([Y_GOOD, Y_GOOD]), {}, r"label a row, .* \(20, 2\)"),
         (X_GOOD, [[0], [0, 1]] * 10, {}, r"one label a row, .* shape \(20, \.\.\.\)"),
         (X_GOOD, Y_GOOD[0], {}, "1d array"),
+        (X_GOOD, dict(enumerate(Y_GOOD)), {}, "y must hold one label a row, .* of type dict"),
+        (X_GOOD, {0, 1}, {}, "y must hold one label a row, .* of type set"),
+        (X_GOOD, map(int, Y_GOOD), {}, "y must hold one label a row, .* of type map"),
+        (FRAME, "text", {}, "y must hold one label a row, .* of type str"),
         (np.where(X_GOOD > 2, X_GOOD, np.inf), Y_GOOD, {}, "infinity"),
         (np.where(X_GOOD > 2, X_GOOD, np.nan), Y_GOOD, {"image_shape": (2, 2)}, "NaN"),
         (np.full((20, 6, 6), None), Y_GOOD, {}, "NaN"),
         (np.where(IMAGES > 0.9, np.nan, IMAGES), Y_GOOD, {}, "NaN"),
-        (np.where(IMAGES > 0.9, np.inf, IMAGES), Y_GOOD, {}, "infinity"),
+        (np.where(IMAGES > 0.9, np.inf, IMAGES), Y_GOOD, {}, "infinity among the pixels"),
+        (np.full((20, 4), -np.inf), Y_GOOD, {"image_shape": (2, 2)}, "infinity among the pix"),
         (np.empty((0, 4)), [], {}, "0 sample"),
         (np.empty((20, 0)), Y_GOOD, {}, r"0 feature"),
         (np.empty((0, 6, 6)), [], {}, "0 sample"),
         (np.empty((20, 6, 0)), Y_GOOD, {}, "without pixels"),
         (np.float64(3), Y_GOOD, {}, "[Ss]calar|singleton"),
-        (X_GOOD[0], Y_GOOD, {}, "1D array"),
+        (X_GOOD[0], Y_GOOD, {}, "1D array(.|\n)*Reshape your data"),
+        (X_GOOD[0].tolist(), Y_GOOD, {}, "1D array(.|\n)*Reshape your data"),
+        (FRAME["number"], Y_GOOD, {}, r"X must have a row .* Series of 20 values: frame\.iloc"),
+        (FRAME["text"], Y_GOOD, {}, r"X must have a row .* Series of 20 values: frame\.iloc"),
+        (
+            FRAME.iloc[0],
+            Y_GOOD,
+            {},
+            r"X must have a row .* Series of 2 values: .*iloc\[\[0\]\]",
+        ),
+        (
+            pl.Series(FRAME["text"].tolist()),
+            Y_GOOD,
+            {},
+            "X must have a row .* Series of 20 val",
+        ),
+        (FRAME["text"].tolist(), Y_GOOD, {}, r"X must have a row .* 20 .*DataFrame\(\[X\]\)"),
+        (FRAME["text"].to_numpy("U"), Y_GOOD, {}, "X must have a row .* 20 values"),
+        (FRAME["text"].to_numpy(object), Y_GOOD, {}, "X must have a row .* 20 values"),
+        (pd.Categorical(FRAME["text"]), Y_GOOD, {}, "X must have a row .* 20 values"),
+        (np.arange(20).astype("M8[s]"), Y_GOOD, {}, "X must have a row .* 20 values"),
+        (Readable(FRAME), Y_GOOD, {}, "X must hold numbers, got an array of objects"),
+        (FRAME.to_dict("list"), Y_GOOD, {}, r"of type dict: give pandas\.DataFrame\(X\)"),
+        (RECORDS[0], Y_GOOD, {}, r"of type dict: give pandas\.DataFrame\(\[X\]\)"),
+        (RECORDS, Y_GOOD, {}, r"rows of type dict: give pandas\.DataFrame\(list\(X\)\)"),
+        (pd.Series(RECORDS), Y_GOOD, {}, r"rows of type dict: give .*DataFrame\(list\(X\)\)"),
+        (np.array(RECORDS), Y_GOOD, {}, r"rows of type dict: give .*DataFrame\(list\(X\)\)"),
+        (FRAME.to_records(), Y_GOOD, {}, r"array of records: give pandas\.DataFrame\(X\)"),
+        (load_iris(), Y_GOOD, {}, r"of type Bunch: give X\.data, and y=X\.target"),
+        (Bunch(a=[1] * 20), Y_GOOD, {}, r"of type Bunch: give pandas\.DataFrame\(X\)"),
+        ("table.csv", Y_GOOD, {}, "of type str: read the file first"),
+        (Path("table.csv"), Y_GOOD, {}, "of type .*Path: read the file first"),
+        (set(range(20)), Y_GOOD, {}, "X must be an array .* of type set: give a list"),
+        (map(list, X_GOOD), Y_GOOD, {}, "X must be an array .* of type map: give a list"),
+        (dict(enumerate(X_GOOD)).values(), Y_GOOD, {}, "of type dict_values: give a list"),
         (np.ones((20, 2, 2, 2, 2)), Y_GOOD, {}, "5 dimensions"),
         (np.array([["a", {}]] * 20, dtype=object), Y_GOOD, {}, "type dict.*column of its own"),
         (np.array([["a", 2j]] * 20, dtype=object), Y_GOOD, {}, "real and imaginary parts"),
@@ -202,6 +269,35 @@ def test_tensors_of_kinds_that_numpy_lacks_are_read(tensor: torch.Tensor) -> Non
     )
 
 
+@pytest.mark.parametrize("columns", [["number"], ["number", "text"]])
+def test_frames_that_are_not_computed_are_refused(columns: list[str]) -> None:
+    X = FRAME[columns]
+    message = r"{} must hold its values, got a lazy .*Delayed: call its compute\(\) first"
+    clf = quick(2, warmup_epochs=1).fit(X, Y_GOOD)
+    for method in (clf.predict, lambda X: clf.fit(X, Y_GOOD)):
+        with pytest.raises(TypeError, match=message.format("X")):
+            method(Delayed(X))
+        method(Delayed(X).compute())
+    with pytest.raises(TypeError, match=message.format("y")):
+        clf.fit(X, Delayed(X))
+
+
+def test_arrays_and_columns_that_are_not_computed_are_read() -> None:
+    array, labels = Delayed(pd.DataFrame(X_GOOD)), Delayed(pd.DataFrame(Y_GOOD))
+    del array.columns  # as of an array of Dask
+    labels.frame, labels.shape, labels.ndim = pd.Series(Y_GOOD), (20,), 1  # or its Series
+    found = quick(2, warmup_epochs=1).fit(array, labels)
+    expected = quick(2, warmup_epochs=1).fit(X_GOOD, Y_GOOD)
+    np.testing.assert_array_equal(found.predict(array), expected.predict(X_GOOD))
+
+
+@pytest.mark.parametrize("X", [FRAME.iloc[0], FRAME.iloc[0].tolist(), RECORDS[0], RECORDS])
+def test_what_makes_a_frame_is_said_at_predict(X: Any) -> None:
+    clf = quick(2, warmup_epochs=1).fit(FRAME, Y_GOOD)
+    with pytest.raises(ValueError, match=r"^X must .*(pandas\.DataFrame\(|frame\.iloc)"):
+        clf.predict(X)
+
+
 @pytest.mark.filterwarnings("ignore:Columns of X")
 @pytest.mark.parametrize("X", [np.full((20, 2), None), pd.DataFrame({"a": [None] * 20})])
 def test_nothing_to_learn_from(X: Any) -> None:
@@ -220,7 +316,9 @@ def test_a_warning_of_columns_names_the_line_of_the_user() -> None:
         estimator.predict(X)
 
 
-@pytest.mark.parametrize("shape", [(20, 3, 32, 32), (20, 1, 28, 28), (20, 4, 6, 5)])
+@pytest.mark.parametrize(
+    "shape", [(20, 3, 32, 32), (20, 1, 28, 28), (20, 4, 6, 5), (20, 13, 20, 20), (20, 9, 5, 5)]
+)
 def test_channels_that_seem_to_come_first(shape: tuple[int, ...]) -> None:
     X = np.random.default_rng(0).random(shape)
     clf = quick(2, warmup_epochs=1)
@@ -233,7 +331,16 @@ def test_channels_that_seem_to_come_first(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "shape", [(20, 3, 3, 30), (20, 1, 9, 3), (20, 5, 9, 9), (20, 3, 9), (20, 4, 4, 4)]
+    "shape",
+    [
+        (20, 3, 3, 30),
+        (20, 1, 9, 3),
+        (20, 5, 9, 8),
+        (20, 3, 9),
+        (20, 4, 4, 4),
+        (20, 8, 8, 8),
+        (20, 6, 3, 3),
+    ],
 )
 def test_channels_that_may_well_be_last(shape: tuple[int, ...]) -> None:
     quick(2, warmup_epochs=1).fit(np.random.default_rng(0).random(shape), Y_GOOD)
@@ -290,6 +397,7 @@ def test_a_scorer_without_a_signature() -> None:
         (np.ones((2, 4, 9)), r"4, 9"),
         (np.ones((2, 6, 6, 3)), r"6, 6, 3"),
         (np.full((2, 6, 6), np.nan), "NaN"),
+        (np.full((2, 6, 6), np.inf), "infinity among the pixels"),
         (np.ones((0, 6, 6)), "0 sample"),
     ],
 )
@@ -425,6 +533,13 @@ def test_a_guess_is_compared_by_score_and_loss_with_weights() -> None:
         raise ValueError("no score of equal probabilities")
 
     assert not warned(0.9, 10.0, scorer=no_score)
+
+
+def test_no_guess_is_compared_with_if_all_rows_are_of_a_class() -> None:
+    rows = Rows(torch.zeros(40, 1, 1, 1), torch.zeros(40, dtype=torch.int64))
+    evaluation = Evaluation(0.1, 0.1, 1.0)
+    winner = Candidate(0, Topology((1, 1, 1), [], [], 2), {}, evaluations=(evaluation,))
+    warn_if_a_guess_is_as_good(winner, rows, lambda probabilities: 1.0)
 
 
 @pytest.mark.parametrize("scoring", ["accuracy", "neg_log_loss", "f1_macro", "top_k_accuracy"])

@@ -168,7 +168,11 @@ def test_frame_has_names_and_tolerates_what_is_new() -> None:
     strange["job"] = "astronaut"
     strange["region"] = pd.Categorical(["X"] * 5)
     strange["constant"] = np.nan
-    assert np.isfinite(clf.predict_proba(strange)).all()
+    with pytest.warns(UserWarning, match="They count as unknown") as caught:
+        assert np.isfinite(clf.predict_proba(strange)).all()
+    assert [str(warning.message).split(":")[0] for warning in caught] == [
+        "Column 'job'", "Column 'region'",
+    ]  # fmt: skip
     with pytest.raises(ValueError, match="feature names should match"):
         clf.predict(X[X.columns[::-1]])
 

@@ -85,6 +85,21 @@ def test_rows_of_another_shape_are_refused(kind: str, wrong: tuple[int, ...]) ->
         module(torch.zeros(wrong))
 
 
+def test_arrays_and_frames_are_refused(digits: Any) -> None:
+    X, y = digits
+    frame, rich = census()
+    advice = r"from_numpy\(X\) for an array, .*encoder_\.transform\(X\)\) for a data frame"
+    for rows, labels in ((X, y), (frame, rich)):
+        module = quick(11).fit(rows, labels).to_torch()
+        kind = type(rows).__name__
+        with pytest.raises(TypeError, match=rf"X must be a tensor, .* {kind}: .*{advice}"):
+            module(rows)
+    with pytest.raises(
+        ValueError, match=r"\(200, 9\): encoder_\.transform makes it of a frame"
+    ):
+        module(torch.zeros(200, 9))
+
+
 def test_no_rows_give_no_logits() -> None:
     for X, _, _ in KINDS.values():
         encoder = InputEncoder().fit(X)

@@ -165,6 +165,20 @@ def test_what_cannot_be_computed_is_found_out_before_training(scoring: Any) -> N
         make_scorer(scoring, IMAGES, LABELS, CLASSES, None)
 
 
+def of_a_column(estimator: Any, X: Any, y: Any) -> float:
+    return float(X["a"].sum())
+
+
+def test_what_a_callable_gets_is_said_if_it_fails() -> None:
+    said = r"\(X holds the validation rows as images of shape \(8, 2, 2, 1\)\)"
+    with pytest.raises(ValueError, match=f"indices {said}"):
+        make_scorer(of_a_column, IMAGES, LABELS, CLASSES, None)
+    scorer = sklearn.metrics.make_scorer(f1_score)  # of two classes
+    with pytest.raises(ValueError, match="cannot be computed") as raised:
+        make_scorer(scorer, IMAGES, LABELS, CLASSES, None)
+    assert "as images" not in str(raised.value)
+
+
 # scikit-learn 1.7 has no scorer of the second kind yet.
 OF_PROBABILITIES = [
     name

@@ -60,15 +60,16 @@ class PortableNetwork(nn.Module):
             topology = Topology.from_dict(topology)
         known = encoder.to_dict()
         self.scaling: ImagesOfPixels | ImagesOfColumns
-        if known["columns"] is None or known["tables"] is not None:
+        if known["columns"] is None or encoder.takes_frames:
             # For a frame, the input are the images that the encoder makes of it.
-            seen = known["image_shape_" if known["tables"] is not None else "input_shape"]
+            seen = known["image_shape_" if encoder.takes_frames else "input_shape"]
             early = known["early"]
             self.scaling = ImagesOfPixels(
                 seen,
                 known["image_shape_"],
                 None if early is None else PixelScaling(**early),
                 encoder.scaling_,
+                ": encoder_.transform makes it of a frame" if encoder.takes_frames else "",
             )
         else:
             self.scaling = ImagesOfColumns(
@@ -83,6 +84,12 @@ class PortableNetwork(nn.Module):
 
     def forward(self, X: Tensor) -> Tensor:
         """Return the logits of rows of X."""
+        if not isinstance(X, Tensor):
+            raise TypeError(
+                f"X must be a tensor, got an object of type {type(X).__name__}: give "
+                "torch.from_numpy(X) for an array, and "
+                "torch.from_numpy(encoder_.transform(X)) for a data frame."
+            )
         logits: Tensor = self.network(self.scaling(X, self.network.output.weight.dtype))
         return logits
 
@@ -107,6 +114,8 @@ class ImagesOfPixels(nn.Module):
         A scaling in float64, after which pixels are rounded to float32, as by the encoder.
     late : PixelScaling
         A scaling in the dtype of the network.
+    advice : str, default=""
+        What the error of another shape says at its end.
     """
 
     def __init__(
@@ -115,12 +124,14 @@ class ImagesOfPixels(nn.Module):
         image_shape: tuple[int, int, int],
         early: PixelScaling | None,
         late: PixelScaling,
+        advice: str = "",
     ) -> None:
         super().__init__()
         self.input_shape = input_shape
         self.image_shape = image_shape
         self.early = early
         self.late = late
+        self.advice = advice
 
     def forward(self, X: Tensor, dtype: torch.dtype) -> Tensor:
         """Return images (n, height, width, channels), scaled, in the given dtype."""
@@ -128,7 +139,7 @@ class ImagesOfPixels(nn.Module):
         if len(self.input_shape) > 1:  # a single channel need not be an axis
             shapes |= {self.image_shape}
             shapes |= {self.image_shape[:2]} if self.image_shape[2] == 1 else set()
-        _check_shape(X, shapes)
+        _check_shape(X, shapes, self.advice)
         images = X.reshape(X.shape[0], *self.image_shape)
         if self.early is not None:
             images = self.early.apply_to_tensor(images, torch.float64)
@@ -242,7 +253,7 @@ class Pieces(nn.Module):
         return torch.where(own.isnan(), torch.zeros_like(pieces), pieces)
 
 
-def _check_shape(X: Tensor, shapes: set[tuple[int, ...]]) -> None:
+def _check_shape(X: Tensor, shapes: set[tuple[int, ...]], advice: str = "") -> None:
     if tuple(X.shape[1:]) not in shapes:
         expected = " or ".join(str(("n", *shape)) for shape in sorted(shapes))
-        raise ValueError(f"X: expected shape {expected}, got {tuple(X.shape)}.")
+        raise ValueError(f"X: expected shape {expected}, got {tuple(X.shape)}{advice}.")

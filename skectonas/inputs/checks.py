@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils import (
+    Bunch,
     assert_all_finite,
     check_array,
     check_consistent_length,
@@ -36,8 +38,13 @@ Estimator = TypeVar("Estimator", bound=BaseEstimator)
 NUMPY_FLOATS = {torch.float16, torch.float32, torch.float64}
 """Types of tensors that numpy has, too."""
 
+OF_ARRAYS = ("shape", "__array__", "__getitem__")
+"""Attributes of arrays and of what can be read as one."""
+
 FEWEST_PIXELS = 16
 """Fewer columns of small whole numbers may be anything."""
+
+INFINITE_PIXELS = "X: images must have finite values, got infinity among the pixels"
 
 EXACT_IN_FLOATS = 2.0**53
 """From here on, different whole numbers can become the same float."""
@@ -65,8 +72,8 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
     TypeError
         If X is a lazy frame.
     ValueError
-        If X is empty, holds infinities or images with missing values, or does not fit the
-        estimator.
+        If X has no rows and columns, is empty, holds infinities or images with missing values,
+        or does not fit the estimator.
 
     Warns
     -----
@@ -74,15 +81,9 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
         If the channels of the images seem to come first, or if a frame seems to hold images.
     """
     X = to_pandas(_to_numpy(X, "X"), "X")
-    if isinstance(X, pd.Series) and X.dtype == object:  # of images, perhaps
-        X = X.to_numpy()
     with _naming("X"):
         # In a part of the rows, all objects may be numbers.
-        keeps_objects = not (reset or estimator.encoder_.takes_numbers)
-        if isinstance(X, list | tuple) or _is_array_of_arrays(X):
-            X = _stacked(X, keeps_objects)
-        if _is_table_of_objects(X):
-            X = _frame_of(X, keeps_objects)
+        X = _by_rows(X, keeps_objects=not (reset or estimator.encoder_.takes_numbers))
     if isinstance(X, pd.DataFrame):
         return _check_frame(estimator, X, reset)
     shape: tuple[int, ...] = np.shape(X) if hasattr(X, "ndim") else ()
@@ -101,10 +102,64 @@ def check_X(estimator: BaseEstimator, X: Any, *, reset: bool) -> Data:
             f"X must hold numbers, got an array of {array.dtype}: take differences to some "
             "time and divide them by a unit of time."
         )
+    if array.dtype == object:
+        raise ValueError("X must hold numbers, got an array of objects: give a data frame.")
     _check_values(estimator, array, reset)
     if isinstance(array, np.ndarray) and array.dtype == bool:
         return array.view(np.uint8)
     return array
+
+
+def _by_rows(X: Any, keeps_objects: bool) -> Any:
+    """Return lists, and arrays of objects, as arrays of numbers or frames."""
+    is_series = isinstance(X, pd.Series)
+    if is_series and X.dtype == object:  # of images, perhaps
+        X = X.to_numpy()
+    _refuse_other_types(X)
+    if isinstance(X, list | tuple) or _is_array_of_arrays(X):
+        X = _stacked(X, keeps_objects)
+    _refuse_a_single_dimension(X, is_series)
+    return _frame_of(X, keeps_objects) if _is_table_of_objects(X) else X
+
+
+def _refuse_other_types(X: Any) -> None:
+    """Refuse what scikit-learn would take for one value, or print as a whole."""
+    got = f"an object of type {type(X).__name__}"
+    if isinstance(X, Bunch) and "data" in X:
+        advice = "give X.data, and y=X.target"
+    elif isinstance(X, Mapping) and not sparse.issparse(X):  # as one of the kinds is
+        is_a_row = all(map(pd.api.types.is_scalar, X.values()))
+        advice = f"give pandas.DataFrame({'[X]' if is_a_row else 'X'})"
+    elif isinstance(X, np.ndarray) and X.dtype.names is not None:
+        got, advice = "an array of records", "give pandas.DataFrame(X)"
+    elif (isinstance(X, list | tuple) or _is_array_of_arrays(X)) and _begins_with_a_mapping(X):
+        got, advice = f"rows of type {type(X[0]).__name__}", "give pandas.DataFrame(list(X))"
+    elif isinstance(X, str | os.PathLike):
+        advice = "read the file first"
+    elif isinstance(X, Iterable) and not any(hasattr(X, name) for name in OF_ARRAYS):
+        advice = "give a list or an array of the rows"
+    else:
+        return
+    raise ValueError(f"X must be an array or a data frame, got {got}: {advice}.")
+
+
+def _begins_with_a_mapping(X: Sequence[Any] | Array) -> bool:
+    return len(X) > 0 and isinstance(X[0], Mapping)
+
+
+def _refuse_a_single_dimension(X: Any, is_series: bool) -> None:
+    """Refuse a vector, except one of numbers, for which scikit-learn has its own advice."""
+    holds_numbers = getattr(getattr(X, "dtype", None), "kind", "f") in "biufc"
+    if getattr(X, "ndim", 0) != 1 or (holds_numbers and not is_series):
+        return
+    if is_series:
+        came = f"a Series of {len(X)} values: frame.iloc[[0]] is one row, frame[['name']]"
+    else:
+        came = f"{len(X)} values in one dimension: pandas.DataFrame([X]) is one row, "
+        came += "pandas.DataFrame(X)"
+    raise ValueError(
+        f"X must have a row per sample and a column per feature, got {came} one column."
+    )
 
 
 def _least_rows(reset: bool) -> int:
@@ -194,6 +249,8 @@ def _check_values(estimator: BaseEstimator, array: Any, reset: bool) -> None:
         is_missing = np.isnan(batch)
         if are_images and is_missing.any():
             raise ValueError(MISSING_PIXELS)
+        if are_images and np.isinf(batch).any():
+            raise ValueError(INFINITE_PIXELS)
         only_missing = only_missing and bool(is_missing.all())
         with np.errstate(invalid="ignore"):  # infinities of both signs
             assert_all_finite(
@@ -353,7 +410,8 @@ def _advise_channels_last(shape: tuple[int, ...]) -> None:
     if len(shape) < 4:
         return
     height, width, channels = shape[1:]
-    if height in (1, 3, 4) and min(width, channels) > 4:
+    seems_square = width == channels != height
+    if (height in (1, 3, 4) or seems_square) and min(width, channels) > 4:
         warnings.warn(
             f"X of shape {shape} is read as images with a height of {height}, a width of "
             f"{width} and {channels} channels. If the channels come first, move them to the "
@@ -381,8 +439,7 @@ def check_y(estimator: BaseEstimator, X: Data, y: Any) -> Array:
     _check_one_label_a_row(y)
     if isinstance(y, np.ndarray) and y.dtype.kind == "T":
         y = y.astype(object)
-    if np.any(pd.isna(y)):
-        raise ValueError("Input y contains NaN.")
+    _refuse_missing_labels(y)
     labels: Array = column_or_1d(_to_numpy_labels(y), warn=True)
     assert_all_finite(labels, input_name="y")
     check_consistent_length(X, labels)
@@ -395,6 +452,16 @@ def check_y(estimator: BaseEstimator, X: Data, y: Any) -> Array:
         )
     check_classification_targets(labels)
     return labels
+
+
+def _refuse_missing_labels(y: Any) -> None:
+    is_missing = np.asarray(pd.isna(y)).reshape(-1)
+    if is_missing.any():
+        raise ValueError(
+            f"Input y contains NaN: {is_missing.sum()} of {len(is_missing)} labels are "
+            f"missing, the first in row {is_missing.argmax()}, counted from 0. Drop these rows "
+            "of X and y."
+        )
 
 
 def _has_texts_and_others(labels: Array) -> bool:
@@ -431,6 +498,11 @@ def _check_one_label_a_row(y: Any) -> None:
         shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
     except ValueError:  # lists of different lengths
         shape = (len(y), None)
+    if not shape:
+        raise ValueError(
+            "y must hold one label a row, as a 1d array of shape (n,), got an object of type "
+            f"{type(y).__name__}."
+        )
     if isinstance(y, pd.MultiIndex):
         shape = (len(y), y.nlevels)
     if len(shape) > 1 and (shape[1:] != (1,) or isinstance(y, pd.MultiIndex)):

@@ -63,10 +63,14 @@ def to_pandas(values: Any, name: str) -> Any:
         if type(values).__module__.startswith("polars."):
             import_extra("pyarrow", "polars")
         return values.to_pandas()
-    if hasattr(values, "collect"):
+    # Arrays and single columns of Dask can be read as arrays; its frames would lose names.
+    # Lazy frames of polars must not be asked for their columns, which may take long.
+    of_dask = hasattr(values, "compute") and hasattr(values, "columns")
+    method = "compute" if of_dask and getattr(values, "ndim", 2) == 2 else "collect"
+    if hasattr(values, method):
         kind = type(values)
         raise TypeError(
             f"{name} must hold its values, got a lazy {kind.__module__}.{kind.__name__}: call "
-            "its collect() first."
+            f"its {method}() first."
         )
     return values
