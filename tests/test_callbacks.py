@@ -117,21 +117,27 @@ def test_each_generation_comes_with_the_model_as_if_fit_had_stopped(digits: Any)
     )
 
 
+@pytest.fixture(scope="module")
+def whole_history(digits: Any) -> pd.DataFrame:
+    """Return the history of a search that nothing stops."""
+    history: pd.DataFrame = quick(600).fit(*digits).history_.drop(columns="seconds")
+    return history
+
+
 @pytest.mark.parametrize(
     ("stop", "generations"),
     [(("warm-up", 0), 0), (("round", 1), 1), (("phase 1", 1), 1), (("generation", 2), 2)],
 )
 def test_a_callback_stops_the_search(
-    digits: Any, stop: tuple[str, int], generations: int
+    digits: Any, whole_history: pd.DataFrame, stop: tuple[str, int], generations: int
 ) -> None:
     watch = Watch(stop)
     clf = quick(600).set_callbacks(watch).fit(*digits)
     assert clf.history_["generation"].max() == generations
     assert clf.history_["budget_spent"].iloc[-1] < 500
     assert watch.events[-2:] == ["fit", "teardown"]
-    whole = quick(600).fit(*digits).history_.drop(columns="seconds")
     pd.testing.assert_frame_equal(
-        clf.history_.drop(columns="seconds"), whole.iloc[: len(clf.history_)]
+        clf.history_.drop(columns="seconds"), whole_history.iloc[: len(clf.history_)]
     )
     assert clf.predict(digits[0]).shape == (300,)
 

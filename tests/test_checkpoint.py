@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import failing_trainer, quick, texts
+from helpers import failing_trainer, not_if_brief, quick, texts
 from killing import KilledFit, Workers, bits
 from quick_processes import processes
 from sklearn.model_selection import GridSearchCV
@@ -37,6 +37,7 @@ def _state_of(path: Path) -> SearchState:
     return checkpoints._state_from(checkpoints._read(path)["state"])
 
 
+@not_if_brief
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_a_fit_that_is_killed_again_and_again_has_the_same_bits(
     tmp_path: Path, n_jobs: int
@@ -48,6 +49,7 @@ def test_a_fit_that_is_killed_again_and_again_has_the_same_bits(
     assert "killed, killed" in ", ".join(outcomes)
 
 
+@not_if_brief
 @pytest.mark.parametrize("case", ["greedy", "balanced", "warm start"])
 def test_every_state_can_be_written(
     digits: Any, monkeypatch: Any, tmp_path: Path, case: str
@@ -70,6 +72,7 @@ def test_every_state_can_be_written(
         assert checkpoints.seed_in(file.path) == 7
 
 
+@not_if_brief
 def test_a_finished_search_is_not_repeated(
     digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +121,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
+@not_if_brief
 @pytest.mark.parametrize("name", CHANGES)
 def test_another_search_is_refused(digits: Any, tmp_path: Path, name: str) -> None:
     path = tmp_path / "search"
@@ -130,6 +134,7 @@ def test_another_search_is_refused(digits: Any, tmp_path: Path, name: str) -> No
     assert path.read_bytes() == before
 
 
+@not_if_brief
 def test_other_data_are_refused(digits: Any, tmp_path: Path) -> None:
     path, (X, y) = tmp_path / "search", digits
     stopped_after(2, lambda: quick(60, checkpoint=path).fit(X, y))
@@ -324,6 +329,7 @@ def test_a_last_state_that_cannot_be_written_loses_nothing(
     assert bits(clf, digits[0]) == bits(quick(20).fit(*digits), digits[0])
 
 
+@not_if_brief
 def test_writing_takes_a_small_part_of_the_time(
     digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,6 +357,7 @@ def test_writing_takes_a_small_part_of_the_time(
     assert len(written) == n_written + 1
 
 
+@not_if_brief
 @pytest.mark.parametrize("slow", [False, True])
 def test_the_file_has_all_that_was_done_in_time(
     digits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: bool

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import as_table, census, quick
+from helpers import as_table, census, not_if_brief, quick
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
 from sklearn.model_selection import train_test_split
@@ -269,6 +269,7 @@ def test_numbers_of_numpy_within_parameters(digits: Any) -> None:
     )
 
 
+@not_if_brief
 @pytest.mark.parametrize("n_jobs", [10_000, 2**31, 2**40, -(2**40)])
 def test_more_workers_than_there_is_to_do(n_jobs: int, digits: Any) -> None:
     found, expected = (quick(60, n_jobs=n).fit(*digits) for n in (n_jobs, None))
@@ -283,6 +284,7 @@ def test_start_may_be_a_topology(digits: Any) -> None:
     assert clf.lineage_["topology"].iloc[0] == str(start)
 
 
+@not_if_brief
 @pytest.mark.parametrize("budget", [0.3, 1, 3.5, 10, 11.7])
 def test_small_budgets_give_a_result(digits: Any, budget: float) -> None:
     clf = quick(budget).fit(*digits)
@@ -343,6 +345,7 @@ def train_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@not_if_brief
 @pytest.mark.parametrize("start", ["small_ffnn", "medium_cnn"])
 def test_fused_training_finds_what_plain_training_finds(
     digits: Any, monkeypatch: Any, start: str
@@ -359,6 +362,7 @@ def test_fused_training_finds_what_plain_training_finds(
     assert np.quantile(apart.max(axis=1), 0.9) < 0.01
 
 
+@not_if_brief
 @pytest.mark.parametrize("seed", range(5))
 def test_all_digits_have_the_same_winner_by_both(
     monkeypatch: pytest.MonkeyPatch, seed: int
@@ -441,6 +445,7 @@ class Decayed(torch.optim.Optimizer):
                     weight -= group["lr"] * (weight.grad + 1e-3 * decay)
 
 
+@not_if_brief
 @pytest.mark.parametrize("n_jobs", [1, 2])
 @pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
 def test_an_optimiser_of_the_user_without_gradients_around(

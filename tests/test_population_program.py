@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import examples
+from helpers import examples, not_if_brief
 from hypothesis import given
 from hypothesis import strategies as st
 from kernel_launches import assert_kernel_equals_plain_loop
@@ -47,6 +47,8 @@ from skectonas.surroundings import one_thread
 from skectonas.topology import ALL_POOLINGS
 from skectonas.training.data import TrainingData
 from skectonas.training.plain import OptimizerSpec, PlainTrainer, resolve_optimizer
+
+pytestmark = not_if_brief  # the interpreter is our own, and so is what it is compared with
 
 TOLERANCE = 1e-9
 CPU = torch.device("cpu")

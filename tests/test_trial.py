@@ -15,7 +15,7 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import examples, quick
+from helpers import examples, not_if_brief, quick
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
@@ -82,6 +82,7 @@ def ahead_of(losses: np.ndarray, standard_errors: float, seed: int) -> np.ndarra
 leads = st.sampled_from([-9, -1.1, -0.9, 0, 1.9, 2.1, 2.9, 3.1, 4.9, 5.1, 9])
 
 
+@not_if_brief
 @given(
     st.integers(1, 2),
     st.booleans(),
