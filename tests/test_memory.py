@@ -180,6 +180,7 @@ def test_the_size_of_the_parts_does_not_matter(kind: str, monkeypatch: Any) -> N
     whole = InputEncoder(**settings).fit(X)
     expected = whole.transform(X)
     monkeypatch.setattr("skectonas.inputs.rows._VALUES_AT_ONCE", 700)
+    monkeypatch.setattr("skectonas.inputs.rows._ROWS_OF_FRAME", 1)
     assert len(list(batches_of(X, None, 64))) > 5
     parts = InputEncoder(**settings).fit(X)
     # Sums of another order have other last bits.
@@ -269,7 +270,7 @@ def test_values_that_are_not_finite_are_found_before_the_training(
         raise AssertionError("trained before the input was checked")
 
     monkeypatch.setattr("skectonas.population.FusedTrainer.train", trained)
-    message = "have no missing values, got NaN" if np.isnan(value) else "contains infinity"
+    message = "have no missing values, got NaN" if np.isnan(value) else "got infinity"
     with pytest.raises(ValueError, match=message):
         quick(12).fit(in_file, LABELS)
     with pytest.raises(ValueError, match=message):
