@@ -97,6 +97,19 @@ def test_an_order_is_the_same_however_it_is_asked_for(
         np.testing.assert_array_equal(order[first:last], whole[first:last])
 
 
+def test_an_order_has_64_bits_where_numpy_draws_32(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = batch_order(9, 4, 7, (0,))
+
+    class Generator(np.random.Generator):
+        def permutation(self, n: int) -> np.ndarray:
+            return super().permutation(n).astype(np.int32)
+
+    monkeypatch.setattr(np.random, "default_rng", lambda key: Generator(np.random.PCG64(key)))
+    found = batch_order(9, 4, 7, (0,))
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_the_order_is_uniform() -> None:
     first = Counter(int(batch_order(6, 3, 1, (0, 0, 0, i))[0, 0]) for i in range(3000))
     assert len(first) == 6

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import examples
+from helpers import examples, not_if_brief
 from hypothesis import given
 from hypothesis import strategies as st
 from populations import (
@@ -42,9 +44,10 @@ from skectonas.population.native.session import (
     PIXEL_TYPES,
     PLAIN,
     STORE,
+    Session,
     Source,
 )
-from skectonas.population.native.training import sources, train_natively
+from skectonas.population.native.training import copied_rows, sources, train_natively
 from skectonas.surroundings import one_thread
 from skectonas.training import PLAIN_RECIPE, Augmentation, Recipe
 from skectonas.training.data import Rows, TrainingData
@@ -215,6 +218,10 @@ RULES = [
     ("adam", {"amsgrad": True}, STORE),
     ("adam", {"eps": 1e-50}, STORE),
     ("adam", {"eps": 1e-40}, STORE),
+    ("adam", {"eps": 1e-30}, STORE),
+    ("adam", {"eps": 1e-20}, STORE),
+    ("adam", {"eps": 1e-15}, ADAM),
+    ("adam", {"eps": 1e-15, "betas": (0.9, 0.99999)}, STORE),
     ("adamw", {}, ADAM),
     ("adamw", {"betas": (0.5, 0.7), "weight_decay": 0.3}, ADAM),
     ("adamw", {"maximize": True}, STORE),
@@ -301,6 +308,76 @@ def test_a_session_that_is_interrupted_while_it_opens_is_closed() -> None:
     assert library.n_open == 0
 
 
+class WatchedLibrary:
+    """The library, for which Ctrl-C comes in the n-th part; tells when a session is closed."""
+
+    def __init__(self, library: Any, n: int, log: list[str]) -> None:
+        self.library, self.left = library, n
+        library.skectonas_wait.argtypes = [ctypes.c_void_p, ctypes.c_double]
+        library.skectonas_close.argtypes = [ctypes.c_void_p]
+
+        def waited(*arguments: Any) -> int:
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+            while not library.skectonas_wait(*arguments):
+                pass
+            return 1
+
+        def closed(handle: Any) -> None:
+            library.skectonas_close(handle)
+            log.append("closed")
+
+        self.skectonas_wait, self.skectonas_close = waited, closed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.library, name)
+
+
+@pytest.mark.parametrize(
+    ("part", "before", "after"), [(1, [], ["rows"]), (3, ["rows"], ["probabilities", "rows"])]
+)
+def test_rows_outlive_a_session_that_is_closed_late(
+    part: int, before: list[str], after: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C comes again when the session closes, in a training and in a validation."""
+    log: list[str] = []
+    begin, close = Session.begin_evaluation, Session._close
+
+    def watched_sources(*arguments: Any) -> Iterator[Source]:
+        for source in sources(*arguments):
+            weakref.finalize(source.weights, log.append, "rows")
+            yield source
+
+    def watched_evaluation(self: Session, *arguments: Any) -> list[np.ndarray]:
+        found = begin(self, *arguments)
+        weakref.finalize(found[0], log.append, "probabilities")
+        return found
+
+    def interrupted_close(self: Session) -> None:
+        monkeypatch.setattr(Session, "_close", close)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("skectonas.population.native.training.sources", watched_sources)
+    monkeypatch.setattr(Session, "begin_evaluation", watched_evaluation)
+    monkeypatch.setattr(Session, "_close", interrupted_close)
+    setup = setup_of(training_data((4, 4, 1), n_rows=20, batch_size=5))
+    start = candidate(0, Topology((4, 4, 1), [], [Dense(3)], 3))
+    engine = named_engine(VARIANTS[0])
+
+    def interrupted() -> None:
+        library = WatchedLibrary(engine.library, part, log)
+        watched = replace(engine, library=library)
+        train_natively(setup, [start], [4], KEY, PLAIN_RECIPE, watched, 1)
+
+    with suppress(KeyboardInterrupt):
+        interrupted()
+    gc.collect()
+    first = log.index("closed")
+    assert log[:first] == before
+    assert sorted(log[first + 1 :]) == after
+
+
 @pytest.mark.parametrize(
     ("name", "params", "kind"), [rule for rule in RULES if rule[2] != STORE]
 )
@@ -318,6 +395,46 @@ def test_rules_in_float32(
         torch.testing.assert_close(found.weights[weight], value, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+@pytest.mark.parametrize("epsilon", [1e-8, 1e-15, 1e-20, 1e-30])
+def test_gradients_whose_squares_are_no_normal_numbers(
+    variant: Engine, name: str, epsilon: float
+) -> None:
+    """Those of a class that is all but impossible, and of no row."""
+    optimizer = resolve_optimizer(name, 0.001, {"eps": epsilon})
+    start = candidate(0, Topology((4, 4, 1), [], [Dense(6)], 3), torch.float32)
+    start.weights["output.bias"][2] = -43
+    data = training_data((4, 4, 1))
+    data = replace(data, train=replace(data.train, labels=data.train.labels % 2))
+    setup = setup_of(data, optimizer)
+    [found] = train_natively(setup, [start], [5], KEY, PLAIN_RECIPE, variant, 1)
+    for weight, value in loop_with_rates(start, data, optimizer, np.full(5, 0.001)).items():
+        torch.testing.assert_close(found.weights[weight], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "logits"),
+    [(torch.float32, [0, -86, -88]), (torch.float64, [0, -707, -709])],
+)
+def test_what_is_no_normal_number_is_no_probability(
+    variant: Engine, dtype: torch.dtype, logits: list[float]
+) -> None:
+    start = candidate(0, Topology((4, 4, 1), [], [], 3), dtype)
+    start.weights["output.weight"][:] = 0
+    start.weights["output.bias"][:] = torch.tensor(logits)
+    seen: list[np.ndarray] = []
+    setup = TrainingSetup(
+        training_data((4, 4, 1)),
+        resolve_optimizer("sgd", 0.0),
+        lambda probabilities: seen.append(probabilities) or 0.0,
+        1,
+    )
+    train_natively(setup, [start], [1], KEY, PLAIN_RECIPE, variant, 1)
+    [found] = seen
+    expected = [1, np.exp(logits[1]), 0]
+    np.testing.assert_allclose(found, np.tile(expected, (len(found), 1)), rtol=1e-5, atol=0)
+
+
 POPULATION = [
     candidate(0, Topology((6, 5, 2), [ConvCell(3)], [Dense(4)], 3), torch.float32),
     candidate(1, Topology((6, 5, 2), [ConvCell(3, "max")], [], 3), torch.float32),
@@ -327,8 +444,13 @@ POPULATION = [
 
 
 @pytest.mark.parametrize("recipe", [PLAIN_RECIPE, Recipe(augmentation=Augmentation(2, True))])
+@pytest.mark.parametrize("bound", [{"COPIED_ROWS": 20}, {"COPIED_BYTES": 1100}])
 def test_images_wherever_they_are(
-    variant: Engine, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    variant: Engine,
+    recipe: Recipe,
+    bound: dict[str, int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Not contiguous, through places, in a file, of other types: the bits are the same."""
     plain = training_data((6, 5, 2))
@@ -341,7 +463,8 @@ def test_images_wherever_they_are(
         return train_natively(own, POPULATION, [7, 5, 6, 4], KEY, recipe, variant, 1)
 
     expected = trained_on(train, validation)
-    monkeypatch.setattr("skectonas.population.native.training.COPIED_ROWS", 20)
+    for name, value in bound.items():
+        monkeypatch.setattr(f"skectonas.population.native.training.{name}", value)
 
     def with_images(rows: Rows, images: torch.Tensor | MappedImages) -> Rows:
         return Rows(images, rows.labels)
@@ -485,6 +608,39 @@ def test_which_images_are_copied() -> None:
         assert copied.variants is None
 
 
+@pytest.mark.parametrize(
+    ("side", "pixels", "unit", "expected"),
+    [
+        (28, torch.uint8, 1, 1024),
+        (28, torch.float64, 30, 1020),
+        (160, torch.float32, 1, 109),
+        (160, torch.float32, 32, 96),
+        (160, torch.float32, 200, 200),
+        (3000, torch.float64, 1, 1),
+    ],
+)
+def test_large_images_are_copied_in_smaller_pieces(
+    side: int, pixels: torch.dtype, unit: int, expected: int
+) -> None:
+    images = MappedImages(
+        np.zeros((2000, 1)), lambda X, rows: np.zeros((len(rows), side, side, 3), np.uint8)
+    )
+    rows = Rows(images, torch.zeros(2000, dtype=torch.int64))
+    assert copied_rows(rows, pixels, unit) == expected
+    order, weights = torch.arange(4), torch.ones(4, dtype=torch.float64)
+    own = sources(rows, order, weights, torch.uint8, 1)
+    assert sum(len(source.images) for source in own) == 4
+
+
+@pytest.mark.parametrize("name", ["places", "labels", "weights", "variants"])
+def test_the_library_is_only_told_of_types_that_it_reads(name: str) -> None:
+    numbers = torch.arange(3)
+    source = Source(torch.zeros(3, 2, 2, 1), numbers, numbers, numbers.double(), numbers)
+    source.as_rows()
+    with pytest.raises(AssertionError):
+        source._replace(**{name: numbers.to(torch.int32)}).as_rows()
+
+
 def test_more_threads_than_there_is_to_do(variant: Engine) -> None:
     setup = setup_of(training_data((6, 5, 2)))
     found, expected = (
@@ -546,6 +702,14 @@ def test_without_memory() -> None:
         train_natively(setup_of(data), [small], [1], KEY, PLAIN_RECIPE, engine, 1)
         print("goes on")
     """
+    assert printed_by(program) == [
+        "not enough memory to train the networks of a round",
+        "goes on",
+    ]
+
+
+def printed_by(program: str) -> list[str]:
+    """Return the lines that a program prints in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
         cwd=Path(__file__).parent,
@@ -553,7 +717,63 @@ def test_without_memory() -> None:
         text=True,
         check=False,
     )
-    assert done.stdout.splitlines() == [
-        "not enough memory to train the networks of a round",
-        "goes on",
-    ], done.stderr
+    assert not done.returncode, done.stderr
+    return done.stdout.splitlines()
+
+
+@not_if_brief
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is that of Linux")
+def test_maps_of_one_network_at_a_time() -> None:
+    """Those for the statistics of both together do not fit below the limit."""
+    program = """
+        import re, resource
+        from pathlib import Path
+        from test_native_training import *
+
+        data = training_data((64, 64, 1), n_rows=512, batch_size=32)
+        small, *large = [
+            replace(c, weights={k: v.float() for k, v in c.weights.items()})
+            for c in networks((64, 64, 1), 3, [("1n", ()), ("9n 8n", ()), ("14n", ())])
+        ]
+        engine = named_engine(VARIANTS[0])
+        def train(candidates):
+            steps = [1] * len(candidates)
+            train_natively(setup_of(data), candidates, steps, KEY, PLAIN_RECIPE, engine, 1)
+
+        train([small])
+        [used] = re.findall(r"VmData:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
+        limit = 1024 * int(used) + 330 * 10**6
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        train(large)
+        print("fits")
+    """
+    assert printed_by(program) == ["fits"]
+
+
+@not_if_brief
+@pytest.mark.skipif(sys.platform != "linux", reason="the limits are those of Linux")
+def test_without_threads() -> None:
+    """The stack of a thread would be larger than what there may be."""
+    program = """
+        import resource
+        from pathlib import Path
+        from test_native_training import *
+
+        engine = named_engine(VARIANTS[0])
+        data = training_data((4, 4, 1))
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + 2**30
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        start = networks((4, 4, 1), 3, [("", ())])
+        try:
+            train_natively(setup_of(data), start, [1], KEY, PLAIN_RECIPE, engine, 1)
+        except RuntimeError as error:
+            print(error)
+    """
+    with_stack = f"""
+        import resource, subprocess, sys
+        _, most = resource.getrlimit(resource.RLIMIT_STACK)
+        resource.setrlimit(resource.RLIMIT_STACK, (2**32, most))
+        sys.exit(subprocess.call([sys.executable, "-c", {textwrap.dedent(program)!r}]))
+    """
+    assert printed_by(with_stack) == ["the system lets no thread begin to train the networks"]

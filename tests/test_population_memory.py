@@ -20,13 +20,18 @@ from populations import KEY, MIXED, SGD, assert_same_bits, networks, scorer_for,
 
 from skectonas import Dense, Topology
 from skectonas.candidate import Candidate
+from skectonas.inputs.mapped import MappedImages
 from skectonas.population import FusedTrainer
 from skectonas.population import trainer as trainers
+from skectonas.population.groups.group_training import TrainingSetup
 from skectonas.population.groups.grouping import Group
 from skectonas.population.groups.ways import Planned, Way
 from skectonas.population.memory import free
-from skectonas.population.memory.needs import Need, bytes_of
+from skectonas.population.memory.needs import Need, Needs, bytes_of
 from skectonas.population.memory.parts import Part, parts_that_fit, smaller_parts
+from skectonas.population.native.library import choose_engine
+from skectonas.population.native.training import COPIES
+from skectonas.training.data import Rows, TrainingData
 from skectonas.training.plain import resolve_optimizer
 
 CPU = torch.device("cpu")
@@ -59,7 +64,8 @@ V1 = {
     "proc/self/cgroup": "9:cpu,cpuacct:/x\n4:memory:/somewhere/else\n0::/\n",
     "sys/fs/cgroup/memory/memory.limit_in_bytes": "3000000\n",
     "sys/fs/cgroup/memory/memory.usage_in_bytes": "1000000\n",
-    "sys/fs/cgroup/memory/memory.stat": "inactive_file 9\ntotal_inactive_file 500000\n",
+    "sys/fs/cgroup/memory/memory.stat": "inactive_file 9\nactive_file 9\n"
+    "total_inactive_file 500000\ntotal_active_file 60\n",
 }
 
 
@@ -69,11 +75,11 @@ V1 = {
     [
         ({}, None),
         (MEMINFO, 5000 * 1024),
-        (V2, 250_000),
+        (V2, 250_007),
         (V2 | {"sys/fs/cgroup/batch/job/memory.max": "700001\n"}, 1),
         (V2 | {"sys/fs/cgroup/batch/memory.current": "2000000\n"}, 0),
         (V2 | {"sys/fs/cgroup/batch/memory.max": "max\n"}, 5000 * 1024),
-        (V1, 2_500_000),
+        (V1, 2_500_060),
         (V1 | {"sys/fs/cgroup/memory/memory.limit_in_bytes": f"{2**63 - 4096}"}, 5000 * 1024),
     ],
 )
@@ -114,7 +120,13 @@ def rounds(draw: st.DrawFn) -> tuple[list[Planned], list[Candidate], list[Need]]
         begin += size
     number = st.integers(0, 20)
     needs = [
-        Need(result, result + draw(number), draw(number), draw(st.sampled_from([0, 3, 7])))
+        Need(
+            result,
+            result + draw(number),
+            draw(number),
+            draw(st.sampled_from([0, 3, 7])),
+            draw(st.sampled_from([0, 5])),
+        )
         for result in (draw(st.integers(0, 5)) for _ in candidates)
     ]
     return planned, candidates, needs
@@ -128,10 +140,10 @@ def test_parts_fit(
     planned, candidates, needs = case
 
     def need_of(own: Planned) -> Need:
-        result, state, scratch, shared = zip(
+        result, state, scratch, shared, common = zip(
             *(needs[i] for i in own.group.members), strict=True
         )
-        return Need(sum(result), sum(state), sum(scratch), max(shared))
+        return Need(sum(result), sum(state), sum(scratch), max(shared), max(common))
 
     parts, others = parts_that_fit(planned, candidates, need_of, n_workers, limit)
     if bytes_of(list(map(need_of, planned)), n_workers) <= limit:
@@ -173,6 +185,43 @@ def test_parts_that_failed_are_divided_to_the_end(
         range(len(candidates))
     )
     assert n_tries <= 5 * len(candidates)
+
+
+# --- needs -----------------------------------------------------------------------------------
+
+
+NATIVE = choose_engine()
+
+
+@pytest.mark.skipif(NATIVE.library is None, reason="no native library was built")
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        (lambda X: X, 512),
+        (lambda X: X.double(), 512 * 8),
+        # Those of the calibration are converted.
+        (lambda X: X.half(), 512 * (2 + 8) + 1024 * 8 * COPIES),
+        (lambda X: X.repeat_interleave(2, 0)[::2], 512 + 1024 * COPIES),
+        (lambda X: mapped(X.numpy()), 512 + 1024 * COPIES),
+        # Fewer are copied at once, most of them in the validation.
+        (lambda X: mapped(X.tile(300, 1).double().numpy()), (512 + 388 * COPIES) * 8 * 300),
+    ],
+)
+def test_images_that_are_copied_count(
+    images: Callable[[torch.Tensor], Any], expected: int
+) -> None:
+    given = images(torch.zeros(1500, 6, 6, 1, dtype=torch.uint8))
+    rows = Rows(given, torch.zeros(1500, dtype=torch.int64))
+    data = TrainingData(rows, rows)
+    setup = TrainingSetup(data, SGD, scorer_for(training_data(SHAPE)), 1)
+    start = networks(data.calibration.shape[1:], 3, [("", (4,))])
+    needs = Needs(setup, 32, NATIVE, 1, in_processes=False)
+    need = needs.of(Planned(Way.NATIVE, Group(start[0].topology, (0,))), start)
+    assert need.common == expected * 36
+
+
+def mapped(X: np.ndarray) -> MappedImages:
+    return MappedImages(X, lambda X, rows: X[rows])
 
 
 # --- the trainer -----------------------------------------------------------------------------

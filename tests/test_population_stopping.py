@@ -24,6 +24,7 @@ from skectonas.population import FusedTrainer
 from skectonas.population import trainer as trainers
 from skectonas.population.workers import stopping
 from skectonas.population.workers.stopping import Stopped, Workers
+from skectonas.training import Recipe
 from skectonas.training.data import Rows, TrainingData
 from skectonas.training.plain import resolve_optimizer
 
@@ -138,14 +139,18 @@ def test_a_copy_in_another_process_counts_for_itself() -> None:
         assert not pickle.loads(pickle.dumps(workers))._running
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adafactor"])
 def test_no_thread_trains_on_behind_an_interrupted_training(
-    monkeypatch: pytest.MonkeyPatch,
+    optimizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.random((512, 12, 12, 1)).astype(np.float32))
     rows = Rows(images, torch.arange(512) % 3)
 
+    ended: list[int] = []
+
     def scorer(probabilities: np.ndarray) -> float:
+        ended.append(len(probabilities))
         raise KeyboardInterrupt
 
     rounds: list[Workers] = []
@@ -153,7 +158,7 @@ def test_no_thread_trains_on_behind_an_interrupted_training(
         trainers, "Workers", lambda *given: rounds.append(Workers(*given)) or rounds[-1]
     )
     trainer = FusedTrainer(
-        TrainingData(rows, rows), resolve_optimizer("sgd", 0.1), scorer, n_jobs=2
+        TrainingData(rows, rows), resolve_optimizer(optimizer, 0.1), scorer, n_jobs=2
     )
     topologies = [
         Topology((12, 12, 1), [], [Dense(4)], 3),
@@ -161,5 +166,6 @@ def test_no_thread_trains_on_behind_an_interrupted_training(
     ]
     candidates = [Candidate(i, t, initial_weights(t, rng)) for i, t in enumerate(topologies)]
     with pytest.raises(KeyboardInterrupt):
-        trainer.train(candidates, [16, 16_000], (0,))
+        trainer.train(candidates, [16, 16_000], (0,), Recipe(evaluates_epochs=False))
     assert [round._running for round in rounds] == [set()]
+    assert len(ended) == 1

@@ -211,6 +211,23 @@ def test_as_many_lengths_as_competitors() -> None:
         a_trainer(some_data(FFNN)).train([a_candidate(FFNN)], [1, 1], KEY)
 
 
+def test_a_check_before_every_batch() -> None:
+    calls: list[int] = []
+
+    def check() -> None:
+        calls.append(1)
+        if len(calls) == 12:
+            raise KeyError
+
+    trainer = a_trainer(some_data(FFNN))
+    candidates = [a_candidate(FFNN)] * 2
+    trainer.train(candidates, [4, 3], KEY, check=check)
+    assert len(calls) == 7
+    with pytest.raises(KeyError):
+        trainer.train(candidates, [4, 3], KEY, check=check)
+    assert len(calls) == 12
+
+
 @pytest.mark.parametrize("topology", [FFNN, CNN])
 def test_competitors_are_left_as_they_are(topology: Topology) -> None:
     candidate = a_candidate(topology)

@@ -399,11 +399,9 @@ def _train_alone(
     """Train candidates one by one."""
     setup: TrainingSetup = value_of(shared)
     trainer = PlainTrainer(setup.data, setup.optimizer, setup.scorer, setup.averaging)
-    trained = []
     with undisturbed(setup.data.train.labels.device), workers.running():
-        for task in tasks:
-            workers.check()
-            trained.append(
-                trainer.train(task.candidates, task.n_steps, key, recipe, workers.deadline)
-            )
-    return trained
+        # It checks the deadline as well.
+        return [
+            trainer.train(task.candidates, task.n_steps, key, recipe, check=workers.check)
+            for task in tasks
+        ]

@@ -232,7 +232,8 @@ class BatchOrder:
     def _of(self, epoch: int) -> Tensor:
         if epoch != self._epoch:
             rng = np.random.default_rng([*self._key, epoch])
-            rows = rng.permutation(self._n_rows)
+            # Before numpy 2, the integers of Windows have 32 bits.
+            rows = rng.permutation(self._n_rows).astype(np.int64, copy=False)
             left_over = self._per_epoch * self.shape[1] - self._n_rows
             filled = np.concatenate([rows, rows[:left_over]]).reshape(-1, self.shape[1])
             if self._n_variants > 1:

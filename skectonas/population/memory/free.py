@@ -71,21 +71,23 @@ def _left_by_groups(root: Path) -> Iterator[int]:
         _, controllers, path = line.split(":", 2)
         if not controllers:
             mount, files = root / "sys/fs/cgroup", ("memory.max", "memory.current")
-            cache = "inactive_file"
+            caches = ("inactive_file", "active_file")
         elif "memory" in controllers.split(","):
             mount = root / "sys/fs/cgroup/memory"
             files = ("memory.limit_in_bytes", "memory.usage_in_bytes")
-            cache = "total_inactive_file"
+            caches = ("total_inactive_file", "total_active_file")
         else:
             continue
         # Every group above has a limit, too. In a container, only the last of them is seen.
         own = mount / path.lstrip("/")
         for folder in (own, *own.parents):
             if folder.is_relative_to(mount):
-                yield from _left_by_group(folder, files, cache)
+                yield from _left_by_group(folder, files, caches)
 
 
-def _left_by_group(folder: Path, files: tuple[str, str], cache: str) -> Iterator[int]:
+def _left_by_group(
+    folder: Path, files: tuple[str, str], caches: tuple[str, str]
+) -> Iterator[int]:
     limit, usage = (_lines(folder / name) for name in files)
     if not limit or not usage or not limit[0].isdigit():  # "max" is no limit
         return
@@ -93,7 +95,7 @@ def _left_by_group(folder: Path, files: tuple[str, str], cache: str) -> Iterator
     dropped = [
         int(line.split()[1])
         for line in _lines(folder / "memory.stat")
-        if line.startswith(f"{cache} ")
+        if line.partition(" ")[0] in caches
     ]
     yield max(int(limit[0]) - int(usage[0]) + sum(dropped), 0)
 

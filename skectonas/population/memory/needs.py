@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from skectonas.population.native.layout import Layout
 from skectonas.population.native.library import Engine
 from skectonas.population.native.rules import rule_of
 from skectonas.population.native.session import ADAM, MOMENTUM, PLAIN, STORE, bytes_of_session
-from skectonas.population.native.training import steps_at_once
+from skectonas.population.native.training import bytes_of_copies, steps_at_once
 from skectonas.population.run.batches import batches_at_once
 from skectonas.topology import Topology
 from skectonas.training import PLAIN_ROWS_AT_ONCE
@@ -52,12 +53,15 @@ class Need(NamedTuple):
         What a worker has for one group after the other.
     shared : int
         What groups have together, if they need the same number of bytes for it.
+    common : int
+        What all groups have together.
     """
 
     result: int
     state: int
     scratch: int
     shared: int = 0
+    common: int = 0
 
 
 def bytes_of(needs: Sequence[Need], n_workers: int) -> int:
@@ -73,6 +77,7 @@ def bytes_of(needs: Sequence[Need], n_workers: int) -> int:
         sum(need.state for need in needs)
         + n_workers * max((need.scratch for need in needs), default=0)
         + sum({need.shared for need in needs})
+        + max((need.common for need in needs), default=0)
     )
 
 
@@ -114,11 +119,16 @@ class Needs:
         result = sum(c.n_parameters for c in members) * dtype.itemsize
         estimate = self._native if planned.way is Way.NATIVE else self._in_torch
         state, scratch, shared = estimate(planned, dtype)
-        rows = BYTES_OF_ROW * len(self._setup.data.train)
+        shared += BYTES_OF_ROW * len(self._setup.data.train)
+        common = self._copies if planned.way is Way.NATIVE else 0
         if not self._in_processes:
-            return Need(result, state + result, scratch, shared + rows)
+            return Need(result, state + result, scratch, shared, common)
         # They share nothing. Candidates and results are on both sides, and on their way.
-        return Need(result, state + 4 * result, scratch + shared + rows)
+        return Need(result, state + 4 * result, scratch + shared + common)
+
+    @cached_property
+    def _copies(self) -> int:
+        return bytes_of_copies(self._setup.data, self._batch)
 
     def _native(self, planned: Planned, dtype: torch.dtype) -> tuple[int, int, int]:
         """Return state, scratch and shared bytes in the native library."""

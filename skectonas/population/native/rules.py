@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from inspect import signature
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,11 +33,9 @@ def rule_of(spec: OptimizerSpec) -> Rule:
         return Rule(STORE)
     if spec.cls is torch.optim.SGD:
         return _rule_of_sgd(settings)
-    # With an epsilon that is zero or a denormal in float32, which the library takes for zero,
-    # weights without a gradient become nan.
-    if settings["amsgrad"] or settings["eps"] < np.finfo(np.float32).tiny:
-        return Rule(STORE)
     beta1, beta2 = map(float, settings["betas"])
+    if settings["amsgrad"] or settings["eps"] < _smallest_epsilon(beta2):
+        return Rule(STORE)
     decouples = settings.get("decoupled_weight_decay", False)
     return Rule(
         ADAM,
@@ -47,6 +45,16 @@ def rule_of(spec: OptimizerSpec) -> Rule:
         beta2=beta2,
         epsilon=settings["eps"],
     )
+
+
+def _smallest_epsilon(beta2: float) -> float:
+    """Return the smallest epsilon of Adam with which the library equals torch.
+
+    The library takes denormal numbers for zero, and so the squares of the smallest gradients.
+    These gradients are divided by epsilon alone, which has to be much larger than they are.
+    """
+    largest_lost = math.sqrt(torch.finfo(torch.float32).tiny / (1 - beta2))
+    return 100 * largest_lost
 
 
 def _rule_of_sgd(settings: dict[str, Any]) -> Rule:

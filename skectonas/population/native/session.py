@@ -38,7 +38,7 @@ _int, _long, _double, _pointer = (
 # The structures of interface.h.
 class _Input(ctypes.Structure):
     _fields_ = [
-        *((name, _int) for name in ("height", "width", "channels", "n_classes", "batch")),
+        *((name, _int) for name in ("height", "width", "channels", "batch")),
         *((name, _int) for name in ("pixels", "is_double", "steps_at_once")),
         *((name, _int) for name in ("shift", "flip", "erase")),
         *((name, _pointer) for name in ("offset", "scale")),
@@ -110,6 +110,9 @@ class Source(NamedTuple):
 
     def as_rows(self) -> _Rows:
         """Return the structure of the library; it does not keep the tensors alive."""
+        integers = [self.places, self.labels, self.variants]
+        assert all(own is None or own.dtype == torch.int64 for own in integers)
+        assert self.weights.dtype == torch.float64
         pointers = (None if tensor is None else tensor.data_ptr() for tensor in self)
         return _Rows(*pointers, len(self.labels))
 
@@ -222,7 +225,6 @@ def bytes_of_session(
     # The largest pixels; what threads need for a variant of an image is little, and counts too.
     shared = _Input(
         *topology.input_shape,
-        topology.n_classes,
         batch,
         len(PIXEL_TYPES) - 1,
         is_double,
@@ -280,6 +282,8 @@ class Session(AbstractContextManager["Session"]):
     ------
     MemoryError
         If there is not enough memory.
+    RuntimeError
+        If no thread can be started.
     """
 
     _handle: int | None = None
@@ -299,15 +303,16 @@ class Session(AbstractContextManager["Session"]):
         library.skectonas_wait.argtypes = [_pointer, _double]
         library.skectonas_begin.argtypes = [_pointer, _pointer]
         library.skectonas_close.argtypes = [_pointer]
+        # The library reads and writes what is here until it is closed. Frames can end earlier.
         self._alive: list[Any] = [members, settings, calibration]
+        self._alive_in_part: list[Any] = []
+        self._probabilities: list[Array] = []
         self.networks = (_Network * len(members))(*map(self._network, members))
         topology = members[0].layout.topology
-        n_classes, dtype = topology.n_classes, members[0].weights.dtype
+        self._n_classes, dtype = topology.n_classes, members[0].weights.dtype
         self._probability_type = torch.empty(0, dtype=dtype).numpy().dtype
-        self._n_classes = n_classes
         shared = _Input(
             *topology.input_shape,
-            n_classes,
             settings.batch,
             PIXEL_TYPES.index(calibration.images.dtype),
             dtype == torch.float64,
@@ -319,6 +324,7 @@ class Session(AbstractContextManager["Session"]):
             settings.offset.data_ptr(),
             settings.scale.data_ptr(),
         )
+        lacks_thread = _int()
         with uninterrupted():  # or nobody would know what to close
             self._handle = library.skectonas_open(
                 engine.name.encode(),
@@ -329,7 +335,10 @@ class Session(AbstractContextManager["Session"]):
                 _int(len(members)),
                 # No part of a training has more tasks than this.
                 _int(min(settings.n_threads, len(members) + settings.steps_at_once)),
+                ctypes.byref(lacks_thread),
             )
+        if lacks_thread.value:
+            raise RuntimeError("the system lets no thread begin to train the networks")
         if not self._handle:
             raise MemoryError("not enough memory to train the networks of a round")
 
@@ -366,7 +375,7 @@ class Session(AbstractContextManager["Session"]):
             rates.ctypes.data,
             snapshots.ctypes.data,
         )
-        self._run(part)
+        self._run(part, source, rates, snapshots)
 
     def calibrate(self) -> None:
         """Compute the statistics of the networks that are due, under the means."""
@@ -374,11 +383,11 @@ class Session(AbstractContextManager["Session"]):
 
     def validate(self, source: Source, first_row: int) -> None:
         """Add probabilities and losses of some validation rows to those of the due networks."""
-        self._run(_Part(validation=source.as_rows(), first_row=first_row))
+        self._run(_Part(validation=source.as_rows(), first_row=first_row), source)
 
     def begin_evaluation(self, due: Sequence[int], n_rows: int) -> list[Array]:
         """Say which networks the next evaluation is of; return where probabilities will be."""
-        probabilities = []
+        self._probabilities = []
         for network in self.networks:
             network.is_due = 0
         for i in due:
@@ -388,10 +397,12 @@ class Session(AbstractContextManager["Session"]):
             network.probabilities = own.ctypes.data
             network.is_due = network.is_finite = 1
             network.validation_loss = 0.0
-            probabilities.append(own)
-        return probabilities
+            self._probabilities.append(own)
+        return self._probabilities
 
-    def _run(self, part: _Part) -> None:
+    def _run(self, part: _Part, *read: Any) -> None:
+        """Run a part, which reads some objects."""
+        self._alive_in_part = list(read)
         if not self._library.skectonas_begin(self._handle, ctypes.byref(part)):
             raise MemoryError("not enough memory to train the networks of a round")
         done = 0

@@ -25,7 +25,7 @@ from skectonas.population.native.session import (
     Source,
 )
 from skectonas.topology import Topology, norm_name
-from skectonas.training import Key, Recipe, Rows, snapshot_steps
+from skectonas.training import Key, Recipe, Rows, TrainingData, snapshot_steps
 
 LOADED_VALUES = 2**17
 """Maximum number of pixels loaded at once: twice as many stay in the second cache of a core."""
@@ -38,6 +38,13 @@ MAX_STEPS_AT_ONCE = 16
 COPIED_ROWS = 1024
 """Rows that are copied at once where the library cannot read the images in place. More are not
 faster, and would take memory that files and sparse arrays are meant to save."""
+
+COPIED_BYTES = 2**25
+"""Fewer rows are copied at once if these would take more, but at least a batch."""
+
+COPIES = 4
+"""Copies of such rows that there are at the same time: those that the library has read last,
+and what is made of the next ones."""
 
 
 def train_natively(
@@ -305,16 +312,11 @@ def sources(
     Yields
     ------
     Source
-        At most `COPIED_ROWS` images, or `unit` of them, are copied at once.
+        At most `copied_rows` images are copied at once.
     """
     order = torch.arange(len(rows)) if order is None else order
-    images = rows.images
-    in_place = None
-    if isinstance(images, Tensor) and images.dtype == pixels and images.is_contiguous():
-        in_place = images
-    size = len(order)
-    if in_place is None:
-        size = max(COPIED_ROWS // unit, 1) * unit
+    in_place = _in_place(rows, pixels)
+    size = len(order) if in_place is not None else copied_rows(rows, pixels, unit)
     if max_units is not None:
         size = min(size, max_units * unit)
     for own, own_weights in zip(order.split(size), weights.split(size), strict=True):
@@ -325,6 +327,47 @@ def sources(
         else:
             copies = rows.take(own).to(pixels).contiguous()
             yield Source(copies, torch.arange(len(own)), labels, own_weights)
+
+
+def _in_place(rows: Rows, pixels: torch.dtype) -> Tensor | None:
+    """Return the images if the library can read them where they are."""
+    images = rows.images
+    if isinstance(images, Tensor) and images.dtype == pixels and images.is_contiguous():
+        return images
+    return None
+
+
+def copied_rows(rows: Rows, pixels: torch.dtype, unit: int) -> int:
+    """Return how many images to copy at once: a multiple of `unit`."""
+    most = min(COPIED_ROWS, COPIED_BYTES // _bytes_of_image(rows, pixels))
+    return max(most // unit, 1) * unit
+
+
+def _bytes_of_image(rows: Rows, pixels: torch.dtype) -> int:
+    return rows.take(torch.arange(1)).numel() * pixels.itemsize
+
+
+def bytes_of_copies(data: TrainingData, batch: int) -> int:
+    """Return the bytes of the images that a training copies, those for the statistics included.
+
+    Parameters
+    ----------
+    data : TrainingData
+        The rows.
+    batch : int
+        Rows of a batch.
+    """
+    pixels = pixel_type(data.train, data.validation)
+    calibration = data.calibration
+    total = calibration.nbytes
+    if calibration.dtype != pixels:
+        total += calibration.numel() * pixels.itemsize
+    copied = [
+        min(copied_rows(rows, pixels, unit), len(rows)) * _bytes_of_image(rows, pixels)
+        for rows, unit in ((data.train, batch), (data.validation, 1))
+        if _in_place(rows, pixels) is None
+    ]
+    return total + COPIES * max(copied, default=0)
 
 
 def pixel_type(*rows: Rows) -> torch.dtype:

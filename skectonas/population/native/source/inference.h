@@ -84,7 +84,8 @@ template <class T, int B> INLINE void infer_net(Net<T> &net, const Batch<T> &b, 
             Vector<T> most = load(y + v), sum{};
             for (int c = 1; c < l.units; c++) most = larger(most, load(y + c * B + v));
             for (int c = 0; c < l.units; c++) {
-                const Vector<T> own = exponential<T>(load(y + c * B + v) - most);
+                const Vector<T> x = load(y + c * B + v) - most;
+                const Vector<T> own = choose(greater(all(LOWEST<T>), x), Vector<T>{}, exponential<T>(x));
                 store(e + c * B + v, own);
                 sum += own;
             }

@@ -15,9 +15,9 @@
 namespace skectonas {
 
 // The images that all networks of a session take, and the size of a batch. In Python:
-// `session.Input`.
+// `session._Input`.
 struct Input {
-    int32_t height, width, channels, n_classes;
+    int32_t height, width, channels;
     int32_t batch;                 // rows of a training batch
     int32_t pixels;                // type of the pixels: 0 for 8-bit, 1 for float32, 2 for float64
     int32_t is_double;             // whether the networks have float64 weights
@@ -26,10 +26,10 @@ struct Input {
     const double *offset, *scale;  // of each channel
 };
 
-// How a cell pools. In Python: `session.POOLINGS`.
+// How a cell pools. In Python: `topology.ALL_POOLINGS`.
 enum Pooling : int32_t { AVERAGE_POOLING = 0, MAX_POOLING = 1, NO_POOLING = 2 };
 
-// A network, and where its results go. In Python: `session.Network`.
+// A network, and where its results go. In Python: `session._Network`.
 struct Network {
     int32_t n_cells, n_layers;           // layers: the dense ones and the output
     const int32_t *channels, *poolings;  // of each cell: its channels; a `Pooling`
@@ -47,7 +47,7 @@ struct Network {
     int32_t is_due;                      // whether it is evaluated at the end of this part
 };
 
-// Rows of images in some order. In Python: `session.Rows`.
+// Rows of images in some order. In Python: `session._Rows`.
 struct Rows {
     const void *images;
     const int64_t *places;    // which of the images
@@ -57,7 +57,7 @@ struct Rows {
     int64_t n;
 };
 
-// How gradients change the weights. In Python: `session.Rule`.
+// How gradients change the weights. In Python: `session._Rule`.
 enum RuleKind : int32_t { STORE = 0, PLAIN = 1, MOMENTUM = 2, ADAM = 3 };
 struct Rule {
     int32_t kind;
@@ -67,7 +67,7 @@ struct Rule {
     double beta1, beta2, epsilon;
 };
 
-// A part of a training: some steps, then perhaps an evaluation. In Python: `session.Part`.
+// A part of a training: some steps, then perhaps an evaluation. In Python: `session._Part`.
 struct Part {
     Rows train, validation;
     int64_t first_step, n_steps;

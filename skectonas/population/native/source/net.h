@@ -45,7 +45,7 @@ template <class T> struct Layer {
 };
 
 template <class T> struct Net {
-    int n_cells, n_layers, blocks, n_channels, height, width;
+    int n_cells, n_layers, blocks, n_channels;
     int64_t size;
     Cell<T> *cells;
     Layer<T> *layers;

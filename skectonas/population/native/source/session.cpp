@@ -12,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -250,7 +251,10 @@ class Session {
         if (!networks_[i].n_cells) return;
         const int64_t n = (calibration_.n + rows_of_slot_ - 1) / rows_of_slot_;
         const size_t size = kernels_.calibration_size(nets_[i].get(), n), batch = kernels_.batch_size(input_, inputs_);
-        if (worker.maps.size() < size) worker.maps = Buffer(size);
+        if (worker.maps.size() < size) {
+            worker.maps = Buffer();  // or there would be two for a moment
+            worker.maps = Buffer(size);
+        }
         struct Context {
             Session *session;
             Worker *worker;
@@ -312,12 +316,17 @@ class Session {
 
 using skectonas::Session;
 
-// Returns a session, or null if there is not enough memory. `networks` has to live as long.
+// Returns a session. `networks` has to live as long. It is null if there is not enough memory, or if
+// no thread can be started, as `lacks_thread` says.
 SKECTONAS_EXPORT void *skectonas_open(const char *variant, const skectonas::Input *input, const skectonas::Rule *rule, const skectonas::Rows *calibration,
-                                      skectonas::Network *networks, int32_t n, int32_t n_threads) {
+                                      skectonas::Network *networks, int32_t n, int32_t n_threads, int32_t *lacks_thread) {
+    *lacks_thread = 0;
     try {
         const skectonas::Kernels *kernels = skectonas::find_kernels(variant, input->is_double, input->batch);
         return kernels ? new Session(*kernels, *input, *rule, *calibration, networks, n, n_threads) : nullptr;
+    } catch (const std::system_error &) {
+        *lacks_thread = 1;
+        return nullptr;
     } catch (const std::exception &) {
         return nullptr;
     }

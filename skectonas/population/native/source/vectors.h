@@ -157,14 +157,17 @@ template <class T, int N> INLINE void sums_of(const Vector<T> *x, T *sums) {
     }
 }
 
-// The exponential function, up to rounding; nan stays nan.
+// The exponential function is computed down to this number. Little below, it is no normal number.
+template <class T> constexpr T LOWEST = sizeof(T) == 4 ? T(-87) : T(-708);
+
+// The exponential function, up to rounding. It is that of `LOWEST` below; nan stays nan.
 template <class T> INLINE Vector<T> exponential(Vector<T> x) {
     constexpr bool SINGLE = sizeof(T) == 4;
     constexpr int MANTISSA = SINGLE ? 23 : 52, BIAS = SINGLE ? 127 : 1023, TERMS = SINGLE ? 7 : 13;
-    constexpr T LOWEST = SINGLE ? T(-87) : T(-708), SHIFT = T(3) * (int64_t(1) << (MANTISSA - 1));
+    constexpr T SHIFT = T(3) * (int64_t(1) << (MANTISSA - 1));
     constexpr T HIGH = SINGLE ? T(0.693359375) : T(0.693147180369123816490);
     constexpr T LOW = SINGLE ? T(-2.12194440e-4) : T(1.90821492927058770002e-10);
-    x = larger(all(LOWEST), x);
+    x = larger(all(LOWEST<T>), x);
     const Vector<T> shifted = x * T(1.44269504088896340736) + SHIFT, n = shifted - SHIFT;
     const Vector<T> rest = (x - n * HIGH) - n * LOW;
     Vector<T> p = all(T(1));
