@@ -90,5 +90,5 @@ def test_frozen() -> None:
 def test_the_start_has_the_defaults() -> None:
     candidate = Candidate(0, TOPOLOGY, {"output.bias": torch.zeros(3)})
     assert (candidate.generation, candidate.morphism, candidate.parent) == (0, "start", None)
-    assert (candidate.n_steps, candidate.evaluations, candidate.score_window) == (0, (), 3)
+    assert (candidate.n_steps, candidate.evaluations, candidate.score_window) == (0, (), 1)
     assert "tensor" not in repr(candidate)
