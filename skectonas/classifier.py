@@ -678,7 +678,7 @@ class ECToNASClassifier(
         """
         check_is_fitted(self, "network_")
         known = set(self.history_["candidate"])
-        if not isinstance(candidate, Integral) or candidate not in known:
+        if not isinstance(candidate, Real) or candidate not in known:
             raise ValueError(
                 f"candidate must be one of those in history_, 0 to {max(known)}, "
                 f"got {candidate!r}."

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import partial
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -110,7 +110,7 @@ class _Writer:
         name = getattr(value, "__qualname__", None)
         if name is not None:
             return f"{value.__module__}.{name}" + self._what_a_name_leaves_open(value)
-        kind = f"{type(value).__module__}.{type(value).__qualname__}{_code_of_methods(value)}"
+        kind = f"{type(value).__module__}.{type(value).__qualname__}{self._code_of(value)}"
         if is_dataclass(value):
             parts = [f"{f.name}={text(getattr(value, f.name))}" for f in fields(value)]
             return f"{kind}({', '.join(parts)})"
@@ -132,34 +132,46 @@ class _Writer:
         if inspect.ismethod(function):
             return f" of {self.text_of(function.__self__)}"
         if not inspect.isfunction(function):
+            function = getattr(function, "__wrapped__", None)  # of a cache, for example
+        if not inspect.isfunction(function):
             return ""
         if _is_of_library(function) and not function.__closure__:
             return ""
+        return f" {self._code_and_given(function)}"
+
+    def _code_of(self, value: Any) -> str:
+        """Return what tells an object of a class of the user's own from one before an edit."""
+        texts = [
+            f"{name} {self._text_of_member(member)}"
+            for cls in type(value).__mro__
+            if not _is_of_library(cls)
+            for name, member in sorted(vars(cls).items())
+        ]
+        return hashlib.sha256(repr(texts).encode()).hexdigest()[:16] if texts else ""
+
+    def _text_of_member(self, member: Any) -> str:
+        if isinstance(member, property):
+            member = member.fget
+        member = inspect.unwrap(getattr(member, "__func__", member))
+        if inspect.isfunction(member):
+            return self._code_and_given(member)
+        return self.text_of(member) if isinstance(member, bool | int | float | tuple) else ""
+
+    def _code_and_given(self, function: FunctionType) -> str:
         held = [cell.cell_contents for cell in function.__closure__ or ()]
         given = self.text_of([function.__defaults__, function.__kwdefaults__, held])
-        return f" {_text_of_code(function.__code__)} {given}"
+        return f"{_text_of_code(function.__code__, function.__doc__)} {given}"
 
 
 def _is_of_library(value: Any) -> bool:
     return str(value.__module__).partition(".")[0] in LIBRARIES
 
 
-def _code_of_methods(value: Any) -> str:
-    """Return what tells an object of a class of the user's own from one before an edit."""
-    texts = [
-        f"{name} {_text_of_code(method.__code__)}"
-        for cls in type(value).__mro__
-        if not _is_of_library(cls)
-        for name, method in sorted(vars(cls).items())
-        if inspect.isfunction(method)
-    ]
-    return hashlib.sha256(repr(texts).encode()).hexdigest()[:16] if texts else ""
-
-
-def _text_of_code(code: CodeType) -> str:
+def _text_of_code(code: CodeType, docstring: str | None = None) -> str:
     constants = [
         _text_of_code(part) if isinstance(part, CodeType) else text_of(part)
         for part in code.co_consts
+        if docstring is None or part != docstring
     ]
     digest = hashlib.sha256(code.co_code).hexdigest()[:16]
     return f"{digest}{[*code.co_names, *constants]}"

@@ -87,9 +87,10 @@ class Sample(NamedTuple):
         )
         unseen = np.delete(self.classes, np.unique(self.indices[validation])).tolist()
         if unseen:
+            named = ", ".join(map(repr, unseen[:5])) + (", ..." if len(unseen) > 5 else "")
             warnings.warn(
                 "With these groups, no row of some classes is held out. They are trained on, "
-                f"but the validation score says nothing of them: {unseen}.",
+                f"but the validation score says nothing of them: {named}.",
                 stacklevel=level_of_user(),
             )
         return train, validation

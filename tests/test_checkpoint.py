@@ -409,11 +409,17 @@ class ByLoss:
 """
 
 
+ATTRIBUTE = FITNESS.format(factor="self.factor") + "\n    factor = {factor}\n"
+DEFAULT = FITNESS.format(factor="factor").replace("candidate):", "candidate, factor={factor}):")
+
+
 @pytest.mark.parametrize(
     ("name", "parameter", "before", "after"),
     [
         ("score", "scoring", SCORER.format(offset=0), SCORER.format(offset=1)),
         ("ByLoss()", "selection", FITNESS.format(factor=1), FITNESS.format(factor=2)),
+        ("ByLoss()", "selection", ATTRIBUTE.format(factor=1), ATTRIBUTE.format(factor=2)),
+        ("ByLoss()", "selection", DEFAULT.format(factor=1), DEFAULT.format(factor=2)),
     ],
 )
 def test_edited_code_makes_another_search(

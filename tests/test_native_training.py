@@ -776,4 +776,4 @@ def test_without_threads() -> None:
         resource.setrlimit(resource.RLIMIT_STACK, (2**32, most))
         sys.exit(subprocess.call([sys.executable, "-c", {textwrap.dedent(program)!r}]))
     """
-    assert printed_by(with_stack) == ["the system lets no thread begin to train the networks"]
+    assert printed_by(with_stack) == ["no thread can be started to train the networks"]

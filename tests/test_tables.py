@@ -410,6 +410,17 @@ class TestDates:
         assert names == ["x_seconds"]
         same(found[:, 0], [*spans.dt.total_seconds(), NAN, NAN])
 
+    def test_scores_and_a_few_shifts_are_categories(self) -> None:
+        scores = [f"{i}:{j}" for i in range(5) for j in range(10, 15)]
+        assert encode(scores * 9)[0].shape[1] == 25
+        assert encode(["06:00", "14:00", "22:00"] * 9)[0].shape[1] == 3
+
+    def test_later_times_may_be_longer_than_a_day(self) -> None:
+        texts = [f"{i:02}:30" for i in range(24)]
+        with pytest.warns(UserWarning, match="give it a categorical dtype if they are none"):
+            found = encode(texts, ["25:10", "5:07", "08:30 PM"])[0]
+        same(found, [[90_600], [18_420], [NAN]])
+
     @pytest.mark.parametrize("others", [["1:02:33"], ["12:75"], ["57:01"], ["noon"]])
     def test_what_may_be_no_times_of_day_are_categories(self, others: list[str]) -> None:
         assert encode(["3:45", "0:59", *others] * 9)[0].shape[1] == 3

@@ -410,7 +410,7 @@ def _advise_channels_last(shape: tuple[int, ...]) -> None:
     if len(shape) < 4:
         return
     height, width, channels = shape[1:]
-    seems_square = width == channels != height
+    seems_square = height < width == channels
     if (height in (1, 3, 4) or seems_square) and min(width, channels) > 4:
         warnings.warn(
             f"X of shape {shape} is read as images with a height of {height}, a width of "

@@ -76,11 +76,14 @@ _SHORT_DATE = re.compile(
 """A date whose year has two digits."""
 
 _SPANS = (
-    re.compile(r"(?:[01]?\d|2[0-4]):[0-5]\d"),
+    re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d|24:00"),
     re.compile(r"(?:-?\d+ days [-+]?)?\d{1,3}:[0-5]\d:[0-5]\d(?:\.\d+)?"),
     re.compile(r"-?\d+ days"),
 )
-"""Times of day, and what pandas writes of time spans: without seconds, with them, only days."""
+"""Times of day, and what pandas writes of time spans: without seconds, with them, only days.
+Ratios and scores such as 3:1 have no zeros in front."""
+
+_WITHOUT_SECONDS = re.compile(r"-?\d{1,3}:[0-5]\d")
 
 _COMPLEX_ADVICE = "give its real and imaginary parts as two columns"
 _NESTED_ADVICE = "give each element a column of its own"
@@ -374,8 +377,12 @@ def _learned_from_text(column: Column, label: object) -> tuple[ColumnEncoder, st
         remark = f"is read as dates, written {written}{_listed(strays)}"
         return _dates_of(column, label, written), remark
     distinct = pd.Series(values.unique(), dtype=object)
-    if any(distinct.str.fullmatch(pattern).all() for pattern in _SPANS):
-        return Durations(), f"is read as time spans, such as {distinct[0]!r}"
+    are_spans = any(distinct.str.fullmatch(pattern).all() for pattern in _SPANS)
+    if are_spans and len(distinct) > FEW_VALUES:
+        return Durations(), (
+            f"is read as time spans, such as {distinct[0]!r} (give it a categorical dtype if "
+            "they are none)"
+        )
     return _learned_from_words(column, distinct, len(values), null_texts)
 
 
@@ -554,7 +561,7 @@ def _legible(column: Column, label: object, types: tuple[type, ...]) -> Column:
 
 
 def _with_seconds(value: object) -> object:
-    is_short = isinstance(value, str) and _SPANS[0].fullmatch(value)
+    is_short = isinstance(value, str) and _WITHOUT_SECONDS.fullmatch(value)
     return f"{value}:00" if is_short else value
 
 

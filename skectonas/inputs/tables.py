@@ -268,7 +268,7 @@ def _warn_if_unknown(
     is_name = [text is not None for text in encoder.common] + [True] * bool(encoder.rare)
     if not names or values[:, is_name].any():
         return
-    given = _given(column)
+    given = [value for value in _given(column) if text_of(value) not in encoder.null_texts]
     if len(given) >= MANY:
         warnings.warn(
             f"Column {label!r}: expected categories as in fit, for example {names[0]!r}, got "

@@ -142,7 +142,7 @@ def rank(candidate: Candidate, fitness: float) -> tuple[float, float, int, int]:
     """
     try:
         fitness = float(fitness)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise TypeError(f"selection must give a number, got {fitness!r}.") from error
     if np.isnan(fitness) or candidate.score == -np.inf or not is_trained(candidate):
         fitness = -np.inf

@@ -338,7 +338,7 @@ class Session(AbstractContextManager["Session"]):
                 ctypes.byref(lacks_thread),
             )
         if lacks_thread.value:
-            raise RuntimeError("the system lets no thread begin to train the networks")
+            raise RuntimeError("no thread can be started to train the networks")
         if not self._handle:
             raise MemoryError("not enough memory to train the networks of a round")
 
