@@ -142,20 +142,22 @@ class _Writer:
     def _code_of(self, value: Any) -> str:
         """Return what tells an object of a class of the user's own from one before an edit."""
         texts = [
-            f"{name} {self._text_of_member(member)}"
+            f"{name} {self._text_of_member(name, member)}"
             for cls in type(value).__mro__
             if not _is_of_library(cls)
             for name, member in sorted(vars(cls).items())
         ]
         return hashlib.sha256(repr(texts).encode()).hexdigest()[:16] if texts else ""
 
-    def _text_of_member(self, member: Any) -> str:
+    def _text_of_member(self, name: str, member: Any) -> str:
         if isinstance(member, property):
             member = member.fget
         member = inspect.unwrap(getattr(member, "__func__", member))
         if inspect.isfunction(member):
             return self._code_and_given(member)
-        return self.text_of(member) if isinstance(member, bool | int | float | tuple) else ""
+        # Python's own say in which line the class is, for example.
+        is_constant = isinstance(member, bool | int | float | str | tuple)
+        return self.text_of(member) if is_constant and not name.startswith("__") else ""
 
     def _code_and_given(self, function: FunctionType) -> str:
         held = [cell.cell_contents for cell in function.__closure__ or ()]
@@ -164,7 +166,7 @@ class _Writer:
 
 
 def _is_of_library(value: Any) -> bool:
-    return str(value.__module__).partition(".")[0] in LIBRARIES
+    return str(getattr(value, "__module__", None)).partition(".")[0] in LIBRARIES
 
 
 def _text_of_code(code: CodeType, docstring: str | None = None) -> str:
