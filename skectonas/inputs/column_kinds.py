@@ -10,7 +10,6 @@ import datetime
 import enum
 import numbers
 import re
-import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -21,28 +20,28 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from pandas.tseries.api import guess_datetime_format
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer
 from threadpoolctl import threadpool_limits
 
+from skectonas.inputs.likeness import (
+    SAMPLE,
+    Column,
+    are_time_spans,
+    dates_among,
+    likeness_of,
+    strays_among,
+)
 from skectonas.threads import SharedSetting
 
 Array: TypeAlias = NDArray[Any]
-Column: TypeAlias = "pd.Series[Any]"
 
 MOST_CATEGORIES = 100
 """Columns with more values than that are taken for text, unless their dtype is categorical."""
 
 FEW_VALUES = 10
 """Columns with no more values than that may well be categories, even if these are numbers."""
-
-MOST = 2 / 3
-"""A column looks like numbers or dates if at least this share of its values does."""
-
-SAMPLE = 30
-"""How many values are tried where each try is slow."""
 
 TEXT_FEATURES = 1024
 TEXT_COMPONENTS = 30
@@ -59,29 +58,8 @@ _COMPLEX = (complex, np.complexfloating)
 _PLAIN = (str, *_NUMBERS, *_TIMES, *_DURATIONS)
 _NESTED = (np.ndarray, pd.Series, pd.DataFrame, sparse.sparray, sparse.spmatrix)
 _ADDRESS = re.compile(r"\bat 0x[0-9a-f]+")
-_NUMBER = re.compile(
-    r"^[<>=≤≥~]{0,2}\s?\(?[-+−]?\s?([$€£¥]?)\s?[-+−]?(?=[.,]?\d)"
-    r"(?:\d{1,3}(?:[.,'’\s]\d{3})+|\d*)(?:[.,]\d+)?(?:[eE][-+−]?\d+)?"
-    r"\s?((?:[^\W\d_]|[%‰°/$€£¥])\S{0,7})?\)?$"
-)
-"""A number, its currency and its unit."""
-
-_YEAR = re.compile(r"\d{4}")
 _OFFSET = re.compile(r":\d\d(?:[.,]\d+)?\s*(Z|[-+]\d\d(?::?\d\d)?)$")
 """The time zone after a time of day."""
-
-_SHORT_DATE = re.compile(
-    r"(?:0?[1-9]|[12]\d|3[01])([-/. ])(?:0?[1-9]|[12]\d|3[01]|[A-Za-z]{3})\1\d\d(?:[ T]\d.*)?"
-)
-"""A date whose year has two digits."""
-
-_SPANS = (
-    re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d|24:00"),
-    re.compile(r"(?:-?\d+ days [-+]?)?\d{1,3}:[0-5]\d:[0-5]\d(?:\.\d+)?"),
-    re.compile(r"-?\d+ days"),
-)
-"""Times of day, and what pandas writes of time spans: without seconds, with them, only days.
-Ratios and scores such as 3:1 have no zeros in front."""
 
 _WITHOUT_SECONDS = re.compile(r"-?\d{1,3}:[0-5]\d")
 
@@ -368,17 +346,16 @@ def _learned_from_text(column: Column, label: object) -> tuple[ColumnEncoder, st
         return Dropped(), "is dropped, because it has no values to learn from"
     values = _texts_of(column, null_texts).dropna()
     numbers_ = pd.Series(_finite(pd.to_numeric(values, errors="coerce")), values.index)
-    strays = _strays_among(values, numbers_)
+    strays = strays_among(values, numbers_)
     if strays is not None:
         return Numbers(lenient=True), f"is read as numbers{_listed(strays)}"
     found: str | None = getattr(steps.get("ToDatetime"), "format_", None)
-    written, strays = _dates_among(values, found)
+    written, strays = dates_among(values, found)
     if strays is not None:
         remark = f"is read as dates, written {written}{_listed(strays)}"
         return _dates_of(column, label, written), remark
     distinct = pd.Series(values.unique(), dtype=object)
-    are_spans = any(distinct.str.fullmatch(pattern).all() for pattern in _SPANS)
-    if are_spans and len(distinct) > FEW_VALUES:
+    if len(distinct) > FEW_VALUES and are_time_spans(distinct):
         return Durations(), (
             f"is read as time spans, such as {distinct[0]!r} (give it a categorical dtype if "
             "they are none)"
@@ -390,7 +367,7 @@ def _learned_from_words(
     column: Column, distinct: Column, n_values: int, null_texts: list[str]
 ) -> tuple[ColumnEncoder, str | None]:
     """Return the encoder of a column that holds neither numbers nor times."""
-    likeness = _likeness(distinct) if len(distinct) > FEW_VALUES else None
+    likeness = likeness_of(distinct) if len(distinct) > FEW_VALUES else None
     although = f", although it looks like {likeness}"
     if len(distinct) <= MOST_CATEGORIES:
         remark = f"is taken for categories{although}" if likeness else None
@@ -403,89 +380,6 @@ def _learned_from_words(
             "a categorical dtype to keep it, or convert it if it holds numbers or dates)"
         )
     return Texts.of(column, null_texts), None
-
-
-def _likeness(distinct: Column) -> str | None:
-    """Return what most texts look like, and how to convert them; None if like nothing else."""
-    parts = distinct.str.extract(_NUMBER)
-    is_number = distinct.str.match(_NUMBER)
-    units = (parts[0].fillna("") + parts[1].fillna(""))[is_number]
-    # Codes such as 12A and 7C differ in what follows the number; measurements do not.
-    if not units.empty and units.value_counts().iloc[0] >= MOST * len(distinct):
-        return (
-            "numbers: convert it, for example with str.replace or str.extract, and "
-            "pandas.to_numeric"
-        )
-    are_dates = [bool(_SHORT_DATE.fullmatch(t) or _guesses(t)) for t in _some_of(distinct)]
-    if np.mean(are_dates) >= MOST:
-        return "dates: convert it with pandas.to_datetime"
-    return None
-
-
-def _strays_among(values: Column, read: Column) -> list[str] | None:
-    """Return the texts in a column of numbers or dates that are none; None if most are none.
-
-    Few different texts among many different numbers are limits of detection, units, notes.
-    A few numbers among texts, or of a few different values, may be anything.
-
-    Parameters
-    ----------
-    values : Series of str
-        The texts.
-    read : Series of the same length
-        What they were read as, missing where they are no such thing.
-    """
-    stray = read.isna()
-    others: list[str] = values[stray].unique().tolist()
-    if not others:
-        return []
-    many = stray.mean() <= 0.5 and read.nunique() >= 10 * len(others)
-    return others if many else None
-
-
-def _listed(strays: list[str]) -> str:
-    if not strays:
-        return ""
-    shown = ", ".join(map(repr, strays[:3])) + (", ..." if len(strays) > 3 else "")
-    return f", in which {shown} are missing values"
-
-
-def _dates_among(values: Column, found: str | None) -> tuple[str | None, list[str] | None]:
-    """Return how dates in text are written, and which texts are none; None if most are none.
-
-    Parameters
-    ----------
-    values : Series of str
-        The texts.
-    found : str or None
-        How all of them are written, as far as skrub knows.
-    """
-    if found is not None and "%B" not in found:
-        return found, []
-    guessed = [found] if found else [g for v in _some_of(values) for g in _guesses(v)]
-    # May is both the name of a month and its abbreviation.
-    formats = list(dict.fromkeys(f for g in guessed for f in (g.replace("%B", "%b"), g)))
-    if not formats:
-        return None, None
-    read = [pd.to_datetime(values, format=f, errors="coerce", utc=True) for f in formats]
-    best = int(np.argmax([times.notna().sum() for times in read]))
-    return formats[best], _strays_among(values, read[best])
-
-
-def _some_of(texts: Column) -> list[str]:
-    """Return some different texts, not all of which are likely to be strays."""
-    distinct = texts.unique()
-    return list(distinct[:: len(distinct) // SAMPLE + 1])
-
-
-def _guesses(text: str) -> list[str]:
-    """Return how a date may be written, the month before the day if possible."""
-    if not _YEAR.search(text):  # which takes far less time than to guess
-        return []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        guesses = [guess_datetime_format(text, dayfirst=first) for first in (False, True)]
-    return [guess for guess in guesses if isinstance(guess, str)]
 
 
 def _dates_of(column: Column, label: object, written: str | None) -> Dates:
@@ -577,6 +471,13 @@ def _parts_of_dates(with_time: bool) -> Any:
     )
     # The encoder only learns whether there are times of day.
     return encoder.fit(pd.Series([pd.Timestamp("2000-01-01 12:00")], name="date"))
+
+
+def _listed(strays: list[str]) -> str:
+    if not strays:
+        return ""
+    shown = ", ".join(map(repr, strays[:3])) + (", ..." if len(strays) > 3 else "")
+    return f", in which {shown} are missing values"
 
 
 def _categories_of(column: Column, null_texts: list[str]) -> Categories:
