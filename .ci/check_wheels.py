@@ -104,9 +104,10 @@ def environment(folder: Path, wheel: Path) -> Path:
 
     Its dependencies are those of this environment, which are found behind its own packages.
     """
-    venv.create(folder, with_pip=True)
+    venv.create(folder)
     python = Path(sysconfig.get_path("scripts", "venv", {"base": str(folder)}), "python")
-    run(python, "-m", "pip", "install", "-q", "--no-deps", wheel, folder=folder)
+    pip = (sys.executable, "-m", "pip", "--python", python)
+    run(*pip, "install", "-q", "--no-deps", wheel, folder=folder)
     packages = Path(sysconfig.get_path("purelib", "venv", {"base": str(folder)}))
     (packages / "others.pth").write_text(sysconfig.get_path("purelib"))
     return python

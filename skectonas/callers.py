@@ -16,7 +16,7 @@ def inside_another_estimator() -> bool:
     """Return whether scikit-learn or joblib, rather than the user, called `fit`."""
     frame = sys._getframe()
     # A step of a pipeline is fitted only once, so the best so far is as useful there.
-    own = ("skectonas", "sklearn.base", "sklearn.pipeline", "sklearn.compose")
+    own = ("sklearn.base", "sklearn.pipeline", "sklearn.compose")
     others = ("sklearn", "joblib", "dask", "distributed")
     while frame.f_back is not None:
         frame = frame.f_back
@@ -50,7 +50,7 @@ def no_warnings(message: str = "") -> Iterator[None]:
     Parameters
     ----------
     message : str, default=""
-        Regular expression for the beginning of the warnings that are meant.
+        Regular expression that the beginning of an ignored warning matches.
     """
     # Where each thread has filters of its own, it restores them itself.
     is_own = getattr(sys.flags, "context_aware_warnings", False)

@@ -40,7 +40,6 @@ from skectonas.inputs import (
     ORDERS,
     Data,
     InputEncoder,
-    batches_of,
     check_groups,
     check_weights,
     check_X,
@@ -82,7 +81,7 @@ class ECToNASClassifier(
     Parameters
     ----------
     alpha : float, default=1.0
-        Greediness, from 0 to 1. With 1 only the validation score counts. With a lower value, a
+        Greediness, from 0 to 1. With 1, size does not count. With a lower value, a
         network that is smaller than its parent may have a lower score (Eq. 2 of the paper).
     budget : float or None, default=1000
         Number of epochs to train, over all candidates together. It is never exceeded. The trial
@@ -142,18 +141,19 @@ class ECToNASClassifier(
         The changes to use, by name or as objects, such as
         ``["identity", "add_units", AddCell(extra=(0, 5))]``. The names are "identity",
         "add_units", "remove_units", "add_dense", "remove_dense", "add_channels",
-        "remove_channels", "add_cell" and "remove_cell". With "all", new cells are wide if
-        `alpha` is 1, and narrower if it is below 1.
+        "remove_channels", "add_cell" and "remove_cell". With "all" or a name, new cells are
+        wide if `alpha` is 1, and narrower if it is below 1.
     augmentation : "auto", Augmentation or None, default="auto"
         Random changes of the training images. With "auto", images are shifted by up to a
         pixel. A square of each is erased (cutout) if there are at most 10,000 images and
-        `final_fraction` of the `budget` is 100 epochs or more. Tables, and images with a side
-        of less than 16 pixels, are not changed. None changes nothing.
+        `final_fraction` of the `budget` is 100 epochs or more. Nothing is erased with
+        ``budget=None``. Tables, and images with a side of less than 16 pixels, are not changed.
+        None changes nothing.
         ``Augmentation(shift=1, flip=True)`` shifts and mirrors images, which helps where left
         and right mean the same.
     averaging : int, default=8
-        Number of snapshots of the weights that are taken in the last epoch of a training. A
-        network is scored and kept with their mean.
+        Maximum number of snapshots of the weights in the last epoch of a training. A network
+        is scored and kept with their mean.
         With 1, the weights after the last batch are kept, as in the paper.
     warmup_epochs : float, default=5
         Number of epochs to train each start before the first generation.
@@ -498,7 +498,7 @@ class ECToNASClassifier(
             Labels of groups of rows that belong together, such as the rows of one patient. All
             rows of a group are trained on, or all are held out to score the candidates. There
             must be at least two groups, and each class must be in two of them. The part that is
-            held out is then only about `validation_fraction`.
+            held out is then only about `validation_fraction`, and at least about a twentieth.
 
         Returns
         -------
@@ -575,7 +575,8 @@ class ECToNASClassifier(
             except Exception as raised:  # a warning that the user has made an error
                 error = error or raised
         if error is not None:
-            error.add_note("The estimator is fitted with the best network so far.")
+            if not inside_another_estimator():  # which has fitted a copy that is lost
+                error.add_note("The estimator is fitted with the best network so far.")
             raise FittedDespiteError(error)
         return self
 
@@ -691,7 +692,9 @@ class ECToNASClassifier(
                 "Those of the fits before a warm start, and of trainings that diverged or "
                 "failed, are dropped."
             )
-        copy = deepcopy(self)
+        # Callbacks are shared, as by `clone`: they may hold what cannot be copied.
+        callbacks = vars(self).get("_skl_callbacks")
+        copy = deepcopy(self, {} if callbacks is None else {id(callbacks): callbacks})
         if candidate in self.kept_:
             copy.__dict__.update(model_attributes(deepcopy(self.kept_[candidate])))
         return copy
@@ -811,13 +814,13 @@ class ECToNASClassifier(
             If X does not have the shape, or the columns, that `fit` saw, or if the rows of X,
             y and the weights are not as many.
         """
-        labels = check_y(self, X, y)
-        return float(accuracy_score(labels, self.predict(X), sample_weight=sample_weight))
+        predicted = self.predict(X)
+        labels = check_y(self, predicted, y)
+        return float(accuracy_score(labels, predicted, sample_weight=sample_weight))
 
     def _images_of(self, X: Data) -> Iterator[NDArray[Any]]:
         """Yield X as images, a few rows at a time."""
-        for batch in batches_of(X, width=math.prod(self.image_shape_)):
-            images = self.encoder_.transform(batch)
+        for images in self.encoder_.in_batches(X):
             for part in gen_batches(len(images), PREDICTION_ROWS):
                 yield images[part]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def target_of(path: str | os.PathLike[str]) -> Path:
-    """Return the file that is written: of a link, that which it leads to.
+    """Return the path to write to, with links resolved.
 
     Raises
     ------

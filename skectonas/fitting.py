@@ -263,8 +263,13 @@ def _encoders(
         return [in_pieces]
     if len(sample.indices) * math.prod(in_pieces.image_shape_) > MOST_VALUES:
         return [plain]
-    first = _starts_of(estimator, in_pieces, len(sample.classes))[0]
-    return [plain] if first.n_parameters > estimator.max_parameters else [plain, in_pieces]
+    # Pieces add inputs, so that the first start may be too large with them.
+    first, first_in_pieces = (
+        _starts_of(estimator, encoder, len(sample.classes))[0] for encoder in (plain, in_pieces)
+    )
+    fits = first_in_pieces.n_parameters <= estimator.max_parameters
+    is_same = first_in_pieces.dense == first.dense
+    return [plain, in_pieces] if fits and is_same else [plain]
 
 
 def _chosen_before(

@@ -69,7 +69,12 @@ class Cell(nn.Module):
 
         Without pooling, height and width stay the same.
         """
-        return torch.relu(self.norm(self.convolve(maps)))
+        z, norm = self.convolve(maps), self.norm
+        if self.training and z.numel() == norm.num_features:
+            # A single value has no variance. The last batch of a data loader may be one row.
+            moments = norm.running_mean, norm.running_var
+            return torch.relu(batch_norm(z, *moments, norm.weight, norm.bias, eps=norm.eps))
+        return torch.relu(norm(z))
 
     def calibrate(self, maps: Tensor) -> Tensor:
         """Set the running statistics to those of `maps`; return the output of the cell."""

@@ -39,7 +39,7 @@ class Sample(NamedTuple):
         For each of these rows, the index of its class.
     weights : ndarray of shape (n,) or None
         Their sample weights.
-    groups : ndarray of shape (n,) or None, default=None
+    groups : ndarray of shape (n,) or None
         The numbers of their groups.
     """
 
@@ -48,7 +48,7 @@ class Sample(NamedTuple):
     classes: NDArray[Any]
     indices: NDArray[np.int64]
     weights: NDArray[np.float64] | None
-    groups: NDArray[np.int64] | None = None
+    groups: NDArray[np.int64] | None
 
     @classmethod
     def of(
@@ -56,7 +56,7 @@ class Sample(NamedTuple):
         X: Data,
         labels: NDArray[Any],
         weights: NDArray[np.float64] | None,
-        groups: NDArray[np.int64] | None = None,
+        groups: NDArray[np.int64] | None,
     ) -> Sample:
         """Leave out the rows without weight, and encode the classes of the others."""
         rows = None

@@ -533,15 +533,15 @@ def suitable_starts(
     """
     height, width, _ = input_shape
     has_cells = is_image and min(height, width) >= SMALLEST_SIDE_OF_CELLS
-    n_poolings = max(1, int(math.log2(min(height, width))) - 1)
-    n_cells = min(n_poolings + 1, len(POOLINGS_OF_START))  # one of them does not pool
+    # All cells but one halve the sides, which keep two pixels or more.
+    n_cells = min(int(math.log2(min(height, width))), len(POOLINGS_OF_START))
     shapes = CELL_STARTS if has_cells else DENSE_STARTS
     widths = [(1, shape) for shape in shapes]
     if smaller or not has_cells:
         widths += [(divisor, shapes[0]) for divisor in DIVISORS]
     if smaller and not has_cells:
         widths.append((1, LINEAR_START))
-    starts = [
+    return [
         Topology(
             input_shape,
             tuple(map(ConvCell, [n // divisor for n in channels[:n_cells]], POOLINGS_OF_START)),
@@ -550,4 +550,3 @@ def suitable_starts(
         )
         for divisor, (channels, units) in widths
     ]
-    return list(dict.fromkeys(starts))

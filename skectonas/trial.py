@@ -30,8 +30,9 @@ PROBED = 0.5
 trainings of a search are longer than those of the trial, so that networks overfit more."""
 
 LEADS = (5.0, 3.0)
-"""Standard errors by which its loss has to be lower: than that of the usual weight decay, for
-the weaker one to be chosen, and than that of the weaker one, for the weakest to be chosen."""
+"""Standard errors. The usual weight decay is kept unless the probe's loss is lower by the first
+number of them. The weakest is chosen if the probe's loss is also lower than that of the weaker
+one, by the second number, and otherwise the weaker one."""
 
 TRAININGS = (2, 1, 3, 3)
 """Trainings with other weight decays after which the usual, stronger, weaker or weakest one is

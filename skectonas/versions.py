@@ -26,7 +26,7 @@ def show_versions() -> None:
     ------
     ValueError
         After everything else is printed, if the environment variable SKECTONAS_CPU_ENGINE names
-        an engine that there is not.
+        an unknown engine.
 
     See Also
     --------

@@ -440,6 +440,21 @@ def test_bad_rows_at_predict() -> None:
             clf.predict(np.ones((3, 5)))
 
 
+def test_advice_about_X_comes_before_y() -> None:
+    clf = quick(2, warmup_epochs=1).fit(X_GOOD, Y_GOOD)
+    with pytest.raises(ValueError, match=r"got an object of type dict: give pandas"):
+        clf.score({"a": 1}, Y_GOOD)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        clf.score(X_GOOD, Y_GOOD[:3])
+
+
+def test_a_column_of_images() -> None:
+    frame = pd.DataFrame({"img": list(IMAGES)})
+    with pytest.raises(ValueError, match=r"images, give numpy.stack\(X\['img'\]\)"):
+        quick().fit(frame, Y_GOOD)
+    np.testing.assert_array_equal(np.stack(frame["img"]), IMAGES)
+
+
 # Momentum would not leave the weights finite.
 PLAIN_SGD = {"start": "small_ffnn", "optimizer_params": {}}
 

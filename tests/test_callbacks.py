@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from typing import Any
 
@@ -300,3 +301,18 @@ def test_a_fitted_classifier_with_callbacks_is_copied_and_saved(
     smallest = clf.with_candidate(clf.pareto_front_["candidate"].iloc[0])
     assert smallest.n_parameters_ <= clf.n_parameters_
     np.testing.assert_array_equal(loaded.predict_proba(digits[0]), clf.predict_proba(digits[0]))
+
+
+def test_a_copy_with_a_candidate_shares_the_callbacks(digits: Any) -> None:
+    class Locked(Watch):
+        """It cannot be copied, as one with an open file cannot."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.lock = threading.Lock()
+
+    watch = Locked()
+    clf = quick(25, keep_candidates="all").set_callbacks(watch).fit(*digits)
+    copy = clf.with_candidate(0)
+    assert copy._skl_callbacks == [watch]
+    assert clone(copy)._skl_callbacks == [watch]

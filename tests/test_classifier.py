@@ -12,6 +12,7 @@ import torch
 from helpers import as_table, census, not_if_brief, quick
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
+from sklearn.ensemble import VotingClassifier
 from sklearn.model_selection import train_test_split
 
 from skectonas import (
@@ -494,6 +495,22 @@ def test_a_fitness_of_the_user(digits: Any) -> None:
     starts = clf.history_[clf.history_["phase"] == "warm-up"]
     sizes = [*left["n_parameters"], *starts["n_parameters"]]
     assert clf.n_parameters_ == min(sizes)
+
+
+def test_a_note_on_the_estimator_only_where_the_user_has_it(
+    digits: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: Any, **settings: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("skectonas.classifier.warn_if_a_guess_is_as_good", fails)
+    clf = quick(2, warmup_epochs=1)
+    notes = {}
+    for estimator in (clf, VotingClassifier([("one", clf)])):
+        with pytest.raises(KeyboardInterrupt) as caught:
+            estimator.fit(*digits)
+        notes[estimator] = getattr(caught.value, "__notes__", [])
+    assert [*notes.values()] == [["The estimator is fitted with the best network so far."], []]
 
 
 @pytest.mark.parametrize("of", [int, bool, str])

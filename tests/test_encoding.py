@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import Any
 
@@ -280,11 +281,94 @@ def test_tables_on_another_scale(seen: np.ndarray, later: np.ndarray) -> None:
     for column_scaling in ("quantile", "piecewise", "minmax"):
         encoder = InputEncoder(column_scaling=column_scaling).fit(seen)
         for X in (later, pd.DataFrame(later)):
-            with pytest.warns(UserWarning, match=r"X has values in column \d from .*another"):
+            with pytest.warns(UserWarning, match=r"X has most values in column \d .*another"):
                 encoder.warn_if_scaled_differently(X)
         assert_silent(encoder, seen)
         assert_silent(encoder, seen[:20])
         assert_silent(encoder, later[:5])  # too few to tell
+
+
+def test_a_grid_over_heavy_tails_is_on_the_same_scale() -> None:
+    seen = np.random.default_rng(0).standard_t(1.2, (4000, 2))
+    low, high = seen.min(axis=0) - 1, seen.max(axis=0) + 1
+    encoder = InputEncoder().fit(seen)
+    assert_silent(encoder, np.linspace(low, high, 100))
+    wider = np.linspace(20 * low, 20 * high, 100)
+    with pytest.warns(UserWarning, match="another way") as caught:
+        encoder.warn_if_scaled_differently(wider)
+    told = re.search(
+        r"most values in column 0 from (\S+) to (\S+), .* from (\S+) to (\S+):",
+        str(caught[0].message),
+    )
+    assert told is not None
+    ranges = np.array(told.groups(), dtype=float)
+    np.testing.assert_allclose(ranges[:2], wider[[5, 94], 0], rtol=1e-4)
+    within = (seen[:, 0] > ranges[2]) & (seen[:, 0] < ranges[3])
+    assert 0.8 < within.mean() < 0.98
+
+
+SORTED = {
+    "numbers": ["<LOD>"] * 40 + [f"{i}.5" for i in range(400)],
+    "numbers first": [f"{i}.5" for i in range(400)] + ["<LOD>"] * 40,
+    "dates": ["unknown"] * 9 + [f"{1900 + i}-01-02" for i in range(200)],
+    "spans": [None] * 20 + [pd.Timedelta(hours=i) for i in range(50)] + ["late"] * 20,
+    "categories": [*"aaaaaaaabbbbbbbbcccccccc"] * 9,
+    "zones": [
+        *pd.date_range("2020-01-01", periods=200, freq="h"),
+        *pd.date_range("2020-01-01", periods=200, freq="h", tz="Asia/Tokyo"),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", SORTED)
+def test_what_is_new_is_judged_by_all_rows_and_not_by_batches(
+    kind: str, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("skectonas.inputs.rows._VALUES_AT_ONCE", 8)
+    monkeypatch.setattr("skectonas.inputs.rows._ROWS_OF_FRAME", 8)
+    X = pd.DataFrame({"x": pd.Series(SORTED[kind], dtype=object), "y": 1.0})
+    X = X.sort_values("x") if kind == "categories" else X
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("error", message="Column 'x'")
+        clf = brief().fit(X, np.arange(len(X)) % 2)
+        clf.predict(X)
+        InputEncoder().fit(X[:100]).transform(X)
+
+
+def test_what_is_new_in_all_batches_is_told_once(monkeypatch: Any) -> None:
+    monkeypatch.setattr("skectonas.inputs.rows._VALUES_AT_ONCE", 8)
+    monkeypatch.setattr("skectonas.inputs.rows._ROWS_OF_FRAME", 8)
+    n = 60
+    X = pd.DataFrame(
+        {
+            "number": [f"{i}.5" for i in range(n)],
+            "word": [*"abc"] * (n // 3),
+            "time": pd.date_range("2020-01-01", periods=n, freq="h"),
+        }
+    )
+    new = pd.DataFrame(
+        {
+            "number": [None, *(f"{i},5" for i in range(n - 1))],
+            "word": [*"ABC"] * (n // 3),
+            "time": X["time"].dt.tz_localize("Asia/Tokyo"),
+        }
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        clf = brief(warm_start=True).fit(X, np.arange(n) % 2)
+    for call in (clf.predict, clf.encoder_.transform, lambda X: clf.fit(X, np.arange(n) % 2)):
+        with pytest.warns(UserWarning, match="Column '") as caught:
+            call(new)
+        told = [str(each.message) for each in caught if "Column '" in str(each.message)]
+        assert [message.split("'")[1] for message in told] == ["number", "word", "time"]
+        assert (
+            f"got {n - 1} values none of which can be read as such, for example '0,5'"
+            in told[0]
+        )
+        assert f"got {n} values none of which is among them, for example 'A'" in told[1]
+        assert "got times in the time zone Asia/Tokyo" in told[2]
+        assert {each.filename for each in caught} == {__file__}
 
 
 def test_the_warning_comes_once_and_names_the_line_of_the_user() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import failing_trainer, quick
+from helpers import failing_trainer, not_if_brief, quick
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV
 from test_search import SMALL, STEPS_PER_EPOCH, FakeTrainer, a_search
@@ -132,7 +132,7 @@ def test_a_fitness_that_raises_keeps_the_fitted_network(digits: Any) -> None:
 
 def test_ctrl_c_counts_more_than_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     search, calls = a_search(FakeTrainer()), []
-    state = search.advance(search.initial_state(SMALL, Ledger(170, STEPS_PER_EPOCH)))
+    state = search.advance(search.initial_state([SMALL], Ledger(170, STEPS_PER_EPOCH)))
     outcome = type(search).outcome
 
     def interrupted(self: Any, state: Any) -> Any:
@@ -245,6 +245,7 @@ class Improving(FakeTrainer):
         return [improved(c) for c in super().train(*arguments, **keywords)]
 
 
+@not_if_brief
 @pytest.mark.parametrize("n_iter_no_change", [1, 2, 3, None])
 @pytest.mark.parametrize("fitness", [Greedy("score"), Greedy("loss"), Balanced(0.5)])
 def test_nothing_is_better_than_perfect(

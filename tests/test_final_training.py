@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import as_table, quick
+from helpers import as_table, not_if_brief, quick
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_iris
@@ -222,7 +222,7 @@ def controlled(sign: int, gain: float, fitness: Any = BY_LOSS) -> Any:
     search = a_search(BySize(sign), fitness, final_fraction=0.5, measure="loss")
     all_rows = AllRows(BySize(sign), STEPS_PER_EPOCH + 2)
     search = replace(search, final=all_rows, losses=losses)
-    outcome = search.run(search.initial_state(SMALL, Ledger(400, STEPS_PER_EPOCH)))
+    outcome = search.run(search.initial_state([SMALL], Ledger(400, STEPS_PER_EPOCH)))
     return outcome, outcome.state.ledger.to_frame()
 
 
@@ -493,6 +493,7 @@ def test_the_decay_of_many_images_is_weaker(
         assert trainer.optimizer.settings["weight_decay"] == expected
 
 
+@not_if_brief
 @pytest.mark.parametrize("final_fraction", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("warmup_epochs", [0.5, 1, 5])
 @pytest.mark.parametrize("budget", [0.2, 1, 3, 10, 60])

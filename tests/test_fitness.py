@@ -13,8 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-import skectonas.fitness
-import skectonas.search
 from skectonas import Topology
 from skectonas.candidate import Ancestor, Candidate, Evaluation
 from skectonas.search.fitness import Balanced, Fitness, Greedy, Random, rank
@@ -190,17 +188,6 @@ def test_random_prefers_the_later_generation_in_the_end() -> None:
     for generation in range(3):
         assert max(finals[generation]) < min(finals[generation + 1])
     assert len(set(finals[2])) == 200  # but within a generation it is a draw
-
-
-@pytest.mark.parametrize("name", ["Balanced", "Fitness", "Greedy", "Random"])
-def test_the_old_place_warns(name: str) -> None:
-    with pytest.warns(FutureWarning, match=rf"moved to skectonas\.search\.{name}"):
-        found = getattr(skectonas.fitness, name)
-    assert found is getattr(skectonas.search, name)
-
-
-def test_the_old_place_has_nothing_else() -> None:
-    assert not hasattr(skectonas.fitness, "Fittest")
 
 
 def test_a_fitness_that_is_no_number_is_the_lowest() -> None:

@@ -25,7 +25,6 @@ FLOORS = (
         "trial",
         "fitting",
         "classifier",
-        "fitness",
         "versions",
         "__init__",
     ),

@@ -19,6 +19,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from skectonas import PseudoImageTransformer
+from skectonas.inputs.checks import check_X
 from skectonas.inputs.encoder import InputEncoder
 from skectonas.inputs.frames import to_pandas
 
@@ -306,6 +307,26 @@ def test_objects_are_encoded_alike_in_every_part_of_the_rows(kind: str) -> None:
     for part in (slice(1), slice(2), slice(3, 4)):
         found = clf.predict_proba(convert(rows[part]))
         np.testing.assert_allclose(found, expected[part], rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["records", "alike"])
+def test_frames_in_another_byte_order(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(60, 3)), columns=[*"abc"])
+    y = frame["a"] > 0
+    foreign = frame.astype(">f8")
+    if kind == "records":
+        frame["b"], frame["d"] = frame["b"].astype(np.float32), 1
+        foreign = pd.DataFrame(frame.astype({"a": ">f8", "b": ">f4"}).to_records(index=False))
+        assert not foreign.dtypes["b"].isnative
+    foreign.attrs["from"] = "a file"
+    clf, expected = (quick(2, warmup_epochs=1).fit(X, y) for X in (foreign, frame))
+    for X in (foreign, frame, foreign[:1]):
+        np.testing.assert_array_equal(clf.predict_proba(X), expected.predict_proba(X))
+    checked = check_X(clf, foreign, reset=False)
+    assert checked.dtypes.tolist() == frame.dtypes.tolist()
+    assert checked.attrs == foreign.attrs
+    assert check_X(clf, frame, reset=False) is frame  # which takes no time
 
 
 def test_an_array_after_a_frame_of_numbers() -> None:

@@ -11,7 +11,7 @@ from helpers import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skectonas.search.ledger import PHASES, Entry, Ledger
+from skectonas.search.ledger import Entry, Ledger
 
 ENTRY = Entry(
     generation=1,
@@ -242,4 +242,3 @@ def test_columns_are_the_documented_fields() -> None:
     names = [field.name for field in fields(Entry)]
     renamed = {"epochs": "n_steps", "epochs_total": "n_steps_total"}
     assert [renamed.get(name, name) for name in COLUMNS if name != "budget_spent"] == names
-    assert PHASES == ("warm-up", "recovery", "phase 1", "phase 2", "control", "final")

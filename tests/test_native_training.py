@@ -55,7 +55,10 @@ from skectonas.training.plain import OptimizerSpec, PlainTrainer, resolve_optimi
 
 VARIANTS = load(LIBRARY).variants
 
-pytestmark = pytest.mark.skipif(not VARIANTS, reason="no native library was built")
+pytestmark = [
+    pytest.mark.skipif(not VARIANTS, reason="no native library was built"),
+    not_if_brief,  # the library does not depend on other packages
+]
 
 
 @pytest.fixture(autouse=True)

@@ -185,6 +185,16 @@ def test_calibration_measures_what_the_norm_sees() -> None:
     assert not any(p.grad is not None for p in network.parameters())
 
 
+def test_a_single_value_is_normalised_as_in_evaluation() -> None:
+    topology = Topology((2, 2, 1), [ConvCell(3)], [], 2)
+    network = build(topology, random_weights(topology, 0))
+    images = some_images(topology, 4, 0)
+    network.calibrate(images)
+    with torch.no_grad():
+        assert torch.equal(network.train()(images[:1]), network.eval()(images[:1]))
+        assert not torch.equal(network.train()(images[:2]), network.eval()(images[:2]))
+
+
 def test_build_draws_nothing() -> None:
     weights = initial_weights(EXAMPLE, np.random.default_rng(0))
     with global_generators_untouched():

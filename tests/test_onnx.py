@@ -13,7 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from helpers import census, examples, quick, rows_of_all_kinds
+from helpers import census, examples, not_if_brief, quick, rows_of_all_kinds
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -83,6 +83,7 @@ def test_columns_of_every_kind(column_scaling: Any, tmp_path: Path) -> None:
         np.testing.assert_allclose(found, logits_of(clf, rows), 1e-5, 1e-5)
 
 
+@not_if_brief
 @given(topologies(), st.integers(0, 1000))
 @examples(8)
 def test_any_topology_is_the_same(

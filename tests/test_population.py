@@ -1,8 +1,15 @@
-"""The fused trainer against the plain loop, its oracle."""
+"""The fused trainer against the plain loop, its oracle.
+
+The plain loop is slow. Where its result is what is expected, it trains once, and all engines
+are compared with it in one test.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +18,7 @@ from helpers import examples
 from hypothesis import given
 from hypothesis import strategies as st
 from populations import (
+    ENGINES,
     KEY,
     MIXED,
     OPTIMIZERS,
@@ -27,19 +35,39 @@ from populations import (
 from skectonas import Dense, Topology
 from skectonas.candidate import Candidate
 from skectonas.population import FusedTrainer
+from skectonas.population.native.library import VARIABLE
 from skectonas.population.run.optimizer import is_stackable
 from skectonas.surroundings import one_thread
 from skectonas.training import Augmentation, Recipe
 from skectonas.training.data import TrainingData
 from skectonas.training.plain import OptimizerSpec, PlainTrainer, resolve_optimizer
 
-pytestmark = pytest.mark.usefixtures("engine")
-
 
 @pytest.fixture(autouse=True)
 def _single_thread():
     with one_thread():
         yield
+
+
+@contextmanager
+def training_with(engine: str) -> Iterator[None]:
+    """Train with this engine, and name it where something fails."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, engine)
+        try:
+            yield
+        except Exception as error:
+            error.add_note(f"engine: {engine}")
+            raise
+
+
+def assert_all_find(
+    expected: list[Candidate], trainer: tuple[Any, ...], *training: Any, tolerance: float = 1e-8
+) -> None:
+    """Check what a fused trainer of each engine makes of a round."""
+    for engine in ENGINES:
+        with training_with(engine):
+            assert_close(FusedTrainer(*trainer).train(*training), expected, tolerance)
 
 
 @examples(40)
@@ -50,11 +78,9 @@ def test_random_populations_equal_the_plain_loop(
     data, candidates, n_steps, n_classes = case
     scorer = scorer_for(data, n_classes)
     optimizer = resolve_optimizer("sgd", 0.02, {"momentum": 0.9})
-    expected, found = (
-        trainer(data, optimizer, scorer, averaging).train(candidates, n_steps, KEY)
-        for trainer in (PlainTrainer, FusedTrainer)
-    )
-    assert_close(found, expected)
+    settings = (data, optimizer, scorer, averaging)
+    expected = PlainTrainer(*settings).train(candidates, n_steps, KEY)
+    assert_all_find(expected, settings, candidates, n_steps, KEY)
 
 
 @pytest.mark.parametrize(("name", "params"), OPTIMIZERS)
@@ -63,11 +89,9 @@ def test_every_optimizer_equals_the_plain_loop(name: str, params: dict[str, obje
     candidates = networks((6, 6, 1), 3, MIXED)
     # Some stop early: the state of the others is carried over.
     n_steps = [8 if i % 3 else 5 for i in range(len(candidates))]
-    optimizer = resolve_optimizer(name, 0.01, params)
-    scorer = scorer_for(data)
-    expected = PlainTrainer(data, optimizer, scorer, 2).train(candidates, n_steps, KEY)
-    found = FusedTrainer(data, optimizer, scorer, 2).train(candidates, n_steps, KEY)
-    assert_close(found, expected)
+    settings = (data, resolve_optimizer(name, 0.01, params), scorer_for(data), 2)
+    expected = PlainTrainer(*settings).train(candidates, n_steps, KEY)
+    assert_all_find(expected, settings, candidates, n_steps, KEY)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "rmsprop"])
@@ -77,13 +101,12 @@ def test_every_recipe_equals_the_plain_loop(name: str, eight_bit: bool) -> None:
     candidates = networks((6, 7, 2), 3, MIXED)
     n_steps = [9 if i % 3 else 5 for i in range(len(candidates))]
     params = {"momentum": 0.9, "nesterov": True} if name == "sgd" else {}
-    optimizer, scorer = resolve_optimizer(name, 0.01, params), scorer_for(data)
-    plain = PlainTrainer(data, optimizer, scorer, 2)
-    fused = FusedTrainer(data, optimizer, scorer, 2)
+    settings = (data, resolve_optimizer(name, 0.01, params), scorer_for(data), 2)
+    plain = PlainTrainer(*settings)
     constant = plain.train(candidates, n_steps, KEY)
     for recipe in (Recipe(8), Recipe(20, Augmentation(1, True, erase=2))):
         expected = plain.train(candidates, n_steps, KEY, recipe)
-        assert_close(fused.train(candidates, n_steps, KEY, recipe), expected)
+        assert_all_find(expected, settings, candidates, n_steps, KEY, recipe)
         name_of_weight = "output.weight"
         difference = expected[0].weights[name_of_weight] - constant[0].weights[name_of_weight]
         assert difference.abs().max() > 1e-6
@@ -95,10 +118,11 @@ def test_evaluations_only_at_the_end(
     case: tuple[TrainingData, list[Candidate], list[int], int], averaging: int, name: str
 ) -> None:
     data, candidates, n_steps, n_classes = case
-    scorer, optimizer = scorer_for(data, n_classes), resolve_optimizer(name, 0.02)
-    for trainer in (PlainTrainer, FusedTrainer):
+    settings = data, resolve_optimizer(name, 0.02), scorer_for(data, n_classes), averaging
+
+    def check(trainer: PlainTrainer | FusedTrainer) -> None:
         often, once = (
-            trainer(data, optimizer, scorer, averaging).train(candidates, n_steps, KEY, recipe)
+            trainer.train(candidates, n_steps, KEY, recipe)
             for recipe in (Recipe(6), Recipe(6, evaluates_epochs=False))
         )
         last = [
@@ -108,6 +132,11 @@ def test_evaluations_only_at_the_end(
             for before, c in zip(candidates, often, strict=True)
         ]
         assert_same_bits(once, last)
+
+    check(PlainTrainer(*settings))
+    for engine in ENGINES:
+        with training_with(engine):
+            check(FusedTrainer(*settings))
 
 
 def test_every_optimizer_that_is_offered_is_tested() -> None:
@@ -142,6 +171,7 @@ def trained(n_jobs: int | None, dtype: torch.dtype = torch.float32) -> list[Cand
     return FusedTrainer(data, SGD, scorer_for(data), 2, n_jobs).train(candidates, n_steps, KEY)
 
 
+@pytest.mark.usefixtures("engine")
 def test_same_bits_for_every_number_of_workers() -> None:
     alone = trained(None)
     for n_jobs in (1, 2, -1):
@@ -153,14 +183,13 @@ def test_float32_stays_near_the_plain_loop() -> None:
     candidates = [
         candidate(c.id, c.topology, torch.float32) for c in networks((9, 7, 2), 3, MIXED)
     ]
-    scorer = scorer_for(data)
-    n_steps = [8] * len(candidates)
-    expected = PlainTrainer(data, SGD, scorer).train(candidates, n_steps, KEY)
-    found = FusedTrainer(data, SGD, scorer).train(candidates, n_steps, KEY)
-    assert found[0].weights["output.weight"].dtype == torch.float32
-    assert_close(found, expected, 1e-3)
+    settings, n_steps = (data, SGD, scorer_for(data)), [8] * len(candidates)
+    expected = PlainTrainer(*settings).train(candidates, n_steps, KEY)
+    assert expected[0].weights["output.weight"].dtype == torch.float32
+    assert_all_find(expected, settings, candidates, n_steps, KEY, tolerance=1e-3)
 
 
+@pytest.mark.usefixtures("engine")
 def test_candidates_and_threads_are_left_as_they_were() -> None:
     data = training_data((6, 6, 1))
     candidates = networks((6, 6, 1), 3, MIXED)
@@ -176,6 +205,7 @@ def test_candidates_and_threads_are_left_as_they_were() -> None:
         assert not any(v.requires_grad or v.is_inference() for v in new.weights.values())
 
 
+@pytest.mark.usefixtures("engine")
 def test_candidates_without_steps_come_back() -> None:
     data = training_data((6, 6, 1))
     candidates = networks((6, 6, 1), 3, [("", (4,)), ("", (5,))])
@@ -198,26 +228,27 @@ def test_a_broken_candidate_does_not_disturb_its_neighbours(value: float) -> Non
         next(iter(weights.values())).view(-1)[0] = value
         weights["output.weight"].view(-1)[0] = value
         candidates[i] = replace(candidates[i], weights=weights)
-    n_steps = [5] * len(candidates)
-    scorer = scorer_for(data)
-    found = FusedTrainer(data, SGD, scorer).train(candidates, n_steps, KEY)
-    expected = PlainTrainer(data, SGD, scorer).train(candidates, n_steps, KEY)
+    settings, n_steps = (data, SGD, scorer_for(data)), [5] * len(candidates)
+    expected = PlainTrainer(*settings).train(candidates, n_steps, KEY)
     whole = [i for i in range(len(candidates)) if i not in broken]
-    assert_close([found[i] for i in whole], [expected[i] for i in whole])
-    if not np.isfinite(value):
-        assert all(found[i].score == expected[i].score == -np.inf for i in broken)
+    for engine in ENGINES:
+        with training_with(engine):
+            found = FusedTrainer(*settings).train(candidates, n_steps, KEY)
+            assert_close([found[i] for i in whole], [expected[i] for i in whole])
+            if not np.isfinite(value):
+                assert all(found[i].score == expected[i].score == -np.inf for i in broken)
 
 
 def test_a_population_of_sixty() -> None:
     data = training_data((5, 6, 1), n_rows=24)
     layers = [MIXED[i % len(MIXED)] for i in range(60)]
     candidates = networks((5, 6, 1), 3, layers)
-    n_steps = [3] * 60
-    scorer = scorer_for(data)
-    found = FusedTrainer(data, SGD, scorer).train(candidates, n_steps, KEY)
-    assert_close(found, PlainTrainer(data, SGD, scorer).train(candidates, n_steps, KEY))
+    settings, n_steps = (data, SGD, scorer_for(data)), [3] * 60
+    expected = PlainTrainer(*settings).train(candidates, n_steps, KEY)
+    assert_all_find(expected, settings, candidates, n_steps, KEY)
 
 
+@pytest.mark.usefixtures("engine")
 def test_precisions_do_not_mix() -> None:
     data = training_data((6, 6, 1))
     topology = Topology((6, 6, 1), [], [Dense(4)], 3)

@@ -93,7 +93,7 @@ def test_stack_and_back() -> None:
     assert len(stack) == 2
     taken = stack.take([1])
     for source, place, member in ((stack, 0, 0), (stack, 1, 1), (taken, 0, 1)):
-        for name, value in source.weights_of(place).items():
+        for name, value in source.weights_of(place, source.flat).items():
             assert torch.equal(value, members[member].weights[name])
 
 

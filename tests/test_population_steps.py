@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import not_if_brief
 from populations import (
     KEY,
     MIXED,
@@ -145,7 +146,9 @@ STACKABLE = [
 ]
 
 
-@pytest.mark.parametrize("by_kernel", [False, True], ids=["stacks", "kernel"])
+@pytest.mark.parametrize(
+    "by_kernel", [False, pytest.param(True, marks=not_if_brief)], ids=["stacks", "kernel"]
+)
 @pytest.mark.parametrize(("name", "params"), STACKABLE)
 def test_every_step_has_a_rate(
     name: str, params: dict[str, object], by_kernel: bool, monkeypatch: pytest.MonkeyPatch
@@ -176,7 +179,8 @@ def test_every_step_has_a_rate(
         for member, i in enumerate(kept):
             expected, loss = trained_by_hand(candidates[i], spec, batches, rates)
             assert float(total[member]) == pytest.approx(loss, abs=1e-9)
-            for weight, value in made.stacks[place].weights_of(member).items():
+            stack = made.stacks[place]
+            for weight, value in stack.weights_of(member, stack.flat).items():
                 torch.testing.assert_close(value, expected[weight], rtol=0, atol=1e-9)
 
 

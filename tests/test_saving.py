@@ -20,7 +20,7 @@ import safetensors.numpy
 import safetensors.torch
 import skops.io
 import torch
-from helpers import census, quick, rows_of_all_kinds
+from helpers import census, not_if_brief, quick, rows_of_all_kinds
 from sklearn.base import clone
 
 import skectonas
@@ -227,6 +227,27 @@ def test_parameters_that_are_not_plain_are_left_out_and_named(
     np.testing.assert_array_equal(loaded.predict_proba(digits[0]), clf.predict_proba(digits[0]))
 
 
+def test_parameters_of_other_versions_are_told(saved: bytes, tmp_path: Path) -> None:
+    def change(contents: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+        contents["parameters"]["of_later"] = 3
+        contents["parameters"].pop("time_limit")
+
+    with pytest.warns(UserWarning, match="parameters") as told:
+        loaded = loading(crafted(saved, change), tmp_path)
+    assert loaded.time_limit is None
+    missing, unknown = (str(warning.message) for warning in told)
+    assert "holds no value for the parameters ['time_limit']: they have" in missing
+    assert "does not know, and leaves them out: ['of_later']" in unknown
+
+
+@pytest.mark.parametrize("action", ["save", "load"])
+def test_a_path_of_bytes_is_refused(
+    fitted: ECToNASClassifier, action: str, tmp_path: Path
+) -> None:
+    with pytest.raises(TypeError, match="str"):
+        getattr(fitted, action)(bytes(tmp_path / "model.safetensors"))
+
+
 def test_a_model_of_a_gpu_is_read_without_one(
     fitted: ECToNASClassifier, digits: Any, tmp_path: Path
 ) -> None:
@@ -403,6 +424,11 @@ CRAFTED: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
         "Missing key",
     ),
     "a missing attribute": (lambda a, t: a.pop("classes_"), "classes_ is missing"),
+    "no score": (lambda a, t: a.pop("scoring_"), "scoring_ is missing"),
+    "no losses": (
+        lambda a, t: a["history_"]["$frame"].pop("mean_loss"),
+        "history_ is empty or has other columns",
+    ),
     "another type": (lambda a, t: a.update(encoder_=3), "encoder_ is missing, or .* int"),
     "too few classes": (
         lambda a, t: t.update(classes_=t["classes_"][:-1]),
@@ -445,12 +471,16 @@ CRAFTED: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
         "dtype 'category'",
     ),
     "wrong parts": (lambda a, t: a.update(x_={"$topology": 3}), "topology"),
-    "other tables": (lambda a, t: a.update(history_={"$frame": {}}), "history_ has other col"),
+    "other tables": (
+        lambda a, t: a.update(history_={"$frame": {}}),
+        "history_ is empty or has other col",
+    ),
     "no lineage": (lambda a, t: a.update(lineage_={"$frame": {}}), "lineage is empty"),
     "another size": (lambda a, t: a.update(n_parameters_=1), "n_parameters_ is 1, where"),
     "other rows": (lambda a, t: a.update(n_features_in_=63), "n_features_in_ is 63 for rows"),
     "kept things": (lambda a, t: a.update(kept_={"$pairs": [[0, 3]]}), "kept_ holds something"),
-    "a list": (lambda a, t: a.update(kept_=[]), "kept_ holds something"),
+    "a list": (lambda a, t: a.update(kept_=[]), "kept_ is missing, or of a wrong type: list"),
+    "no candidates": (lambda a, t: a.pop("kept_"), "kept_ is missing"),
 }
 
 
@@ -602,6 +632,7 @@ def test_skops(kind: str, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(loaded.history_, clf.history_)
 
 
+@not_if_brief
 @pytest.mark.parametrize("module", ["pickle", "joblib"])
 def test_fitted_again_in_another_process(digits: Any, tmp_path: Path, module: str) -> None:
     X, y = digits

@@ -106,7 +106,8 @@ def run(
     trainer = trainer or FakeTrainer()
     shape = getattr(topology, "topology", topology).input_shape
     search = a_search(trainer, fitness, shape, seed, **settings)
-    state = search.initial_state(topology, Ledger(budget, STEPS_PER_EPOCH))
+    start = topology if isinstance(topology, Candidate) else [topology]
+    state = search.initial_state(start, Ledger(budget, STEPS_PER_EPOCH))
     outcome = search.run(state, observers)
     return outcome, outcome.state.ledger.to_frame(), trainer, outcome.state
 

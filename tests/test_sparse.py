@@ -231,6 +231,20 @@ def test_other_rows_later() -> None:
         on_frame.encoder_.transform(X[:60, :5])
 
 
+def test_a_single_row_is_no_table() -> None:
+    X = sparse.csr_array(DENSE)
+    row = X[0]
+    if len(row.shape) != 1:
+        pytest.skip("this scipy has no sparse arrays of one dimension")
+    clf = quick(2, warmup_epochs=1).fit(X, LABELS)
+    message = (
+        r"X must be a 2-dimensional sparse array .* of shape \(30,\)\. X\.reshape\(1, -1\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        clf.predict(row)
+    assert clf.predict(row.reshape(1, -1)) == clf.predict(X[[0]])
+
+
 def test_only_two_dimensions_may_be_sparse() -> None:
     try:
         X = sparse.coo_array(DENSE.reshape(N, 5, 6))

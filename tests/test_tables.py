@@ -23,6 +23,7 @@ from helpers import quick
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skectonas.inputs import column_kinds
 from skectonas.inputs.column_kinds import TEXT_COMPONENTS
 from skectonas.inputs.tables import TableEncoder
 
@@ -294,7 +295,7 @@ class TestDates:
         dates = [*pd.date_range("2020", periods=9)]
         expected = encode(pd.Series(dates, dtype=object), [dates[0], "unknown"])[0]
         assert np.isnan(expected[1]).all()
-        with pytest.warns(UserWarning, match="'x' holds text, too"):
+        with pytest.warns(UserWarning, match="'x' also holds text"):
             found = encode(pd.Series([*dates, "unknown"], dtype=object), [dates[0], "unknown"])
         same(found[0], expected)
 
@@ -586,6 +587,16 @@ class TestTexts:
     def test_deterministic(self) -> None:
         texts = notes(200)
         same(encode(texts)[0], encode(texts)[0])
+
+    def test_missing_texts_do_not_count_among_many(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(column_kinds, "TEXT_ROWS", 300)
+        texts = notes(300)
+        expected = encode(texts)[0]
+        some, fewer = [*texts, *[None] * 900], [text for text in texts for _ in range(2)]
+        same(encode(some, texts)[0], expected)
+        same(encode(fewer, texts)[0], expected)
 
     def test_an_identifier_is_dropped_with_a_word(self) -> None:
         frame = pd.DataFrame({"id": [f"P{i:04}" for i in range(200)], "x": range(200)})

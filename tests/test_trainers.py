@@ -16,7 +16,7 @@ from skectonas.network import build, initial_weights
 from skectonas.population import FusedTrainer
 from skectonas.training.data import Rows, TrainingData
 from skectonas.training.plain import PlainTrainer, Trainer, resolve_optimizer
-from skectonas.training.scoring import make_scorer
+from skectonas.training.scoring import Scorer, make_scorer
 
 TRAINERS: list[Callable[..., Trainer]] = [PlainTrainer, FusedTrainer]
 
@@ -40,11 +40,17 @@ def rows(n: int, seed: int, *, weighted: bool) -> Rows:
     return Rows(images, labels, weights)
 
 
-def trainer_of(kind: Callable[..., Trainer], averaging: int, *, weighted: bool) -> Trainer:
+def trainer_of(
+    kind: Callable[..., Trainer],
+    averaging: int,
+    *,
+    weighted: bool,
+    scorer: Scorer | None = None,
+) -> Trainer:
     train, validation = rows(50, 1, weighted=weighted), rows(13, 2, weighted=weighted)
     data = TrainingData(train, validation, PixelScaling((10.0,), (1 / 200,)), batch_size=12)
     images, labels = validation.images.numpy(), validation.labels.numpy()
-    scorer = make_scorer("accuracy", images, labels, np.arange(3), None)
+    scorer = scorer or make_scorer("accuracy", images, labels, np.arange(3), None)
     return kind(data, resolve_optimizer("SGD", 0.1), scorer, averaging)
 
 
@@ -77,6 +83,13 @@ class TestTrainer:
                     assert one.train_loss == pytest.approx(other.train_loss, abs=1e-8)
                     assert one.validation_loss == pytest.approx(other.validation_loss, abs=1e-8)
                     assert one.validation_score == other.validation_score
+
+    @pytest.mark.parametrize("score", [np.inf, -np.inf, np.nan])
+    def test_a_score_that_is_not_finite_is_the_worst(self, kind: Any, score: float) -> None:
+        trainer = trainer_of(kind, 1, weighted=False, scorer=lambda _: score)
+        for candidate in trainer.train(candidates(), [5] * 6, KEY):
+            assert candidate.score == -np.inf
+            assert np.isfinite(candidate.evaluations[-1].validation_loss)
 
     def test_records_and_order(self, kind: Any) -> None:
         steps = [1, 5, 6, 10, 11, 3]  # an epoch has five

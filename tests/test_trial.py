@@ -271,8 +271,13 @@ def test_there_is_no_trial_with(name: str, trials: list[Trained]) -> None:
 
 @pytest.mark.parametrize(
     "params",
-    [{"image_shape": (3, 2)}, {"column_scaling": "quantile"}, {"max_parameters": 500}],
-    ids=lambda params: next(iter(params)),
+    [
+        {"image_shape": (3, 2)},
+        {"column_scaling": "quantile"},
+        {"max_parameters": 500},
+        {"max_parameters": 6000},  # the first start would be a narrower one with pieces
+    ],
+    ids=str,
 )
 def test_columns_are_not_tried_in_pieces_with(
     params: dict[str, Any], trials: list[Trained]

@@ -85,10 +85,9 @@ def to_skorch(
         "criterion": nn.CrossEntropyLoss,
         "batch_size": estimator.batch_size,
         "iterator_train__shuffle": True,
-        "train_split": SearchSplit(
-            estimator.validation_fraction, estimator.encoder_.random_state
-        ),
-        "classes": estimator.classes_,
+        "train_split": SearchSplit(estimator.validation_fraction, estimator.seed_),
+        # What `predict` of skorch returns, and what `y` holds.
+        "classes": np.arange(len(estimator.classes_)),
         "verbose": estimator.verbose,
     }
     if "optimizer" not in settings:  # its settings would not fit another optimiser

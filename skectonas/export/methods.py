@@ -96,14 +96,14 @@ class ExportMixin:
         skorch.NeuralNetClassifier
             Its module is that of `to_torch`, so X is the input described there, as an array.
             `y` has to hold class indices, ``np.searchsorted(clf.classes_, y)``. `predict` also
-            returns class indices.
+            returns class indices, whose labels are ``clf.classes_[net.predict(X)]``.
 
         Raises
         ------
         ImportError
             If skorch, which the extra ``skorch`` installs, is missing.
         ValueError
-            If `net_class` is no such class.
+            If `net_class` is not a subclass of `skorch.NeuralNetClassifier`.
 
         Notes
         -----
@@ -208,7 +208,8 @@ class ExportMixin:
         Warns
         -----
         UserWarning
-            If parameters have their defaults because the file does not have them.
+            If parameters have their defaults because the file does not have them, or if it has
+            parameters that this version does not know.
         """
         return load(cls, path)
 

@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
-from skectonas.callers import no_warnings
+from skectonas.callers import level_of_user, no_warnings
 from skectonas.export.trials import check_fitted
 from skectonas.extras import import_extra
 from skectonas.files import write_file
@@ -82,7 +82,7 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
             f"{os.fspath(path)} was written without the parameters {left_out!r}: functions, "
             "generators and objects of your own are not plain data. After loading they will "
             "have their defaults. Predictions do not depend on them, another fit may.",
-            stacklevel=3,
+            stacklevel=level_of_user(),
         )
 
 
@@ -98,21 +98,28 @@ def load(cls: type[Estimator], path: str | os.PathLike[str]) -> Estimator:
         parameters = reader.read(contents["parameters"])
         attributes = reader.read(contents["attributes"])
         check_fitted(cls, attributes)
-        left_out = [*contents["left_out"], *(parameters.keys() - cls._get_param_names())]
-        for name in left_out:
-            parameters.pop(name, None)
-        estimator: Estimator = cls(**parameters)
+        known = {n: parameters[n] for n in cls._get_param_names() if n in parameters}
+        estimator: Estimator = cls(**known)
         vars(estimator).update(attributes)
     except Exception as error:
         raise ValueError(
             f"{os.fspath(path)} does not hold a {cls.__name__}: {error}"
         ) from error
-    if left_out:
-        warnings.warn(
-            f"{os.fspath(path)} holds no value for the parameters {left_out}: they have their "
-            "defaults. Predictions do not depend on them, another fit may.",
-            stacklevel=3,
-        )
+    remarks = {
+        "holds no value for the parameters {}: they have their defaults": (
+            [name for name in cls._get_param_names() if name not in known]
+        ),
+        "holds parameters that this version does not know, and leaves them out: {}": (
+            [name for name in parameters if name not in known]
+        ),
+    }
+    for remark, names in remarks.items():
+        if names:
+            warnings.warn(
+                f"{os.fspath(path)} {remark.format(names)}. Predictions do not depend on them, "
+                "another fit may.",
+                stacklevel=level_of_user(),
+            )
     return estimator
 
 
@@ -155,7 +162,7 @@ def _read_file(
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Return the contents and the tensors of a file that is whole."""
     safetensors = import_extra("safetensors", "save")
-    where = os.fspath(path)
+    where = str(Path(path))  # no bytes, as in `save`
     with open(path, "rb"):  # the error of the system names what is wrong with a path
         pass
     try:

@@ -28,11 +28,16 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "n_features_in_": int,
     "encoder_": InputEncoder,
     "seed_": int,
+    "scoring_": str,
+    "kept_": dict,
 }
 """The attributes that every fitted estimator has."""
 
 COLUMNS = {"candidate", "generation", "morphism", "n_parameters", "epochs_total"}
-"""Columns of the tables that a warm start reads."""
+"""Columns of a lineage that a warm start reads."""
+
+HISTORY_COLUMNS = COLUMNS | {"mean_score", "mean_loss", "budget_spent"}
+"""Columns of a history that it reads."""
 
 MOST_PIXELS = 2**24
 """Of the image of a row of a table, which is made whenever something is predicted."""
@@ -72,11 +77,12 @@ def check_fitted(cls: type, attributes: Mapping[str, Any]) -> None:
     ):
         if found != expected:
             raise ValueError(f"{name} is {found}, where best_topology_ needs {expected}")
-    if not COLUMNS.issubset(attributes["history_"].columns):
-        raise ValueError("history_ has other columns")
+    history = attributes["history_"]
+    if history.empty or not HISTORY_COLUMNS.issubset(history.columns):
+        raise ValueError("history_ is empty or has other columns")
     _check_model(network, attributes["lineage_"])
-    kept = attributes.get("kept_", {})
-    if not isinstance(kept, dict) or not all(map(_is_model, kept.values())):
+    kept = attributes["kept_"]
+    if not all(map(_is_model, kept.values())):
         raise ValueError("kept_ holds something other than models")
     for model in kept.values():
         _check_model(model["network"], model["lineage"])

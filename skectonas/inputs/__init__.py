@@ -2,7 +2,8 @@
 
 `checks` refuses what cannot be learned from. `frames` turns the frames of other libraries into
 those of pandas. `InputEncoder` turns every kind of X into images: `tables` encodes the columns
-of a frame as numbers, `scaling` scales columns and pixels, `pieces` cuts columns into pieces,
+of a frame as numbers, with what `column_kinds` makes of each kind and `likeness` knows of what
+texts look like, `scaling` scales columns and pixels, `pieces` cuts columns into pieces,
 and `layout` gives each column of a table its pixel. `rows` takes X in batches. `mapped` reads
 the rows of files and sparse arrays when a batch needs them.
 """

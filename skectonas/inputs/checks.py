@@ -149,6 +149,11 @@ def _begins_with_a_mapping(X: Sequence[Any] | Array) -> bool:
 
 def _refuse_a_single_dimension(X: Any, is_series: bool) -> None:
     """Refuse a vector, except one of numbers, for which scikit-learn has its own advice."""
+    if sparse.issparse(X) and len(X.shape) == 1:
+        raise ValueError(
+            "X must be a 2-dimensional sparse array with a row per sample, got one of shape "
+            f"{X.shape}. X.reshape(1, -1) is one row."
+        )
     holds_numbers = getattr(getattr(X, "dtype", None), "kind", "f") in "biufc"
     if getattr(X, "ndim", 0) != 1 or (holds_numbers and not is_series):
         return
@@ -177,6 +182,7 @@ def _check_frame(estimator: BaseEstimator, X: pd.DataFrame, reset: bool) -> Data
     twice = X.columns[X.columns.duplicated()].unique().tolist()
     if twice:  # some releases of scikit-learn would stumble over them
         raise ValueError(f"X: expected columns with different names, got more than one {twice}")
+    X = _in_native_order(X)
     frame: pd.DataFrame = validate_data(estimator, X, reset=reset, skip_check_array=True)
     is_laid_out = estimator.column_order == "given"
     if reset and is_laid_out and _seems_to_hold_pixels(frame, estimator.image_shape):
@@ -187,6 +193,22 @@ def _check_frame(estimator: BaseEstimator, X: pd.DataFrame, reset: bool) -> Data
             stacklevel=level_of_user(),
         )
     return frame
+
+
+def _in_native_order(X: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame in the byte order of the machine: pandas takes no rows of others."""
+    dtypes = X.dtypes
+    kinds = set(dtypes)
+    natives = {
+        kind: kind.newbyteorder("=")
+        for kind in kinds
+        if isinstance(kind, np.dtype) and not kind.isnative
+    }
+    if not natives:
+        return X
+    if len(kinds) == 1:  # one by one, many columns would take seconds
+        return X.astype(next(iter(natives.values())))
+    return X.astype({name: natives[kind] for name, kind in dtypes.items() if kind in natives})
 
 
 def _seems_to_hold_pixels(X: pd.DataFrame, image_shape: tuple[int, ...] | None) -> bool:

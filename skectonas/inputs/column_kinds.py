@@ -248,7 +248,8 @@ class Texts:
     def of(cls, column: Column, null_texts: list[str]) -> Self:
         """Find the directions of the texts, or of every second, third, ... of many."""
         texts = _texts_of(column, null_texts)
-        some = texts[texts.notna()].iloc[:: len(texts) // TEXT_ROWS + 1]
+        given = texts[texts.notna()]
+        some = given.iloc[:: -(-len(given) // TEXT_ROWS)]
         n_grams = _n_grams(some.to_numpy(object))
         # With more threads the sums would have other last bits.
         with _one_thread_of_blas.block():
@@ -323,7 +324,7 @@ def learned_from(column: Column, label: object) -> tuple[ColumnEncoder, str | No
         if others == {str} and len(kinds) > 1:
             return (
                 encoder_of(),
-                "holds text, too, which is missing where it is no such thing",
+                "also holds text, which counts as missing if it cannot be read like the rest",
             )
     if any(issubclass(kind, (*_TIMES, *_DURATIONS)) for kind in kinds):
         names = sorted(kind.__name__ for kind in kinds)
@@ -520,7 +521,7 @@ def _kinds_in(column: Column, label: object) -> set[type]:
     values = column.dropna().to_numpy(dtype=object)
     examples = dict(zip(map(type, values), values, strict=True))
     for kind in sorted(examples, key=str):
-        advice = _why_not(kind, examples[kind])
+        advice = _why_not(kind, examples[kind], label)
         if advice is not None:
             raise ValueError(
                 f"Column {label!r} (dtype {dtype}) holds values of type {kind.__name__}, "
@@ -540,7 +541,7 @@ def _refuse_infinite(numbers_: NDArray[np.float64], column: Column, label: objec
         )
 
 
-def _why_not(kind: type, example: object) -> str | None:
+def _why_not(kind: type, example: object, label: object) -> str | None:
     """Return what to do with values of a type that cannot be encoded, or None if they can."""
     for types, advice in (
         (_COMPLEX, _COMPLEX_ADVICE),
@@ -551,6 +552,8 @@ def _why_not(kind: type, example: object) -> str | None:
             return advice
     if issubclass(kind, (*_PLAIN, bytes, enum.Enum)):
         return None
+    if isinstance(example, np.ndarray) and example.ndim > 1:
+        return f"if they are images, give numpy.stack(X[{label!r}])"
     if issubclass(kind, (*_NESTED, Collection)):
         return _NESTED_ADVICE
     # Such a text is another one in every process.

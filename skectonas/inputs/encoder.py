@@ -31,7 +31,7 @@ from skectonas.inputs.scaling import (
     Method,
     PixelScaling,
 )
-from skectonas.inputs.tables import TableEncoder
+from skectonas.inputs.tables import Noticed, TableEncoder
 
 _SAMPLE_VALUES = 2**22
 _SAMPLE_ROWS = 10_000
@@ -191,7 +191,42 @@ class InputEncoder:
         ValueError
             If `X` is of another kind or shape than in `fit`, or holds values that cannot be
             encoded.
+
+        Warns
+        -----
+        UserWarning
+            If a column of a frame is unlike that in `fit`: see `TableEncoder.transform`.
         """
+        noticed = Noticed()
+        images = self._images(X, rows, noticed)
+        noticed.warn()
+        return images
+
+    def in_batches(self, X: Data) -> Iterator[npt.NDArray[Any]]:
+        """Yield what `transform` returns, a few rows at a time.
+
+        Parameters
+        ----------
+        X : data frame, ndarray or sparse matrix
+            Data as for `transform`.
+
+        Yields
+        ------
+        ndarray of shape (n_rows, height, width, channels)
+            Images of the next rows.
+
+        Warns
+        -----
+        UserWarning
+            As `transform`, after the last rows: warnings are about all of X.
+        """
+        noticed = Noticed()
+        for batch in batches_of(X, width=math.prod(self.image_shape_)):
+            yield self._images(batch, None, noticed)
+        noticed.warn()
+
+    def _images(self, X: Data, rows: RowNumbers | None, noticed: Noticed) -> npt.NDArray[Any]:
+        """Turn data into images, and take note of what is unlike that in `fit`."""
         X = self._checked(X)
         if isinstance(X, np.ndarray) and self._is_stored(X):
             whole = X if rows is None else X[rows]
@@ -206,7 +241,7 @@ class InputEncoder:
             if self._columns is None:
                 self._convert(batch.reshape(part.shape), part)
             else:
-                scaled = self._columns.scale(self._table_of(batch))
+                scaled = self._columns.scale(self._table_of(batch, noticed))
                 part.reshape(len(part), -1)[:, self._pixel_index] = scaled
             first += len(batch)
         return images
@@ -272,7 +307,8 @@ class InputEncoder:
         -----
         UserWarning
             If the pixels of images span a far larger or a far smaller range than in `fit`; or,
-            of at least 20 rows of a table, the values of most columns do, or lie beyond it.
+            of at least 20 rows of a table, most values of most columns do, or lie beyond it.
+            It does not count if all values of a column span about the same range as in `fit`.
         """
         X = self._checked(X)
         if isinstance(X, pd.DataFrame) or not X.shape[0]:
@@ -315,14 +351,21 @@ class InputEncoder:
         # Halves, because differences of extreme values would overflow.
         span, seen = high / 2 - low / 2, end / 2 - begin / 2
         strange = (span < seen / (100 if by_ends else 8)) | (span / 8 > seen)
+        # A grid over the range of heavy tails has the same ends, but a far wider bulk.
+        whole = highest / 2 - lowest / 2
+        strange &= (
+            (lowest / 2 - smallest / 2 > whole)
+            | (largest / 2 - highest / 2 > whole)
+            | (largest / 2 - smallest / 2 < whole / 8)
+        )
         strange |= (middle < lowest) | (middle > highest)
         compared = (low < high) & (begin < end)
         strange &= compared
         if strange.sum() <= compared.sum() / 2:
             return None
         i = int(np.flatnonzero(strange)[0])
-        own = float(smallest[i]), float(largest[i])
-        return f"values in column {i}", *own, float(lowest[i]), float(highest[i])
+        own = float(low[i]), float(high[i])
+        return f"most values in column {i}", *own, float(begin[i]), float(end[i])
 
     def _checked(self, X: Data) -> Data:
         """Return X as a frame or an array, whatever `fit` saw, if it is like that."""
@@ -553,9 +596,9 @@ class InputEncoder:
             self._early_scaling, self.scaling_ = self.scaling_, UNSCALED
         return self
 
-    def _table_of(self, batch: Any) -> npt.NDArray[Any]:
+    def _table_of(self, batch: Any, noticed: Noticed | None = None) -> npt.NDArray[Any]:
         """Return some rows of a frame or an array as a table of numbers."""
-        return batch if self._tables is None else self._tables.transform(batch)
+        return batch if self._tables is None else self._tables.encode(batch, noticed)
 
     def _convert(self, batch: npt.NDArray[Any], images: npt.NDArray[np.float32]) -> None:
         """Turn some images into float32."""

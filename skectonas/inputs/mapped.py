@@ -31,7 +31,7 @@ class MappedImages:
     X : ndarray or sparse array
         A view of a `numpy.memmap`, see `mapping_of`; or a sparse array in the CSR format.
     encode : callable
-        Makes images of some rows of X, of one row like of any other.
+        Turns rows of X into images, each independently of the others.
     rows : ndarray of int or None, default=None
         Which rows of X the images are; None means all of them.
 

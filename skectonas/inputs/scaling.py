@@ -25,7 +25,7 @@ PIXEL_DEVIATION = 0.5
 see `benchmarks/choices_inputs.py`."""
 
 LARGEST_SCORE = 3.0
-N_KNOTS = 25  # a quarter of a standard deviation apart
+N_KNOTS = 25  # a quarter of a standard deviation apart, besides the two ends
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from typing import Any, Self
 
@@ -28,6 +28,7 @@ from skectonas.inputs.column_kinds import (
     text_of,
     zones_of,
 )
+from skectonas.inputs.likeness import SAMPLE
 
 MEASURED = {"numbers": "numbers", "durations": "time spans", "dates": "dates"}
 """Kinds of columns whose numbers are more than a code, and what they hold."""
@@ -158,6 +159,31 @@ class TableEncoder:
             of categories, but none of them is one; or if times have a zone other than UTC, and
             those in `fit` had none, or the other way round.
         """
+        noticed = Noticed()
+        table = self.encode(X, noticed)
+        noticed.warn()
+        return table
+
+    def encode(self, X: pd.DataFrame, noticed: Noticed | None) -> NDArray[np.float64]:
+        """Encode some rows of a frame as `transform` does, but without its warnings.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_samples, n_features)
+            A frame with the columns seen in `fit`.
+        noticed : Noticed or None
+            Takes note of what is unlike that in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_out)
+            The numbers.
+
+        Raises
+        ------
+        ValueError
+            As `transform`.
+        """
         labels = [_plain_label(label) for label in X.columns]
         if not _same(labels, self.labels_):
             raise ValueError(
@@ -172,20 +198,12 @@ class TableEncoder:
                 part[:] = X.iloc[:, first:last].to_numpy(np.float64)
                 columns = first + np.flatnonzero(np.isinf(part).any(axis=0))  # are refused
             for i in columns:
-                table[:, starts[i] : starts[i + 1]] = self._encoded(X, i)
+                column = X.iloc[:, i]
+                values = self.columns_[i].encode(column, labels[i])
+                table[:, starts[i] : starts[i + 1]] = values
+                if noticed is not None:
+                    noticed.look_at(i, labels[i], self.columns_[i], column, values)
         return table
-
-    def _encoded(self, X: pd.DataFrame, i: int) -> NDArray[np.float64]:
-        """Return a column as numbers, and warn if it is unlike that in `fit`."""
-        encoder, column, label = self.columns_[i], X.iloc[:, i], self.labels_[i]
-        values = encoder.encode(column, label)
-        if encoder.kind in MEASURED:
-            _warn_if_illegible(column, values, label, encoder.kind)
-        if isinstance(encoder, Categories):
-            _warn_if_unknown(column, values, label, encoder)
-        elif isinstance(encoder, Dates):
-            _warn_if_elsewhere(column, values, label, encoder)
-        return values
 
     @property
     def is_measured(self) -> NDArray[np.bool_]:
@@ -244,57 +262,116 @@ class TableEncoder:
         self.origin_ = np.repeat(np.arange(len(widths)), widths)
 
 
-def _warn_if_illegible(
-    column: pd.Series[Any], values: NDArray[np.float64], label: object, kind: str
-) -> None:
-    """Warn if a column has values, and all that came of them are missing ones."""
-    if not np.isnan(values).all():
-        return
-    given = _given(column)
-    if len(given) >= MANY:
-        warnings.warn(
-            f"Column {label!r}: expected {MEASURED[kind]} as in fit, got {len(given)} values "
-            f"none of which can be read as such, for example {given[0]!r}. They count as "
-            "missing.",
-            stacklevel=level_of_user(),
+class Noticed:
+    """What is unlike `fit` in a frame whose rows come in batches: only the last can tell."""
+
+    def __init__(self) -> None:
+        self._columns: dict[int, _Column] = {}
+
+    def look_at(
+        self,
+        i: int,
+        label: object,
+        encoder: ColumnEncoder,
+        column: pd.Series[Any],
+        values: NDArray[np.float64],
+    ) -> None:
+        """Look at some rows of a column.
+
+        Parameters
+        ----------
+        i : int
+            The position of the column.
+        label : object
+            Its name, for messages.
+        encoder : ColumnEncoder
+            What was learned of it.
+        column : Series of length n
+            The rows.
+        values : ndarray of shape (n, n_out)
+            The numbers that the encoder makes of them.
+        """
+        found = self._columns.setdefault(i, _Column(label, encoder))
+        if not found.is_known:
+            found.look_for_known(column, values)
+        if isinstance(encoder, Dates) and encoder.time_zone not in UTC:
+            found.look_for_zones(column, ~np.isnan(values[:, 0]))
+
+    def warn(self) -> None:
+        """Warn of each column that is unlike that in `fit`."""
+        for found in self._columns.values():
+            for remark in (found.on_unknown_values(), found.on_zones()):
+                if remark is not None:
+                    message = f"Column {found.label!r}: expected {remark}"
+                    warnings.warn(message, stacklevel=level_of_user())
+
+
+@dataclass
+class _Column:
+    """What has been seen of a column so far: values, unless one is known, and time zones."""
+
+    label: object
+    encoder: ColumnEncoder
+    is_known: bool = False
+    n_given: int = 0
+    example: Any = None
+    n_times: int = 0
+    zones: set[str | None] = field(default_factory=set)
+
+    def look_for_known(self, column: pd.Series[Any], values: NDArray[np.float64]) -> None:
+        """Look whether a value could be read or is a category of `fit`, or else count them."""
+        encoder = self.encoder
+        nulls: list[str] = []
+        if isinstance(encoder, Categories):
+            is_name = [text is not None for text in encoder.common]
+            is_name += [True] * bool(encoder.rare)
+            self.is_known = not any(is_name) or bool(values[:, is_name].any())
+            nulls = encoder.null_texts
+        else:
+            self.is_known = encoder.kind not in MEASURED or not np.isnan(values).all()
+        if self.is_known:
+            return
+        given = [value for value in _given(column) if not nulls or text_of(value) not in nulls]
+        if given and not self.n_given:
+            self.example = given[0]
+        self.n_given += len(given)
+
+    def look_for_zones(self, column: pd.Series[Any], legible: NDArray[np.bool_]) -> None:
+        """Look at the time zones of the first dates that can be read, as in `fit`."""
+        legible = legible & (legible.cumsum() <= SAMPLE - self.n_times)
+        self.n_times += int(legible.sum())
+        self.zones |= zones_of(column, legible)
+
+    def on_unknown_values(self) -> str | None:
+        """Return what to say if there are many values, and none of them is known."""
+        if self.is_known or self.n_given < MANY:
+            return None
+        if isinstance(self.encoder, Categories):
+            known = (*self.encoder.common, *self.encoder.rare)
+            name = next(text for text in known if text is not None)
+            return (
+                f"categories as in fit, for example {name!r}, got {self.n_given} values none "
+                f"of which is among them, for example {text_of(self.example)!r}. They count "
+                "as unknown."
+            )
+        return (
+            f"{MEASURED[self.encoder.kind]} as in fit, got {self.n_given} values none of which "
+            f"can be read as such, for example {self.example!r}. They count as missing."
         )
 
-
-def _warn_if_unknown(
-    column: pd.Series[Any], values: NDArray[np.float64], label: object, encoder: Categories
-) -> None:
-    """Warn if a column has values, and none of them is a category of `fit`."""
-    names = [text for text in (*encoder.common, *encoder.rare) if text is not None]
-    is_name = [text is not None for text in encoder.common] + [True] * bool(encoder.rare)
-    if not names or values[:, is_name].any():
-        return
-    given = [value for value in _given(column) if text_of(value) not in encoder.null_texts]
-    if len(given) >= MANY:
-        warnings.warn(
-            f"Column {label!r}: expected categories as in fit, for example {names[0]!r}, got "
-            f"{len(given)} values none of which is among them, for example "
-            f"{text_of(given[0])!r}. They count as unknown.",
-            stacklevel=level_of_user(),
-        )
-
-
-def _warn_if_elsewhere(
-    column: pd.Series[Any], values: NDArray[np.float64], label: object, encoder: Dates
-) -> None:
-    """Warn if times have a zone, and those in `fit` had none, or the other way round."""
-    if encoder.time_zone in UTC:
-        return
-    zones = zones_of(column, ~np.isnan(values[:, 0]))
-    others = zones - {None, *UTC} if encoder.time_zone is None else zones & {None}
-    if others:
+    def on_zones(self) -> str | None:
+        """Return what to say if only the times in `fit`, or only these, have a zone."""
+        zone = getattr(self.encoder, "time_zone", None)
+        others = self.zones - {None, *UTC} if zone is None else self.zones & {None}
+        if not others:
+            return None
         expected, got = (
             "without a time zone" if zone is None else f"in the time zone {zone}"
-            for zone in (encoder.time_zone, min(others, key=str))
+            for zone in (zone, min(others, key=str))
         )
-        warnings.warn(
-            f"Column {label!r}: expected times {expected} as in fit, got times {got}. Those "
-            "without a zone count as UTC: give both alike.",
-            stacklevel=level_of_user(),
+        return (
+            f"times {expected} as in fit, got times {got}. Those without a zone count as UTC: "
+            "give both alike."
         )
 
 

@@ -62,7 +62,7 @@ Train: TypeAlias = Callable[..., list[list[Candidate]]]
 """A function that trains groups, such as `_train_alone`."""
 
 FEWEST_THREADS = 16
-"""So many threads are started if asked for, even if there are fewer processors."""
+"""Up to this many threads are started on request, even on fewer processors."""
 
 
 class FusedTrainer:
@@ -84,8 +84,8 @@ class FusedTrainer:
     scorer : callable
         Maps the probabilities of the validation rows to a score.
     averaging : int, default=1
-        Number of snapshots of the weights during the last epoch whose mean is evaluated and
-        returned: see `skectonas.training.snapshot_steps`.
+        Maximum number of snapshots of the weights during the last epoch. Their mean is
+        evaluated and returned, see `skectonas.training.snapshot_steps`.
     n_jobs : int or None, default=None
         Number of workers that train in parallel, as in scikit-learn. Each computes in one
         thread. The results are bitwise the same for every number of workers.

@@ -33,7 +33,7 @@ SMALLEST_WARM_UP = 0.1
 """The share of the budget that the warm-up may take, whatever is reserved for the end."""
 
 WARM_UP_SHARE, FINAL_SHARE = 0.5, 0.7
-"""How much of the time that is left the warm-up, and the final training, are planned for. The
+"""Shares of the remaining time that the warm-up and the final training are planned for. The
 machine may become slower meanwhile, and a training that is cut off is lost."""
 
 
@@ -75,7 +75,7 @@ class Search:
 
     def initial_state(
         self,
-        start: Candidate | Topology | Sequence[Topology],
+        start: Candidate | Sequence[Topology],
         ledger: Ledger,
         incumbent: Candidate | None = None,
         reference: Ancestor | None = None,
@@ -84,7 +84,7 @@ class Search:
 
         Parameters
         ----------
-        start : Candidate, Topology or sequence of Topology
+        start : Candidate or sequence of Topology
             What the warm-up trains. A candidate keeps its weights, and the search counts on
             from its id and generation. Of several topologies, the best become parents.
         ledger : Ledger
@@ -103,8 +103,7 @@ class Search:
         if isinstance(start, Candidate):
             starts = [start]
         else:
-            topologies = [start] if isinstance(start, Topology) else start
-            starts = [self._start(i, topology) for i, topology in enumerate(topologies)]
+            starts = [self._start(i, topology) for i, topology in enumerate(start)]
         best = starts[0]
         if incumbent is not None and self.final is None:
             # One that was trained on all rows cannot be beaten on those that are held out.

@@ -30,7 +30,7 @@ def is_better_trained(candidate: Candidate, before: Candidate, has_seen_all: boo
     Parameters
     ----------
     candidate, before : Candidate
-        It after and before the training.
+        The candidate after and before the training.
     has_seen_all : bool
         Whether the training was on all rows, and what came before it was not.
     """

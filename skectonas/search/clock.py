@@ -11,7 +11,7 @@ TIMED_SECONDS = 0.05
 """Length of a timing from which on it tells the time of a batch."""
 
 LEAST_TIMINGS = 10
-"""So many timings have to fit into the time that is left, or there is no further one."""
+"""Another timing is made only if this many fit into the time left."""
 
 TIMED_EPOCHS = 10
 """Length of a last timing, for trainings that have more to set up than to do in an epoch."""

@@ -12,7 +12,7 @@ from skectonas.search.settings import Settings
 from skectonas.search.state import SearchState
 
 MOST_FOR_THE_END = 0.9
-"""Share of the final training of a search without a budget that has ended early."""
+"""Largest share of the final training if a search without a budget ends early."""
 
 
 @dataclass(frozen=True)

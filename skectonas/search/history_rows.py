@@ -8,7 +8,7 @@ from skectonas.search.ledger import ROUNDING
 
 
 def of_last_fit(history: pd.DataFrame) -> pd.DataFrame:
-    """Leave out what was before the last warm start: scores of other rows, perhaps."""
+    """Return the rows of the last fit. Earlier scores may be those of other data."""
     begun = history["candidate"][history["morphism"] == "warm start"]
     first = 0 if begun.empty else int((history["candidate"] == begun.iloc[-1]).argmax())
     chosen: pd.DataFrame = history.iloc[first:]

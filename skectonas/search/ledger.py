@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, fields, replace
 
 import pandas as pd
 
-PHASES = ("warm-up", "recovery", "phase 1", "phase 2", "control", "final")
-
 ROUNDING = 1e-9
 """Epochs, far below one batch, by which sums of them may differ, and a product such as
 0.29 * 100 may be too small."""

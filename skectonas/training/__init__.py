@@ -2,8 +2,8 @@
 
 `plain` has the `Trainer` protocol and the plain loop that every other trainer must equal.
 `data` has the rows and the order of the batches, `holdout` the split into training and
-validation rows, `scoring` the score of a prediction, and `defaults` the parameters that are
-left to a rule.
+validation rows, `recipe` the learning rate and the changes of the images, `scoring` the score
+of a prediction, and `defaults` the parameters that are left to a rule.
 """
 
 from skectonas.training.data import BatchOrder, Rows, TrainingData

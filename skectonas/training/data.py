@@ -119,8 +119,8 @@ class TrainingData:
         The two sides of the split.
     scaling : PixelScaling, default=UNSCALED
         What a network sees of the pixels.
-    batch_size : int
-        Rows of a batch, at the most.
+    batch_size : int, default=32
+        Maximum number of rows in a batch.
     """
 
     train: Rows
@@ -174,7 +174,7 @@ class BatchOrder:
     n_rows : int
         Rows of the training data.
     batch_size : int
-        Rows of a batch, at the most.
+        Maximum number of rows in a batch.
     n_steps : int
         Batches; a longer order begins with the shorter one of the same key.
     key : sequence of int

@@ -18,8 +18,9 @@ ERASED_SHARE = 0.4
 """Side of the square that is erased in these images, as a share of their shorter side."""
 
 FEWEST_EPOCHS_TO_ERASE, MOST_IMAGES_TO_ERASE = 100, 10_000
-"""Squares are erased from so many epochs of the final training on, and of at most so many
-images. With fewer epochs or more images a network overfits less, and squares cost accuracy."""
+"""Squares are erased if the final training has at least this many epochs and there are at most
+this many images. With fewer epochs or more images a network overfits less, and squares cost
+accuracy."""
 
 MOMENTUM = {"momentum": 0.9, "nesterov": True}
 

@@ -197,8 +197,8 @@ class PlainTrainer:
     scorer : callable
         Takes the probabilities of the validation rows and returns a score.
     averaging : int, default=1
-        Number of snapshots of the weights during the last epoch. Their mean is evaluated and
-        returned, see `snapshot_steps`.
+        Maximum number of snapshots of the weights during the last epoch. Their mean is
+        evaluated and returned, see `snapshot_steps`.
     """
 
     def __init__(

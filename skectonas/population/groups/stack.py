@@ -110,12 +110,12 @@ class Stack:
         for name, block in self.blocks.items():
             taken.blocks[name].view(target).copy_(block.view(source)[list(keep)])
 
-    def weights_of(self, member: int, source: Tensor | None = None) -> dict[str, Tensor]:
+    def weights_of(self, member: int, source: Tensor) -> dict[str, Tensor]:
         """Return views of the trained weights of a member, without padding.
 
-        They are those of `source`, a tensor in the layout of `flat`, by default `flat`.
+        They are those of `source`, a tensor in the layout of `flat`.
         """
-        views = self.views if source is None else self.views_of(source)
+        views = self.views_of(source)
         return {
             name: views[name][member][corner(shape)]
             for name, shape in self.members[member].weight_shapes.items()

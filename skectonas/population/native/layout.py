@@ -12,8 +12,7 @@ from torch import Tensor
 from skectonas.topology import Topology, ceil_div
 
 VALUES_OF_LINE = 16
-"""Values that every weight, and every line of a matrix, begins with a multiple of: the largest
-vectors, and a cache line."""
+"""Alignment of weights and matrix lines, in values: the largest vector, and a cache line."""
 
 PAGE = 256
 """Lines of a multiple of this length would share the sets of a cache."""

@@ -34,7 +34,7 @@ class Native:
     variants : tuple of str
         The variants that this processor can run, best first.
     problem : str
-        Why there are none; empty if there are.
+        Why no variant can be used, or empty.
     """
 
     library: ctypes.CDLL | None
@@ -134,7 +134,7 @@ def choose_engine() -> Engine:
     Raises
     ------
     ValueError
-        If the variable names an engine that there is not.
+        If the variable names an unknown engine.
     """
     wanted = os.environ.get(VARIABLE, "")
     return named_engine(wanted) if wanted else _best_engine()
@@ -180,7 +180,7 @@ def engine_in_use() -> str:
     Raises
     ------
     ValueError
-        If the environment variable names an engine that there is not.
+        If the environment variable names an unknown engine.
 
     Examples
     --------

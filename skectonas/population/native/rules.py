@@ -1,4 +1,4 @@
-"""Optimisers of the native library, and those of torch for what it does not have."""
+"""Optimisers as the native library knows them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from inspect import signature
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from skectonas.population.native.session import ADAM, MOMENTUM, PLAIN, STORE, Rule
 from skectonas.training import OptimizerSpec
@@ -69,28 +68,3 @@ def _rule_of_sgd(settings: dict[str, Any]) -> Rule:
         # torch ignores the dampening if there is no momentum.
         dampening=settings["dampening"] if momentum else 0.0,
     )
-
-
-class TorchOptimizer:
-    """An optimiser of torch for the weights of all candidates, which lie in one tensor.
-
-    Parameters
-    ----------
-    spec : OptimizerSpec
-        The optimiser; it updates each weight independently of the others.
-    flat : Tensor of shape (n,)
-        The weights; they are updated in place.
-    gradient : Tensor of shape (n,)
-        Their gradients.
-    """
-
-    def __init__(self, spec: OptimizerSpec, flat: Tensor, gradient: Tensor) -> None:
-        parameter = torch.nn.Parameter(flat)
-        parameter.grad = gradient
-        self._optimizer = spec([parameter])
-
-    def step(self, rate: float) -> None:
-        """Update the weights, with this learning rate."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        self._optimizer.step()

@@ -24,6 +24,8 @@ Array: TypeAlias = NDArray[Any]
 PIXEL_TYPES = (torch.uint8, torch.float32, torch.float64)
 """Types of pixels that the library reads, in the order of their numbers in interface.h."""
 
+LACKS_MEMORY = "not enough memory to train the networks of a round"
+
 SECONDS_BETWEEN_SIGNALS = 0.05
 """How often Python can handle Ctrl-C while the library computes."""
 
@@ -340,7 +342,7 @@ class Session(AbstractContextManager["Session"]):
         if lacks_thread.value:
             raise RuntimeError("no thread can be started to train the networks")
         if not self._handle:
-            raise MemoryError("not enough memory to train the networks of a round")
+            raise MemoryError(LACKS_MEMORY)
 
     def _network(self, member: Member) -> _Network:
         integers = _integers_of(member.layout)
@@ -404,13 +406,13 @@ class Session(AbstractContextManager["Session"]):
         """Run a part, which reads some objects."""
         self._alive_in_part = list(read)
         if not self._library.skectonas_begin(self._handle, ctypes.byref(part)):
-            raise MemoryError("not enough memory to train the networks of a round")
+            raise MemoryError(LACKS_MEMORY)
         done = 0
         while not done:
             self._check()
             done = self._library.skectonas_wait(self._handle, SECONDS_BETWEEN_SIGNALS)
         if done > 1:
-            raise MemoryError("not enough memory to train the networks of a round")
+            raise MemoryError(LACKS_MEMORY)
 
     def __exit__(
         self,

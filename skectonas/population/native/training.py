@@ -15,7 +15,7 @@ from skectonas.network import dtype_of
 from skectonas.population.groups.group_training import TrainingSetup, epoch_ends
 from skectonas.population.native.layout import Layout
 from skectonas.population.native.library import Engine
-from skectonas.population.native.rules import TorchOptimizer, rule_of
+from skectonas.population.native.rules import rule_of
 from skectonas.population.native.session import (
     PIXEL_TYPES,
     STORE,
@@ -24,6 +24,7 @@ from skectonas.population.native.session import (
     Settings,
     Source,
 )
+from skectonas.population.run.optimizer import StackOptimizer
 from skectonas.topology import Topology, norm_name
 from skectonas.training import Key, Recipe, Rows, TrainingData, snapshot_steps
 
@@ -128,11 +129,9 @@ class _Training:
             layout.fill(self._flat[part], candidate.weights)
         self._evaluations: list[list[Evaluation]] = [[] for _ in candidates]
         # The library stores the gradients of a step if it does not have the optimiser.
-        self._optimizer: TorchOptimizer | None = None
-        self._max_steps: int | None = None
+        self._optimizer: StackOptimizer | None = None
         if stores:
-            self._optimizer = TorchOptimizer(setup.optimizer, self._flat, self._gradient)
-            self._max_steps = 1
+            self._optimizer = StackOptimizer(setup.optimizer, self._flat, self._gradient)
         # The library reads images of all sources as pixels of this type.
         self._pixels = pixel_type(data.train, data.validation)
         self._calibration = data.calibration.to(self._pixels).contiguous()
@@ -195,7 +194,8 @@ class _Training:
         weights = torch.ones(len(rows), dtype=torch.float64)
         if data.train.weights is not None:
             weights = data.train.weights_of(rows).to(torch.float64)
-        own = sources(data.train, rows, weights / batch, self._pixels, batch, self._max_steps)
+        by_step = self._optimizer is not None
+        own = sources(data.train, rows, weights / batch, self._pixels, batch, by_step)
         for source in own:
             first, begin = begin, begin + len(source.labels) // batch
             shares = self._shares[np.arange(first, begin) % self._per_epoch]
@@ -244,7 +244,7 @@ class _Training:
             loss, score = float("inf"), float("-inf")
             if network.is_finite:
                 loss, score = network.validation_loss, self._setup.scorer(own)
-            if math.isnan(score):
+            if not math.isfinite(score):
                 score = float("-inf")
             evaluation = Evaluation(network.loss / step_of_epoch, loss, score)
             self._evaluations[i].append(evaluation)
@@ -290,7 +290,7 @@ def sources(
     weights: Tensor,
     pixels: torch.dtype,
     unit: int,
-    max_units: int | None = None,
+    one_unit: bool = False,
 ) -> Iterator[Source]:
     """Yield some rows as the library reads them, in pieces if they have to be copied.
 
@@ -306,8 +306,8 @@ def sources(
         The type of the pixels.
     unit : int
         The number of rows of a piece is a multiple of this.
-    max_units : int or None, default=None
-        The maximum number of these.
+    one_unit : bool, default=False
+        Whether it is this number.
 
     Yields
     ------
@@ -317,8 +317,8 @@ def sources(
     order = torch.arange(len(rows)) if order is None else order
     in_place = _in_place(rows, pixels)
     size = len(order) if in_place is not None else copied_rows(rows, pixels, unit)
-    if max_units is not None:
-        size = min(size, max_units * unit)
+    if one_unit:
+        size = unit
     for own, own_weights in zip(order.split(size), weights.split(size), strict=True):
         labels = rows.labels_of(own)
         if in_place is not None:

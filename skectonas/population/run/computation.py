@@ -11,7 +11,7 @@ from skectonas.population.groups.stack import Stack
 from skectonas.population.run.batches import Batch
 from skectonas.population.run.graph import runner_on
 from skectonas.population.run.losses import losses
-from skectonas.population.run.optimizer import StackOptimizer
+from skectonas.population.run.optimizer import StackOptimizer, fused
 from skectonas.training import OptimizerSpec
 
 
@@ -82,7 +82,8 @@ class _RunningStack:
 
     def __init__(self, stack: Stack, spec: OptimizerSpec) -> None:
         self.stack, self._spec = stack, spec
-        self.optimizer = StackOptimizer(spec, list(stack.views.values()))
+        weights = list(stack.views.values())
+        self.optimizer = StackOptimizer(fused(spec, stack.flat.device), weights)
         self.losses = stack.flat.new_zeros(len(stack))
         self._run = runner_on(stack.flat.device)
 

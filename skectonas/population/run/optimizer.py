@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -31,6 +32,14 @@ FUSED = frozenset({torch.optim.Adagrad, torch.optim.Adam, torch.optim.AdamW, tor
 
 IMPLEMENTATIONS = ("foreach", "fused", "capturable", "differentiable")
 """Settings that choose the implementation; those of the user are kept."""
+
+
+def fused(spec: OptimizerSpec, device: torch.device) -> OptimizerSpec:
+    """Return an optimiser with its fused kernel on a CPU, unless the user chose another."""
+    is_free = not any(name in spec.settings for name in IMPLEMENTATIONS)
+    if is_free and device.type == "cpu" and spec.cls in FUSED:
+        return replace(spec, settings={**spec.settings, "fused": True})
+    return spec
 
 
 def is_stackable(spec: OptimizerSpec) -> bool:
@@ -78,11 +87,7 @@ class StackOptimizer:
         self.parameters = [torch.nn.Parameter(tensor) for tensor in tensors]
         if gradient is not None:
             self.parameters[0].grad = gradient
-        settings = dict(spec.settings)
-        is_free = not any(name in settings for name in IMPLEMENTATIONS)
-        if is_free and tensors[0].device.type == "cpu" and spec.cls in FUSED:
-            settings["fused"] = True
-        self._optimizer = spec.cls(self.parameters, **settings)
+        self._optimizer = spec(self.parameters)
 
     def step(self, rate: float) -> None:
         """Update the weights, with this learning rate."""

@@ -81,7 +81,7 @@ class Shared(Generic[T]):
 
 
 def value_of(handle: Any) -> Any:
-    """Return the value of what a task got of a `Shared`.
+    """Return the value behind the handle that a task received.
 
     If only one worker of Dask is left, joblib runs tasks in this process. Nobody has turned the
     future into what it stands for then.
