@@ -136,10 +136,10 @@ def main(dist: Path, folder: Path, tests: Sequence[str]) -> None:
     python = environment(folder / "venv", pure)
     try_wheel(python, folder / "venv", "torch (the native library was not built", folder)
 
-    copy = folder / "copy"
-    shutil.copytree(ROOT / "tests", copy / "tests")
-    shutil.copy(ROOT / "pyproject.toml", copy)
     if tests:
+        copy = folder / "copy"
+        shutil.copytree(ROOT / "tests", copy / "tests")
+        shutil.copy(ROOT / "pyproject.toml", copy)
         command = (sys.executable, "-m", "pytest", "-q", "-n", 2)
         print(run(*command, "--hypothesis-profile", "brief", *tests, folder=copy))
 

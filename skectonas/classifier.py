@@ -81,8 +81,8 @@ class ECToNASClassifier(
     Parameters
     ----------
     alpha : float, default=1.0
-        Greediness, from 0 to 1. With 1, size does not count. With a lower value, a
-        network that is smaller than its parent may have a lower score (Eq. 2 of the paper).
+        Greediness, from 0 to 1. With 1, size decides between equals only. With a lower value,
+        a network that is smaller than its parent may have a lower score (Eq. 2 of the paper).
     budget : float or None, default=1000
         Number of epochs to train, over all candidates together. It is never exceeded. The trial
         described in the notes is included, and takes up to a quarter of it, or 125 epochs if
@@ -498,7 +498,7 @@ class ECToNASClassifier(
             Labels of groups of rows that belong together, such as the rows of one patient. All
             rows of a group are trained on, or all are held out to score the candidates. There
             must be at least two groups, and each class must be in two of them. The part that is
-            held out is then only about `validation_fraction`, and at least about a twentieth.
+            held out is then only about `validation_fraction`, and hardly less than a twentieth.
 
         Returns
         -------

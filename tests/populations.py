@@ -28,8 +28,8 @@ ENGINES = (TORCH, *load(LIBRARY).variants)
 KINDS = ENGINES[:2]
 """One of each kind: torch, and the best variant of the library if there is one."""
 
-if IS_BRIEF:  # the library does not depend on other packages, and most fits train with it
-    ENGINES = KINDS = ENGINES[:1]
+if IS_BRIEF:  # variants do not depend on other packages
+    ENGINES = KINDS
 
 
 def candidate(index: int, topology: Topology, dtype: torch.dtype = torch.float64) -> Candidate:

@@ -490,8 +490,19 @@ def test_sizes_have_ticks_that_people_read(high: int, found: Any) -> None:
     assert not any(a.overlaps(b) for a, b in pairwise(boxes))
 
 
+def pictures() -> dict[str, Any]:
+    """Return what the script that draws the documents' pictures defines."""
+    return runpy.run_path(str(Path(__file__).parents[1] / "docs" / "pictures.py"))
+
+
+def test_the_rooms_of_the_package_are_drawn() -> None:
+    figure = pictures()["house"]()
+    draw(figure)
+    assert {"classifier", "search/", "topology"} < {t.get_text() for t in figure.axes[0].texts}
+
+
 def test_headings_of_brackets_keep_apart() -> None:
-    drawn = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "pictures.py"))
+    drawn = pictures()
     met = [
         ("identity", 1, phase, round_, 0, candidate, candidate == 0)
         for phase in ("phase 1", "phase 2")

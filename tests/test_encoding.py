@@ -281,7 +281,7 @@ def test_tables_on_another_scale(seen: np.ndarray, later: np.ndarray) -> None:
     for column_scaling in ("quantile", "piecewise", "minmax"):
         encoder = InputEncoder(column_scaling=column_scaling).fit(seen)
         for X in (later, pd.DataFrame(later)):
-            with pytest.warns(UserWarning, match=r"X has most values in column \d .*another"):
+            with pytest.warns(UserWarning, match=r"X has most values of column \d .*another"):
                 encoder.warn_if_scaled_differently(X)
         assert_silent(encoder, seen)
         assert_silent(encoder, seen[:20])
@@ -297,7 +297,7 @@ def test_a_grid_over_heavy_tails_is_on_the_same_scale() -> None:
     with pytest.warns(UserWarning, match="another way") as caught:
         encoder.warn_if_scaled_differently(wider)
     told = re.search(
-        r"most values in column 0 from (\S+) to (\S+), .* from (\S+) to (\S+):",
+        r"most values of column 0 from (\S+) to (\S+), .* from (\S+) to (\S+):",
         str(caught[0].message),
     )
     assert told is not None
@@ -305,6 +305,15 @@ def test_a_grid_over_heavy_tails_is_on_the_same_scale() -> None:
     np.testing.assert_allclose(ranges[:2], wider[[5, 94], 0], rtol=1e-4)
     within = (seen[:, 0] > ranges[2]) & (seen[:, 0] < ranges[3])
     assert 0.8 < within.mean() < 0.98
+
+
+@pytest.mark.parametrize("factor", [1 / 50, 50])
+def test_skewed_columns_on_another_scale(factor: float) -> None:
+    draw = np.random.default_rng(0).lognormal
+    encoder = InputEncoder().fit(draw(sigma=2, size=(4000, 3)))
+    assert_silent(encoder, draw(sigma=2, size=(100, 3)))
+    with pytest.warns(UserWarning, match="another way"):
+        encoder.warn_if_scaled_differently(factor * draw(sigma=2, size=(100, 3)))
 
 
 SORTED = {

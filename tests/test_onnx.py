@@ -13,14 +13,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from helpers import census, examples, not_if_brief, quick, rows_of_all_kinds
-from hypothesis import given
+from helpers import census, examples, quick, rows_of_all_kinds
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from test_network import random_weights, topologies
 
 import skectonas
-from skectonas import ECToNASClassifier, Topology
+from skectonas import ConvCell, Dense, ECToNASClassifier, Topology
 from skectonas.export.conversions import metadata_of
 from skectonas.inputs.encoder import InputEncoder
 from skectonas.network import build
@@ -83,9 +83,9 @@ def test_columns_of_every_kind(column_scaling: Any, tmp_path: Path) -> None:
         np.testing.assert_allclose(found, logits_of(clf, rows), 1e-5, 1e-5)
 
 
-@not_if_brief
+@example(Topology((7, 5, 2), [ConvCell(3, "max"), ConvCell(2, None)], [Dense(4)], 3), 0)
 @given(topologies(), st.integers(0, 1000))
-@examples(8)
+@examples(7)
 def test_any_topology_is_the_same(
     tmp_path_factory: pytest.TempPathFactory, topology: Topology, seed: int
 ) -> None:

@@ -237,7 +237,7 @@ def test_parameters_of_other_versions_are_told(saved: bytes, tmp_path: Path) -> 
     assert loaded.time_limit is None
     missing, unknown = (str(warning.message) for warning in told)
     assert "holds no value for the parameters ['time_limit']: they have" in missing
-    assert "does not know, and leaves them out: ['of_later']" in unknown
+    assert "does not know and that are left out: ['of_later']" in unknown
 
 
 @pytest.mark.parametrize("action", ["save", "load"])

@@ -109,7 +109,7 @@ def load(cls: type[Estimator], path: str | os.PathLike[str]) -> Estimator:
         "holds no value for the parameters {}: they have their defaults": (
             [name for name in cls._get_param_names() if name not in known]
         ),
-        "holds parameters that this version does not know, and leaves them out: {}": (
+        "has parameters that this version does not know and that are left out: {}": (
             [name for name in parameters if name not in known]
         ),
     }

@@ -198,17 +198,23 @@ def _check_frame(estimator: BaseEstimator, X: pd.DataFrame, reset: bool) -> Data
 def _in_native_order(X: pd.DataFrame) -> pd.DataFrame:
     """Return a frame in the byte order of the machine: pandas takes no rows of others."""
     dtypes = X.dtypes
-    kinds = set(dtypes)
     natives = {
         kind: kind.newbyteorder("=")
-        for kind in kinds
+        for kind in set(dtypes)
         if isinstance(kind, np.dtype) and not kind.isnative
     }
     if not natives:
         return X
-    if len(kinds) == 1:  # one by one, many columns would take seconds
-        return X.astype(next(iter(natives.values())))
-    return X.astype({name: natives[kind] for name, kind in dtypes.items() if kind in natives})
+    # One by one, many columns would take seconds.
+    places: dict[Any, list[int]] = {}
+    for place, kind in enumerate(dtypes):
+        places.setdefault(natives.get(kind), []).append(place)
+    parts = [
+        X.iloc[:, own] if native is None else X.iloc[:, own].astype(native)
+        for native, own in places.items()
+    ]
+    order = np.argsort(np.concatenate(list(places.values())))
+    return pd.concat(parts, axis=1).iloc[:, order]
 
 
 def _seems_to_hold_pixels(X: pd.DataFrame, image_shape: tuple[int, ...] | None) -> bool:

@@ -521,7 +521,7 @@ def _kinds_in(column: Column, label: object) -> set[type]:
     values = column.dropna().to_numpy(dtype=object)
     examples = dict(zip(map(type, values), values, strict=True))
     for kind in sorted(examples, key=str):
-        advice = _why_not(kind, examples[kind], label)
+        advice = _why_not(kind, examples[kind])
         if advice is not None:
             raise ValueError(
                 f"Column {label!r} (dtype {dtype}) holds values of type {kind.__name__}, "
@@ -541,7 +541,7 @@ def _refuse_infinite(numbers_: NDArray[np.float64], column: Column, label: objec
         )
 
 
-def _why_not(kind: type, example: object, label: object) -> str | None:
+def _why_not(kind: type, example: object) -> str | None:
     """Return what to do with values of a type that cannot be encoded, or None if they can."""
     for types, advice in (
         (_COMPLEX, _COMPLEX_ADVICE),
@@ -553,7 +553,7 @@ def _why_not(kind: type, example: object, label: object) -> str | None:
     if issubclass(kind, (*_PLAIN, bytes, enum.Enum)):
         return None
     if isinstance(example, np.ndarray) and example.ndim > 1:
-        return f"if they are images, give numpy.stack(X[{label!r}])"
+        return "if they are images, make one array of them with numpy.stack"
     if issubclass(kind, (*_NESTED, Collection)):
         return _NESTED_ADVICE
     # Such a text is another one in every process.

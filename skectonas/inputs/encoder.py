@@ -220,7 +220,7 @@ class InputEncoder:
         UserWarning
             As `transform`, after the last rows: warnings are about all of X.
         """
-        noticed = Noticed()
+        X, noticed = _as_data(X), Noticed()
         for batch in batches_of(X, width=math.prod(self.image_shape_)):
             yield self._images(batch, None, noticed)
         noticed.warn()
@@ -354,8 +354,8 @@ class InputEncoder:
         # A grid over the range of heavy tails has the same ends, but a far wider bulk.
         whole = highest / 2 - lowest / 2
         strange &= (
-            (lowest / 2 - smallest / 2 > whole)
-            | (largest / 2 - highest / 2 > whole)
+            (lowest / 2 - smallest / 2 > whole / 8)
+            | (largest / 2 - highest / 2 > whole / 8)
             | (largest / 2 - smallest / 2 < whole / 8)
         )
         strange |= (middle < lowest) | (middle > highest)
@@ -365,7 +365,7 @@ class InputEncoder:
             return None
         i = int(np.flatnonzero(strange)[0])
         own = float(low[i]), float(high[i])
-        return f"most values in column {i}", *own, float(begin[i]), float(end[i])
+        return f"most values of column {i}", *own, float(begin[i]), float(end[i])
 
     def _checked(self, X: Data) -> Data:
         """Return X as a frame or an array, whatever `fit` saw, if it is like that."""

@@ -307,7 +307,7 @@ def sources(
     unit : int
         The number of rows of a piece is a multiple of this.
     one_unit : bool, default=False
-        Whether it is this number.
+        Whether each piece has one unit.
 
     Yields
     ------
