@@ -215,7 +215,7 @@ def test_the_size_of_the_parts_does_not_matter(kind: str, monkeypatch: Any) -> N
         (TABLE.astype(np.float32), {"scoring": lambda clf, X, y: (clf.predict(X) == y).mean()}),
     ],
 )
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", [False, pytest.param(True, marks=not_if_brief)])
 def test_a_memory_map_gives_the_same_bits(
     X: np.ndarray, settings: Any, weighted: bool, tmp_path: Path
 ) -> None:

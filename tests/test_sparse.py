@@ -233,8 +233,9 @@ def test_other_rows_later() -> None:
 
 def test_a_single_row_is_no_table() -> None:
     X = sparse.csr_array(DENSE)
-    row = X[0]
-    if len(row.shape) != 1:
+    try:
+        row = X[0]
+    except NotImplementedError:
         pytest.skip("this scipy has no sparse arrays of one dimension")
     clf = quick(2, warmup_epochs=1).fit(X, LABELS)
     message = (

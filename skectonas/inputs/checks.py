@@ -205,16 +205,23 @@ def _in_native_order(X: pd.DataFrame) -> pd.DataFrame:
     }
     if not natives:
         return X
-    # One by one, many columns would take seconds.
     places: dict[Any, list[int]] = {}
     for place, kind in enumerate(dtypes):
         places.setdefault(natives.get(kind), []).append(place)
-    parts = [
-        X.iloc[:, own] if native is None else X.iloc[:, own].astype(native)
-        for native, own in places.items()
-    ]
+    # Not by `astype`, which would take seconds for many columns of several dtypes.
+    parts = []
+    for native, own in places.items():
+        if native is None:
+            parts.append(X.iloc[:, own])
+            continue
+        values = np.empty((len(X), len(own)), native, order="F")
+        for column, place in enumerate(own):
+            values[:, column] = X.iloc[:, place]
+        parts.append(pd.DataFrame(values, X.index, X.columns[own]))
     order = np.argsort(np.concatenate(list(places.values())))
-    return pd.concat(parts, axis=1).iloc[:, order]
+    whole: pd.DataFrame = pd.concat(parts, axis=1).iloc[:, order]
+    whole.attrs = X.attrs
+    return whole
 
 
 def _seems_to_hold_pixels(X: pd.DataFrame, image_shape: tuple[int, ...] | None) -> bool:
