@@ -198,30 +198,17 @@ def _check_frame(estimator: BaseEstimator, X: pd.DataFrame, reset: bool) -> Data
 def _in_native_order(X: pd.DataFrame) -> pd.DataFrame:
     """Return a frame in the byte order of the machine: pandas takes no rows of others."""
     dtypes = X.dtypes
+    kinds = set(dtypes)
     natives = {
         kind: kind.newbyteorder("=")
-        for kind in set(dtypes)
+        for kind in kinds
         if isinstance(kind, np.dtype) and not kind.isnative
     }
     if not natives:
         return X
-    places: dict[Any, list[int]] = {}
-    for place, kind in enumerate(dtypes):
-        places.setdefault(natives.get(kind), []).append(place)
-    # Not by `astype`, which would take seconds for many columns of several dtypes.
-    parts = []
-    for native, own in places.items():
-        if native is None:
-            parts.append(X.iloc[:, own])
-            continue
-        values = np.empty((len(X), len(own)), native, order="F")
-        for column, place in enumerate(own):
-            values[:, column] = X.iloc[:, place]
-        parts.append(pd.DataFrame(values, X.index, X.columns[own]))
-    order = np.argsort(np.concatenate(list(places.values())))
-    whole: pd.DataFrame = pd.concat(parts, axis=1).iloc[:, order]
-    whole.attrs = X.attrs
-    return whole
+    if len(kinds) == 1:  # at once: pandas converts one column after the other by name
+        return X.astype(next(iter(natives.values())))
+    return X.astype({name: natives[kind] for name, kind in dtypes.items() if kind in natives})
 
 
 def _seems_to_hold_pixels(X: pd.DataFrame, image_shape: tuple[int, ...] | None) -> bool:

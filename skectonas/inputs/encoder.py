@@ -365,7 +365,7 @@ class InputEncoder:
             return None
         i = int(np.flatnonzero(strange)[0])
         own = float(low[i]), float(high[i])
-        return f"most values of column {i}", *own, float(begin[i]), float(end[i])
+        return f"values in column {i}, most of them", *own, float(begin[i]), float(end[i])
 
     def _checked(self, X: Data) -> Data:
         """Return X as a frame or an array, whatever `fit` saw, if it is like that."""
