@@ -75,9 +75,9 @@ def changed_from(weights: Weights, topology: Topology, cell: int) -> dict[str, T
     return {k: weights[k] if k.startswith(same) else value for k, value in other.items()}
 
 
-def assert_close(found: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
+def assert_close(found: Tensor, expected: Tensor, dtype: torch.dtype, times: float = 1) -> None:
     assert found.dtype == dtype
-    scale = expected.abs().max().item()
+    scale = expected.abs().max().item() * times
     atol = scale * {torch.float64: 1e-10, torch.float32: 1e-4}[dtype]
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=atol)
 
@@ -203,13 +203,13 @@ def assert_reconnected(
     """Compare the result of `reconnect` with that of the plain one.
 
     Where the images hardly vary, rounding moves the weights a hundred times as much as it moves
-    the outputs, so that in float32 the outputs are compared.
+    the outputs, so that the weights of the layer may differ as much more in float32.
     """
     assert set(found) == set(expected)
     name = linear_name(topology, layer)
     for key, value in found.items():
-        if dtype == torch.float64 or not key.startswith(name):
-            assert_close(value, expected[key], dtype)
+        is_fitted = key.startswith(name) and dtype == torch.float32
+        assert_close(value, expected[key], dtype, 100 if is_fitted else 1)
     outputs = []
     for weights in (found, expected):
         network = build(topology, in_precision(weights, torch.float64)).eval()
