@@ -33,7 +33,7 @@ from skectonas.estimators import (
     with_plain_numbers,
 )
 from skectonas.export import ExportMixin
-from skectonas.fitting import SELECTIONS, first_fit, further_fit
+from skectonas.fitting import SELECTIONS, Prepared, first_fit, further_fit
 from skectonas.guessing import warn_if_a_guess_is_as_good
 from skectonas.inputs import (
     METHODS,
@@ -56,7 +56,6 @@ from skectonas.search import (
     Observer,
     Outcome,
     Printer,
-    Search,
     model_attributes,
     of_last_fit,
     standings,
@@ -94,8 +93,9 @@ class ECToNASClassifier(
         convolutional one for images and four dense ones for tables, and the best of them become
         the first parents. Where only the loss counts, a larger one is preferred only if its
         loss is lower by two standard errors. With `alpha` below 1, there are narrower ones for
-        images, too, and for tables one without hidden layers. The number of multiplications of
-        a network is limited, and so is the time of an epoch. The limit is four times that of
+        images, too. For tables there is one without hidden layers, if `alpha` is below 1 or the
+        columns are in pieces, with which it is an additive model. The number of multiplications
+        of a network is limited, and so is the time of an epoch. The limit is four times that of
         the largest start, twice for images, and one and a half times for up to 10,000 images.
         The number of pieces of columns depends on the rows, so a topology that was found with
         pieces fits every table with pieces.
@@ -114,8 +114,9 @@ class ECToNASClassifier(
     optimizer_params : dict or None, default=None
         Further arguments of the optimiser. With SGD, None stands for Nesterov momentum of 0.9
         and a weight decay of 0.005. For more than 2,000 images the decay is 10 divided by their
-        number; for a table a trial may choose 0.01, 0.002 or 0.001, see the notes. With other
-        optimisers, None stands for no further arguments.
+        number; for a table a trial may choose 0.01, 0.002 or 0.001, see the notes. A network
+        without hidden layers has 1 divided by the number of rows of a table, but at most 0.005.
+        With other optimisers, None stands for no further arguments.
     learning_rate : float, default=0.03
         Learning rate of the optimiser. It is constant in the search and falls to zero in the
         final training.
@@ -280,8 +281,8 @@ class ECToNASClassifier(
     encoder_ : InputEncoder
         The encoder that turns X into images.
     weight_decay_ : float or None
-        Weight decay that a rule or the trial has chosen; None if `optimizer_params` or another
-        optimiser than SGD was given.
+        Weight decay that a rule or the trial has chosen for networks with hidden layers; None
+        if `optimizer_params` or another optimiser than SGD was given.
     seed_ : int
         The seed drawn from `random_state`. All other draws depend on it, also those of a warm
         start. Given as `random_state`, it would give another seed.
@@ -549,7 +550,8 @@ class ECToNASClassifier(
         try:
             with undisturbed(device), self._ending_with_sigterm(), read_at_random(X):
                 sample = Sample.of(X, labels, weights, group_numbers)
-                search, state, basis, checkpoint = prepare(plain, sample, device, clock)
+                prepared = prepare(plain, sample, device, clock)
+                basis, checkpoint = prepared.basis, prepared.checkpoint
                 observers: list[Observer] = []
                 if self.verbose:
                     observers.append(Printer(type(self).__name__, self.verbose > 1))
@@ -558,14 +560,14 @@ class ECToNASClassifier(
                     tasks = CallbackTasks(self, *given, basis.attributes)
                     observers.append(tasks)
                 keep = None if checkpoint is None else checkpoint.keep
-                outcome = search.run(state, observers, keep)
+                outcome = prepared.search.run(prepared.state, observers, keep)
         finally:
             if device.type == "cuda":
                 torch.cuda.empty_cache()  # return the memory of the search
         self.__dict__.update(basis.attributes(outcome))
         error: BaseException | None = outcome.error
         endings: list[Callable[[], None]] = [] if checkpoint is None else [checkpoint.finish]
-        endings += [partial(self._warn_of, outcome, search)]
+        endings += [partial(self._warn_of, outcome, prepared)]
         endings += [] if tasks is None else [tasks.finish]
         for ending in endings:
             try:
@@ -828,7 +830,7 @@ class ECToNASClassifier(
         """Return a context in which SIGTERM keeps the best so far, where Ctrl-C would."""
         return nullcontext() if inside_another_estimator() else terminated_as_interrupted()
 
-    def _warn_of(self, outcome: Outcome, search: Search) -> None:
+    def _warn_of(self, outcome: Outcome, prepared: Prepared) -> None:
         """Warn of a search that was interrupted, or has found nothing."""
         if outcome.interrupted:
             if inside_another_estimator():
@@ -838,12 +840,12 @@ class ECToNASClassifier(
                 stacklevel=level_of_user(),
             )
         if self.class_weight is None:  # with weights, it is meant to name rare classes
-            trainer: Any = search.trainer
+            has_seen_all_rows = outcome.winner is outcome.state.finalist
             warn_if_a_guess_is_as_good(
                 outcome.winner,
-                trainer.data.validation,
-                trainer.scorer,
-                search.final is not None and outcome.winner is outcome.state.finalist,
+                prepared.validation,
+                prepared.scorer,
+                has_seen_all_rows and prepared.search.final is not None,
             )
 
     def _html_repr(self) -> str:

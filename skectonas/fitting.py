@@ -52,13 +52,16 @@ from skectonas.topology import (
     suitable_starts,
 )
 from skectonas.training import (
+    ByDepth,
     OptimizerSpec,
     Rows,
     Scorer,
+    Trainer,
     TrainingData,
     check_scoring,
     evaluate,
     has_usual_settings,
+    linear_weight_decay,
     name_of,
     usual_augmentation,
     usual_optimizer,
@@ -115,14 +118,20 @@ class Prepared(NamedTuple):
         The state that it begins with.
     basis : Basis
         What the fitted attributes need besides its outcome.
-    checkpoint : Checkpoint or None
+    validation : Rows
+        The rows that are held out.
+    scorer : callable
+        Maps their probabilities to a score.
+    checkpoint : Checkpoint or None, default=None
         Where its states are kept.
     """
 
     search: Search
     state: SearchState
     basis: Basis
-    checkpoint: Checkpoint | None
+    validation: Rows
+    scorer: Scorer
+    checkpoint: Checkpoint | None = None
 
 
 def first_fit(
@@ -155,10 +164,10 @@ def first_fit(
         data, all_rows = sample.training_data(encoder, train, validation, *weighting)
         scorer = sample.scorer(estimator.scoring, data, validation)
         search_with = _searches(
-            estimator, data, all_rows, scorer, settings, seed, device, clock
+            estimator, encoder, sample, data, all_rows, scorer, settings, seed, device, clock
         )
         digest = cache(partial(digest_of_rows, data))
-        return Beginning(encoder, data, starts, search_with, digest)
+        return Beginning(encoder, data, scorer, starts, search_with, digest)
 
     can_tell = _can_tell(estimator, len(validation))
     weight_decays = [_usual_weight_decay(estimator, encoder, sample)]
@@ -207,7 +216,7 @@ def _prepared(estimator: BaseEstimator, sample: Sample, seed: int, choice: Choic
         seed,
         name_of(estimator.scoring),
     )
-    return Prepared(search, state, basis, None)
+    return Prepared(search, state, basis, beginning.data.validation, beginning.scorer)
 
 
 def _findings(choice: Choice) -> str:
@@ -327,7 +336,9 @@ def further_fit(
     if weight_decay is not None and not encoder.takes_images:
         # Files of earlier versions know of none.
         weight_decay = getattr(estimator, "weight_decay_", None) or weight_decay
-    search_with = _searches(estimator, data, all_rows, scorer, settings, seed, device, clock)
+    search_with = _searches(
+        estimator, encoder, sample, data, all_rows, scorer, settings, seed, device, clock
+    )
     search = search_with(weight_decay)
     incumbent, history = _incumbent(estimator, data, scorer), estimator.history_
     start = replace(
@@ -351,7 +362,8 @@ def further_fit(
         estimator.lineage_,
     )
     digest = partial(digest_of_rows, data)
-    return _continued(estimator, digest, Prepared(search, state, basis, None))
+    prepared = Prepared(search, state, basis, data.validation, scorer)
+    return _continued(estimator, digest, prepared)
 
 
 def _check_names(estimator: BaseEstimator) -> None:
@@ -392,7 +404,7 @@ def _checkpoint(
     estimator: BaseEstimator, digest: Callable[[], str], prepared: Prepared
 ) -> Checkpoint:
     """Return where the states of a search are kept; `digest` returns that of its rows."""
-    _, state, basis, _ = prepared
+    state, basis = prepared.state, prepared.basis
     rows = f"{digest()} of {text_of(basis.classes)}"
     fingerprint = fingerprint_of(estimator, rows, basis.seed, state) | {
         SCALING: basis.encoder.column_scaling,
@@ -445,7 +457,11 @@ def _starts_of(
     is_auto = _is_auto(estimator.start)
     if is_auto:
         starts = suitable_starts(
-            shape, n_classes, encoder.takes_images, smaller=estimator.alpha < 1
+            shape,
+            n_classes,
+            encoder.takes_images,
+            smaller=estimator.alpha < 1,
+            in_pieces=encoder.column_scaling == "piecewise",
         )
         fitting = [t for t in starts if t.n_parameters <= estimator.max_parameters]
         if fitting:
@@ -508,6 +524,8 @@ def _first_start(estimator: BaseEstimator) -> Ancestor:
 
 def _searches(
     estimator: BaseEstimator,
+    encoder: InputEncoder,
+    sample: Sample,
     data: TrainingData,
     all_rows: Rows,
     scorer: Scorer,
@@ -520,14 +538,20 @@ def _searches(
     there = data.to(device)
     whole = replace(there, train=all_rows.sharing(there.train))
     seen = data.scaled(next(data.train.chunks(SEEN_BY_MORPHISMS)), torch.float32)
+    others = scorer, estimator.averaging, estimator.n_jobs
+    has_own_decay = not encoder.takes_images and _has_usual_settings(estimator)
+
+    def trainer_on(rows: TrainingData, weight_decay: float | None) -> Trainer:
+        trainer = FusedTrainer(rows, _optimizer_of(estimator, weight_decay), *others)
+        if not has_own_decay:
+            return trainer
+        optimizer = _optimizer_of(estimator, linear_weight_decay(len(sample.indices)))
+        return ByDepth(trainer, FusedTrainer(rows, optimizer, *others))
 
     def search_with(weight_decay: float | None) -> Search:
-        optimizer = _optimizer_of(estimator, weight_decay)
-        others = optimizer, scorer, estimator.averaging, estimator.n_jobs
-        trainer, final = FusedTrainer(there, *others), None
+        trainer, final = trainer_on(there, weight_decay), None
         if settings.final_fraction > 0:
-            on_all_rows = FusedTrainer(whole, *others)
-            final = AllRows(on_all_rows, whole.steps_per_epoch)
+            final = AllRows(trainer_on(whole, weight_decay), whole.steps_per_epoch)
         fitness = _fitness_of(estimator, seed)
         losses = partial(_losses, data=data)
         return Search(trainer, fitness, seen, seed, settings, clock, final, losses)
@@ -539,9 +563,13 @@ def _usual_weight_decay(
     estimator: BaseEstimator, encoder: InputEncoder, sample: Sample
 ) -> float | None:
     """Return the weight decay that a rule gives, or None if there is one of the user's."""
-    if not has_usual_settings(estimator.optimizer, estimator.optimizer_params):
+    if not _has_usual_settings(estimator):
         return None
     return usual_weight_decay(len(sample.indices) if encoder.takes_images else None)
+
+
+def _has_usual_settings(estimator: BaseEstimator) -> bool:
+    return has_usual_settings(estimator.optimizer, estimator.optimizer_params)
 
 
 def _optimizer_of(estimator: BaseEstimator, weight_decay: float | None) -> OptimizerSpec:

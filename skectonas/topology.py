@@ -239,6 +239,11 @@ class Topology:
         return bool(self.cells)
 
     @property
+    def is_linear(self) -> bool:
+        """Whether there are no hidden layers."""
+        return not self.cells and not self.dense
+
+    @property
     def layers(self) -> tuple[Layer, ...]:
         """Every layer with its name, kind, output shape (channels last) and parameters."""
         shapes = self.weight_shapes
@@ -424,7 +429,7 @@ DENSE_STARTS: tuple[Widths, ...] = (((), (100, 50)), ((), (64, 32)))
 """What a search begins with by itself, for images and for tables."""
 
 LINEAR_START: Widths = ((), ())
-"""What it also begins with for tables, if small networks are asked for."""
+"""What it also begins with for tables: for small networks, and with columns in pieces."""
 
 POOLINGS_OF_START: tuple[Pooling | None, ...] = ("max", None, "average", "average")
 """How the cells pool. On images of clothes and of digits, this is more accurate than averages
@@ -493,7 +498,11 @@ def starting_topology(
 
 
 def suitable_starts(
-    input_shape: tuple[int, int, int], n_classes: int, is_image: bool, smaller: bool = False
+    input_shape: tuple[int, int, int],
+    n_classes: int,
+    is_image: bool,
+    smaller: bool = False,
+    in_pieces: bool = False,
 ) -> list[Topology]:
     """Return topologies to begin a search with, for data of some kind.
 
@@ -507,24 +516,27 @@ def suitable_starts(
         Whether the images are more than a table that is laid out as pixels.
     smaller : bool, default=False
         Whether small networks are asked for.
+    in_pieces : bool, default=False
+        Whether the columns of a table are in pieces.
 
     Returns
     -------
     list of Topology
         A network with cells for images that have room for them; dense ones otherwise. The
         first dense one is also there in a half and in a quarter of its width, and that with
-        cells if `smaller`. With `smaller`, there is a network without hidden layers for tables.
+        cells if `smaller`. With `smaller` or `in_pieces`, there is a network without hidden
+        layers for tables. With pieces it is an additive model, which suits many of them.
 
     Examples
     --------
     >>> from skectonas.topology import suitable_starts
     >>> for topology in suitable_starts((28, 28, 1), 10, is_image=True, smaller=True):
-    ...     print(topology)
+    ...     print(topology)  # only the first one without `smaller`
     28x28x1 > conv 12 max > conv 12 > conv 24 avg > conv 32 avg > 10 classes
     28x28x1 > conv 6 max > conv 6 > conv 12 avg > conv 16 avg > 10 classes
     28x28x1 > conv 3 max > conv 3 > conv 6 avg > conv 8 avg > 10 classes
-    >>> for topology in suitable_starts((5, 5, 1), 2, is_image=False, smaller=True):
-    ...     print(topology)  # all but the last without `smaller`
+    >>> for topology in suitable_starts((5, 5, 1), 2, is_image=False, in_pieces=True):
+    ...     print(topology)  # all but the last one without `in_pieces`
     5x5x1 > dense 100 > dense 50 > 2 classes
     5x5x1 > dense 64 > dense 32 > 2 classes
     5x5x1 > dense 50 > dense 25 > 2 classes
@@ -539,7 +551,7 @@ def suitable_starts(
     widths = [(1, shape) for shape in shapes]
     if smaller or not has_cells:
         widths += [(divisor, shapes[0]) for divisor in DIVISORS]
-    if smaller and not has_cells:
+    if not has_cells and (smaller or in_pieces):
         widths.append((1, LINEAR_START))
     return [
         Topology(

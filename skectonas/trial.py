@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from skectonas.inputs import InputEncoder
 from skectonas.search import Clock, Search, is_ahead
 from skectonas.topology import Topology
-from skectonas.training import OutOfTime, TrainingData
+from skectonas.training import OutOfTime, Scorer, TrainingData
 
 SHARE_OF_BUDGET, LONGEST = 0.05, 25
 """The share of the budget for each training, and the epochs that are enough."""
@@ -48,6 +48,8 @@ class Beginning(NamedTuple):
         What turns X into images.
     data : TrainingData
         The images.
+    scorer : callable
+        Maps the probabilities of the validation rows to a score.
     starts : list of Topology
         What the search begins with.
     search_with : callable
@@ -58,6 +60,7 @@ class Beginning(NamedTuple):
 
     encoder: InputEncoder
     data: TrainingData
+    scorer: Scorer
     starts: list[Topology]
     search_with: Callable[[float | None], Search]
     digest: Callable[[], str]

@@ -41,6 +41,8 @@ from skectonas.training.defaults import SMALLEST_SHIFTED_SIDE
 
 WIDE = Topology((6, 6, 1), [], [Dense(9)], 3)
 NARROW = Topology((6, 6, 1), [], [Dense(2)], 3)
+MIDDLE = Topology((6, 6, 1), [], [Dense(4)], 3)
+LINEAR = Topology((6, 6, 1), [], [], 3)
 
 
 @given(budget=st.floats(1, 300), warmup_epochs=st.floats(0.1, 10))
@@ -277,6 +279,17 @@ def test_the_best_starts_are_the_first_parents() -> None:
     assert search.run(state).lineage[0].id == 1
 
 
+class Ranked(FakeTrainer):
+    """`WIDE` has the lowest loss, and `SMALL` the highest one."""
+
+    def train(self, *arguments: Any) -> list[Candidate]:
+        return [
+            replace(c, evaluations=(Evaluation(1.0, loss, 1 - loss),))
+            for c in super().train(*arguments)
+            for loss in [{WIDE: 0.1, SMALL: 0.3}.get(c.topology, 0.2)]
+        ]
+
+
 @pytest.mark.parametrize("fraction", [0.5, 1.0])
 @pytest.mark.parametrize(
     ("gain", "fitness", "expected"),
@@ -294,14 +307,6 @@ def test_a_larger_start_has_to_prove_that_it_is_better(
 
     def losses(candidate: Candidate) -> Any:
         return 3 + (noise - gain) * (candidate.topology == WIDE)
-
-    class Ranked(FakeTrainer):
-        def train(self, *arguments: Any) -> list[Candidate]:
-            return [
-                replace(c, evaluations=(Evaluation(1.0, loss, 1 - loss),))
-                for c in super().train(*arguments)
-                for loss in [{WIDE: 0.1, SMALL: 0.3}.get(c.topology, 0.2)]
-            ]
 
     search = a_search(Ranked(), fitness, final_fraction=fraction, measure="loss", n_parents=2)
     search = replace(search, final=AllRows(Ranked(), STEPS_PER_EPOCH), losses=losses)
@@ -322,6 +327,24 @@ def test_a_larger_start_has_to_prove_that_it_is_better(
         ended = search._without_time(state)
         assert ended.best.topology == search.run(ended).winner.topology == expected
         state = search.advance(state)
+
+
+@pytest.mark.parametrize(
+    ("gain", "expected"), [(0.09, LINEAR), (0.11, MIDDLE), (0.19, MIDDLE), (0.21, WIDE)]
+)
+def test_a_start_with_hidden_layers_needs_a_smaller_lead_over_one_without(
+    gain: float, expected: Topology
+) -> None:
+    noise = np.random.default_rng(0).normal(size=100)
+    noise = (noise - noise.mean()) / noise.std(ddof=1)
+
+    def losses(candidate: Candidate) -> Any:
+        return 3 + (noise - gain) * (candidate.topology == WIDE)
+
+    search = a_search(Ranked(), BY_LOSS, measure="loss")
+    search = replace(search, losses=losses)
+    state = search.initial_state([WIDE, MIDDLE, LINEAR], Ledger(400, STEPS_PER_EPOCH))
+    assert search.advance(state).best.topology == expected
 
 
 def test_a_start_that_diverges_is_dropped() -> None:
@@ -378,6 +401,8 @@ def test_starts_that_suit_the_data(
     has_cells = is_image and min(height, width) >= 4
     starts = suitable_starts((height, width, channels), n_classes, is_image)
     more = suitable_starts((height, width, channels), n_classes, is_image, smaller=True)
+    of_pieces = suitable_starts((height, width, channels), n_classes, is_image, in_pieces=True)
+    assert of_pieces == (starts if has_cells else more)
     assert len(starts) == (1 if has_cells else 4)
     assert len(set(more)) == len(more)
     assert more[: len(starts)] == starts
@@ -490,7 +515,10 @@ def test_the_decay_of_many_images_is_weaker(
     expected = 10 / n_rows if is_image and n_rows > 2000 else 0.005
     search = searches[0]
     for trainer in (search.trainer, search.final.trainer):
-        assert trainer.optimizer.settings["weight_decay"] == expected
+        deep = trainer if is_image else trainer.deep
+        assert deep.optimizer.settings["weight_decay"] == expected
+        if not is_image:
+            assert trainer.linear.optimizer.settings["weight_decay"] == 1 / n_rows
 
 
 @not_if_brief

@@ -234,7 +234,7 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> list[Trained]:
     trial = Search.trial
 
     def watched(self: Search, start: Topology, *others: Any) -> Any:
-        trainer: Any = self.trainer
+        trainer: Any = getattr(self.trainer, "deep", self.trainer)
         decay = trainer.optimizer.settings.get("weight_decay")
         seen.append(("x".join(map(str, start.input_shape)), decay))
         return trial(self, start, *others)
@@ -515,7 +515,7 @@ def test_a_warm_start_keeps_what_was_chosen(
     run = Search.run
 
     def watched(self: Search, *others: Any) -> Any:
-        trainer: Any = self.trainer
+        trainer: Any = getattr(self.trainer, "deep", self.trainer)
         decays.add(trainer.optimizer.settings["weight_decay"])
         return run(self, *others)
 

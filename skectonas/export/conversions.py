@@ -23,7 +23,12 @@ from skectonas.extras import import_extra
 from skectonas.files import target_of, write_file
 from skectonas.inputs import InputEncoder
 from skectonas.network import weights_of
-from skectonas.training import split, usual_optimizer, usual_weight_decay
+from skectonas.training import (
+    linear_weight_decay,
+    split,
+    usual_optimizer,
+    usual_weight_decay,
+)
 
 
 def to_torch(estimator: BaseEstimator) -> PortableNetwork:
@@ -180,10 +185,15 @@ def _silent_exporter() -> Iterator[None]:
 
 def _optimizer(estimator: BaseEstimator) -> dict[str, Any]:
     given = estimator.optimizer, estimator.learning_rate, estimator.optimizer_params
-    # Files of earlier versions do not say which weight decay, or how many images, there were.
-    n_images = getattr(estimator, "n_samples_fit_", None)
-    usual = usual_weight_decay(n_images if estimator.encoder_.takes_images else None)
-    spec = usual_optimizer(*given, getattr(estimator, "weight_decay_", None) or usual)
+    # Files of earlier versions do not say which weight decay, or how many rows, there were.
+    n_rows = getattr(estimator, "n_samples_fit_", None)
+    is_image = estimator.encoder_.takes_images
+    if estimator.best_topology_.is_linear and n_rows and not is_image:
+        weight_decay = linear_weight_decay(n_rows)
+    else:
+        usual = usual_weight_decay(n_rows if is_image else None)
+        weight_decay = getattr(estimator, "weight_decay_", None) or usual
+    spec = usual_optimizer(*given, weight_decay)
     settings = {f"optimizer__{name}": value for name, value in spec.settings.items()}
     return {"optimizer": spec.cls, "lr": settings.pop("optimizer__lr"), **settings}
 

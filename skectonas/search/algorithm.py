@@ -17,7 +17,7 @@ from skectonas.search.checks import check_memory, check_start, is_better_trained
 from skectonas.search.children import children_of
 from skectonas.search.clock import Clock
 from skectonas.search.costs import Costs
-from skectonas.search.final import AllRows, is_ahead, scored_as_before
+from skectonas.search.final import BEYOND_DOUBT, AllRows, is_ahead, scored_as_before
 from skectonas.search.fitness import Fitness, Greedy, Random, rank
 from skectonas.search.front import unbeaten
 from skectonas.search.ledger import Ledger
@@ -35,6 +35,10 @@ SMALLEST_WARM_UP = 0.1
 WARM_UP_SHARE, FINAL_SHARE = 0.5, 0.7
 """Shares of the remaining time that the warm-up and the final training are planned for. The
 machine may become slower meanwhile, and a training that is cut off is lost."""
+
+TIE_WITH_LINEAR = 1
+"""Standard errors by which a start without hidden layers may be worse than the best. It learns
+faster than the others, so a short training flatters it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -338,18 +342,19 @@ class Search:
     def _smallest_first(self, starts: list[Candidate]) -> list[Candidate]:
         """Put the smallest start first that the best, which is first, is not ahead of.
 
-        As in the control, a larger network has to be better beyond doubt.
+        As in the control, a larger network has to be better beyond doubt. There may be less
+        doubt about one that is larger than a network without hidden layers.
         """
         best, *others = starts
         if not others or not self._asks_for_proof:
             return starts
         assert self.losses is not None
         losses = self.losses(best)
-        as_good = [
-            start
-            for start in filter(is_trained, others)
-            if not is_ahead(losses, self.losses(start))
-        ]
+        as_good = []
+        for start in filter(is_trained, others):
+            doubt = TIE_WITH_LINEAR if start.topology.is_linear else BEYOND_DOUBT
+            if not is_ahead(losses, self.losses(start), doubt):
+                as_good.append(start)
         smallest = min((best, *as_good), key=lambda start: start.n_parameters)
         return [smallest, *(start for start in starts if start is not smallest)]
 

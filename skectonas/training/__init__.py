@@ -3,12 +3,15 @@
 `plain` has the `Trainer` protocol and the plain loop that every other trainer must equal.
 `data` has the rows and the order of the batches, `holdout` the split into training and
 validation rows, `recipe` the learning rate and the changes of the images, `scoring` the score
-of a prediction, and `defaults` the parameters that are left to a rule.
+of a prediction, `defaults` the parameters that are left to a rule, and `by_depth` a trainer of
+two others.
 """
 
+from skectonas.training.by_depth import ByDepth
 from skectonas.training.data import BatchOrder, Rows, TrainingData
 from skectonas.training.defaults import (
     has_usual_settings,
+    linear_weight_decay,
     usual_augmentation,
     usual_optimizer,
     usual_weight_decay,
@@ -35,6 +38,7 @@ __all__ = [
     "PLAIN_ROWS_AT_ONCE",
     "Augmentation",
     "BatchOrder",
+    "ByDepth",
     "Key",
     "OptimizerSpec",
     "OutOfTime",
@@ -47,6 +51,7 @@ __all__ = [
     "check_scoring",
     "evaluate",
     "has_usual_settings",
+    "linear_weight_decay",
     "make_scorer",
     "name_of",
     "resolve_optimizer",

@@ -31,6 +31,10 @@ DECAYED_IMAGES = 10
 """Weight decay times the number of images, if there are more. A decay that does not depend on
 their number makes a network forget a batch after as many batches, however long an epoch is."""
 
+DECAYED_ROWS = 1
+"""Weight decay of networks without hidden layers times the number of rows of a table, as in
+scikit-learn's `LogisticRegression` with its default of C. They hardly overfit."""
+
 
 def usual_augmentation(
     augmentation: str | Augmentation | None,
@@ -120,6 +124,23 @@ def usual_weight_decay(n_images: int | None = None) -> float:
     [0.005, 0.005, 0.001]
     """
     return USUAL_DECAY if not n_images else min(USUAL_DECAY, DECAYED_IMAGES / n_images)
+
+
+def linear_weight_decay(n_rows: int) -> float:
+    """Return the weight decay of our recipe for a network without hidden layers on a table.
+
+    Parameters
+    ----------
+    n_rows : int
+        Number of rows to train on, those that are held out included.
+
+    Examples
+    --------
+    >>> from skectonas.training.defaults import linear_weight_decay
+    >>> [linear_weight_decay(n_rows) for n_rows in (100, 1_000, 10_000)]
+    [0.005, 0.001, 0.0001]
+    """
+    return min(USUAL_DECAY, DECAYED_ROWS / n_rows)
 
 
 def usual_optimizer(
