@@ -25,8 +25,8 @@ which there are rows are not repeated. CPU seconds are those of the process, in 
   standardised and categories one-hot for the first.
 
 All networks but scikit-learn's read tables as the search does: with columns cut into pieces if
-it has chosen that. Random topologies have its weight decay. The starts and "found, our recipe"
-choose for themselves.
+it has chosen that. Random topologies with hidden layers have its weight decay. The starts and
+"found, our recipe" choose for themselves.
 """
 
 from __future__ import annotations
@@ -216,13 +216,13 @@ class RandomSearch:
         kept = ECToNASClassifier().final_fraction
         pool = [
             ECToNASClassifier(
-                start=self._draw(),
-                optimizer_params=self._params,
+                start=topology,
+                optimizer_params=None if topology.is_linear else self._params,
                 final_fraction=0,
                 warm_start=True,
                 random_state=self.seed,
             )
-            for _ in range(N_RANDOM)
+            for topology in (self._draw() for _ in range(N_RANDOM))
         ]
         n_rungs = int(np.log2(N_RANDOM))
         for _ in range(n_rungs):

@@ -92,13 +92,14 @@ class ECToNASClassifier(
         With "auto", topologies of sizes that suit the data are trained in the warm-up, a
         convolutional one for images and four dense ones for tables, and the best of them become
         the first parents. Where only the loss counts, a larger one is preferred only if its
-        loss is lower by two standard errors. With `alpha` below 1, there are narrower ones for
-        images, too. For tables there is one without hidden layers, if `alpha` is below 1 or the
-        columns are in pieces, with which it is an additive model. The number of multiplications
-        of a network is limited, and so is the time of an epoch. The limit is four times that of
-        the largest start, twice for images, and one and a half times for up to 10,000 images.
-        The number of pieces of columns depends on the rows, so a topology that was found with
-        pieces fits every table with pieces.
+        loss is lower by two standard errors, or by one if the smaller has no hidden layers.
+        With `alpha` below 1, there are narrower ones for images, too. For tables there is one
+        without hidden layers, if `alpha` is below 1 or the columns are in pieces. With pieces
+        it is an additive model. The number of multiplications of a network is limited, and so
+        is the time of an epoch. The limit is four times that of the largest start, twice for
+        images, and one and a half times for up to 10,000 images. The number of pieces of
+        columns depends on the rows, so a topology that was found with pieces fits every table
+        with pieces.
     scoring : str or callable, default="accuracy"
         The score that candidates are compared by on the validation rows: "accuracy",
         "neg_log_loss", any other name of a classification scorer of scikit-learn, or a callable
@@ -303,15 +304,15 @@ class ECToNASClassifier(
     GPU they are all made dense at once.
 
     A search on a table begins with a trial, which chooses what the defaults of `column_scaling`
-    and `optimizer_params` stand for. It has at most five short trainings of the first start.
-    Each of them takes 5% of the budget, or 25 epochs if that is less. The first two have the
-    columns as they are, and in pieces. Pieces are used if the loss on the validation rows is
-    lower by two standard errors. The third has a weight decay of 0.01, which is used if the
-    loss is at most one standard error higher. Otherwise the fourth has a weight decay of
-    0.0005. If its loss is not lower by five standard errors, 0.005 is used. If it is, a fifth
-    training has a weight decay of 0.002. If the loss of the fifth is higher than that of the
-    fourth by three standard errors, 0.001 is used, and otherwise 0.002. Both are stronger than
-    0.0005, because a search trains longer.
+    and `optimizer_params` stand for, the latter for networks with hidden layers. It has at most
+    five short trainings of the first start. Each of them takes 5% of the budget, or 25 epochs
+    if that is less. The first two have the columns as they are, and in pieces. Pieces are used
+    if the loss on the validation rows is lower by two standard errors. The third has a weight
+    decay of 0.01, which is used if the loss is at most one standard error higher. Otherwise the
+    fourth has a weight decay of 0.0005. If its loss is not lower by five standard errors, 0.005
+    is used. If it is, a fifth training has a weight decay of 0.002. If the loss of the fifth is
+    higher than that of the fourth by three standard errors, 0.001 is used, and otherwise 0.002.
+    Both are stronger than 0.0005, because a search trains longer.
     There is no trial with a budget of less than 200 epochs, with fewer than 30 validation rows,
     with class weights, or if something else than the loss decides the brackets (see
     `selection`).

@@ -164,14 +164,15 @@ def first_fit(
         data, all_rows = sample.training_data(encoder, train, validation, *weighting)
         scorer = sample.scorer(estimator.scoring, data, validation)
         search_with = _searches(
-            estimator, encoder, sample, data, all_rows, scorer, settings, seed, device, clock
+            estimator, data, all_rows, encoder, sample, scorer, settings, seed, device, clock
         )
         digest = cache(partial(digest_of_rows, data))
         return Beginning(encoder, data, scorer, starts, search_with, digest)
 
     can_tell = _can_tell(estimator, len(validation))
     weight_decays = [_usual_weight_decay(estimator, encoder, sample)]
-    if can_tell and weight_decays[0] is not None and not encoder.takes_images:
+    is_usual = weight_decays[0] is not None and not encoder.takes_images
+    if can_tell and is_usual and not _is_linear(estimator, encoder, sample):
         weight_decays += OTHER_DECAYS
     trial = Trial(
         _encoders(estimator, sample, encoder, train, can_tell),
@@ -337,7 +338,7 @@ def further_fit(
         # Files of earlier versions know of none.
         weight_decay = getattr(estimator, "weight_decay_", None) or weight_decay
     search_with = _searches(
-        estimator, encoder, sample, data, all_rows, scorer, settings, seed, device, clock
+        estimator, data, all_rows, encoder, sample, scorer, settings, seed, device, clock
     )
     search = search_with(weight_decay)
     incumbent, history = _incumbent(estimator, data, scorer), estimator.history_
@@ -461,7 +462,7 @@ def _starts_of(
             n_classes,
             encoder.takes_images,
             smaller=estimator.alpha < 1,
-            in_pieces=encoder.column_scaling == "piecewise",
+            in_pieces=encoder.column_scaling == "piecewise" and not encoder.takes_images,
         )
         fitting = [t for t in starts if t.n_parameters <= estimator.max_parameters]
         if fitting:
@@ -471,6 +472,14 @@ def _starts_of(
         # How many pieces there are depends on the rows.
         start = replace(start, input_shape=shape)
     return [starting_topology(start, shape, n_classes)]
+
+
+def _is_linear(estimator: BaseEstimator, encoder: InputEncoder, sample: Sample) -> bool:
+    """Return whether the first start has no hidden layers, with columns in pieces or not."""
+    start = estimator.start
+    if not isinstance(start, Topology):
+        start = _starts_of(estimator, encoder, len(sample.classes))[0]
+    return bool(start.is_linear)
 
 
 def _check_size(name: str, topology: Topology, settings: Settings) -> None:
@@ -524,29 +533,31 @@ def _first_start(estimator: BaseEstimator) -> Ancestor:
 
 def _searches(
     estimator: BaseEstimator,
-    encoder: InputEncoder,
-    sample: Sample,
     data: TrainingData,
     all_rows: Rows,
+    encoder: InputEncoder,
+    sample: Sample,
     scorer: Scorer,
     settings: Settings,
     seed: int,
     device: torch.device,
     clock: Clock,
 ) -> Callable[[float | None], Search]:
-    """Return what makes a search with a weight decay."""
+    """Return what makes a search with a weight decay of networks with hidden layers."""
     there = data.to(device)
     whole = replace(there, train=all_rows.sharing(there.train))
     seen = data.scaled(next(data.train.chunks(SEEN_BY_MORPHISMS)), torch.float32)
-    others = scorer, estimator.averaging, estimator.n_jobs
+    others = scorer, estimator.averaging
+    of_linear = _optimizer_of(estimator, linear_weight_decay(len(sample.indices)))
     has_own_decay = not encoder.takes_images and _has_usual_settings(estimator)
 
-    def trainer_on(rows: TrainingData, weight_decay: float | None) -> Trainer:
-        trainer = FusedTrainer(rows, _optimizer_of(estimator, weight_decay), *others)
+    def trainer_on(data: TrainingData, weight_decay: float | None) -> Trainer:
+        optimizer = _optimizer_of(estimator, weight_decay)
+        trainer = FusedTrainer(data, optimizer, *others, estimator.n_jobs)
         if not has_own_decay:
             return trainer
-        optimizer = _optimizer_of(estimator, linear_weight_decay(len(sample.indices)))
-        return ByDepth(trainer, FusedTrainer(rows, optimizer, *others))
+        # They are few and small, so other processes need not have the rows once more.
+        return ByDepth(trainer, FusedTrainer(data, of_linear, *others, n_jobs=1))
 
     def search_with(weight_decay: float | None) -> Search:
         trainer, final = trainer_on(there, weight_decay), None

@@ -525,7 +525,7 @@ def suitable_starts(
         A network with cells for images that have room for them; dense ones otherwise. The
         first dense one is also there in a half and in a quarter of its width, and that with
         cells if `smaller`. With `smaller` or `in_pieces`, there is a network without hidden
-        layers for tables. With pieces it is an additive model, which suits many of them.
+        layers for tables. With pieces it is an additive model.
 
     Examples
     --------

@@ -74,7 +74,7 @@ class Choice(NamedTuple):
     beginning : Beginning
         How the search begins.
     weight_decay : float or None
-        The weight decay that it trains with.
+        The weight decay of networks with hidden layers.
     n_epochs : int
         Epochs of all trainings of the trial.
     is_certain : bool, default=True

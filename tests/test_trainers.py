@@ -14,11 +14,17 @@ from skectonas.candidate import Candidate, Evaluation
 from skectonas.inputs.scaling import PixelScaling
 from skectonas.network import build, initial_weights
 from skectonas.population import FusedTrainer
+from skectonas.training.by_depth import ByDepth
 from skectonas.training.data import Rows, TrainingData
 from skectonas.training.plain import PlainTrainer, Trainer, resolve_optimizer
 from skectonas.training.scoring import Scorer, make_scorer
 
-TRAINERS: list[Callable[..., Trainer]] = [PlainTrainer, FusedTrainer]
+
+def by_depth(*arguments: Any) -> Trainer:
+    return ByDepth(FusedTrainer(*arguments), PlainTrainer(*arguments))
+
+
+TRAINERS: list[Callable[..., Trainer]] = [PlainTrainer, FusedTrainer, by_depth]
 
 SHAPE = (7, 6, 2)
 TOPOLOGIES = [

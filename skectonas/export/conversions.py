@@ -187,11 +187,11 @@ def _optimizer(estimator: BaseEstimator) -> dict[str, Any]:
     given = estimator.optimizer, estimator.learning_rate, estimator.optimizer_params
     # Files of earlier versions do not say which weight decay, or how many rows, there were.
     n_rows = getattr(estimator, "n_samples_fit_", None)
-    is_image = estimator.encoder_.takes_images
-    if estimator.best_topology_.is_linear and n_rows and not is_image:
+    takes_images = estimator.encoder_.takes_images
+    if estimator.best_topology_.is_linear and n_rows and not takes_images:
         weight_decay = linear_weight_decay(n_rows)
     else:
-        usual = usual_weight_decay(n_rows if is_image else None)
+        usual = usual_weight_decay(n_rows if takes_images else None)
         weight_decay = getattr(estimator, "weight_decay_", None) or usual
     spec = usual_optimizer(*given, weight_decay)
     settings = {f"optimizer__{name}": value for name, value in spec.settings.items()}

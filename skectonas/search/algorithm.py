@@ -36,9 +36,9 @@ WARM_UP_SHARE, FINAL_SHARE = 0.5, 0.7
 """Shares of the remaining time that the warm-up and the final training are planned for. The
 machine may become slower meanwhile, and a training that is cut off is lost."""
 
-TIE_WITH_LINEAR = 1
-"""Standard errors by which a start without hidden layers may be worse than the best. It learns
-faster than the others, so a short training flatters it."""
+LEAD_OVER_LINEAR = 1
+"""How many standard errors are enough for a start to be preferred to one without hidden layers,
+which is smaller. That learns faster than the others, so a short training flatters it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -342,8 +342,8 @@ class Search:
     def _smallest_first(self, starts: list[Candidate]) -> list[Candidate]:
         """Put the smallest start first that the best, which is first, is not ahead of.
 
-        As in the control, a larger network has to be better beyond doubt. There may be less
-        doubt about one that is larger than a network without hidden layers.
+        As in the control, a larger network has to be better beyond doubt. A smaller lead is
+        enough over a network without hidden layers.
         """
         best, *others = starts
         if not others or not self._asks_for_proof:
@@ -352,8 +352,8 @@ class Search:
         losses = self.losses(best)
         as_good = []
         for start in filter(is_trained, others):
-            doubt = TIE_WITH_LINEAR if start.topology.is_linear else BEYOND_DOUBT
-            if not is_ahead(losses, self.losses(start), doubt):
+            lead = LEAD_OVER_LINEAR if start.topology.is_linear else BEYOND_DOUBT
+            if not is_ahead(losses, self.losses(start), lead):
                 as_good.append(start)
         smallest = min((best, *as_good), key=lambda start: start.n_parameters)
         return [smallest, *(start for start in starts if start is not smallest)]

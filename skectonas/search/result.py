@@ -22,8 +22,8 @@ class Basis(NamedTuple):
     encoder : InputEncoder
         What turns X into images.
     weight_decay : float or None
-        The weight decay that a rule or a trial has chosen; None if there are settings of the
-        user.
+        The weight decay that a rule or a trial has chosen for networks with hidden layers; None
+        if there are settings of the user.
     classes : ndarray of shape (n_classes,)
         The classes.
     n_samples : int

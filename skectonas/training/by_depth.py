@@ -1,4 +1,4 @@
-"""Networks without hidden layers are trained by a trainer of their own."""
+"""A trainer that divides candidates between two others."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from skectonas.training.recipe import PLAIN_RECIPE, Recipe
 @dataclass(frozen=True, eq=False)
 class ByDepth:
     """Trains networks with hidden layers with one trainer, and those without with another.
+
+    Both get the same key, and so the same batches.
 
     Parameters
     ----------

@@ -25,15 +25,16 @@ accuracy."""
 MOMENTUM = {"momentum": 0.9, "nesterov": True}
 
 USUAL_DECAY = 0.005
-"""Weight decay of SGD for few images, and for tables if no trial chooses another one."""
+"""Weight decay of SGD for few images, and for tables if no trial chooses another one. Networks
+without hidden layers have another one for tables."""
 
 DECAYED_IMAGES = 10
 """Weight decay times the number of images, if there are more. A decay that does not depend on
 their number makes a network forget a batch after as many batches, however long an epoch is."""
 
 DECAYED_ROWS = 1
-"""Weight decay of networks without hidden layers times the number of rows of a table, as in
-scikit-learn's `LogisticRegression` with its default of C. They hardly overfit."""
+"""Weight decay of networks without hidden layers times the number of rows of a table, about as
+in scikit-learn's `LogisticRegression` with its default of C. Such networks hardly overfit."""
 
 
 def usual_augmentation(
@@ -156,7 +157,8 @@ def usual_optimizer(
     optimizer, learning_rate, params
         As `resolve_optimizer` takes them.
     weight_decay : float or None
-        The weight decay of our recipe; None is that for a table.
+        The weight decay of our recipe; None is that for a table and networks with hidden
+        layers.
 
     Returns
     -------
