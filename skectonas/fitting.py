@@ -556,8 +556,8 @@ def _searches(
         trainer = FusedTrainer(data, optimizer, *others, estimator.n_jobs)
         if not has_own_decay:
             return trainer
-        # They are few and small, so other processes need not have the rows once more.
-        return ByDepth(trainer, FusedTrainer(data, of_linear, *others, n_jobs=1))
+        # One worker is enough for them, and other processes need not have the rows once more.
+        return ByDepth(trainer, FusedTrainer(data, of_linear, *others, 1))
 
     def search_with(weight_decay: float | None) -> Search:
         trainer, final = trainer_on(there, weight_decay), None
