@@ -281,8 +281,8 @@ class FusedTrainer:
         )
         n_failed = sum(len(own.group.members) for own in failed)
         warnings.warn(
-            f"There is not enough memory to train {n_failed} candidates of a round, which "
-            f"lose: the smallest of them has {smallest:,} weights, and needs "
+            f"There is not enough memory to train {n_failed} of {len(this.candidates)} "
+            f"candidates, which lose: the smallest of them has {smallest:,} weights, and needs "
             f"about {need / 1e6:,.0f} MB.",
             stacklevel=level_of_user(),
         )
