@@ -6,8 +6,9 @@
 The tables are those of ``pieces.py`` with the same splits, all diamonds in other splits than
 those of ``worth.py``, and two generated ones of 20,000 rows: one whose classes are clear, and
 one with a tenth of the labels drawn at random. A given weight decay is that of all networks;
-with "auto", those without hidden layers have another one. Each run is a row of ``results/decays.csv``,
-written as soon as it is done; runs of which there are rows are not repeated.
+with "auto", those without hidden layers have another one. Each run is a row of
+``results/decays.csv``, written as soon as it is done; runs of which there are rows are not
+repeated.
 """
 
 from __future__ import annotations
