@@ -312,7 +312,8 @@ class ECToNASClassifier(
     fourth has a weight decay of 0.0005. If its loss is not lower by five standard errors, 0.005
     is used. If it is, a fifth training has a weight decay of 0.002. If the loss of the fifth is
     higher than that of the fourth by three standard errors, 0.001 is used, and otherwise 0.002.
-    Both are stronger than 0.0005, because a search trains longer.
+    Both are stronger than 0.0005, because a search trains longer. No weight decay is tried if
+    the first start has no hidden layers.
     There is no trial with a budget of less than 200 epochs, with fewer than 30 validation rows,
     with class weights, or if something else than the loss decides the brackets (see
     `selection`).
